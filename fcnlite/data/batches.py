@@ -1,0 +1,192 @@
+"""Feeds a net: the samples of a data set in their order as blobs, the next ones prepared in a background
+thread while the net computes."""
+
+import queue
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from fcnlite.data.dataset import Dataset
+from fcnlite.data.order import SEED, ImageOrder
+
+T = TypeVar("T")
+
+
+class Prefetch(Iterator[T], Generic[T]):
+    """Iterates over `items` from a background thread, at most `depth` ahead of the reader, in order.
+
+    An exception raised while making an item reaches the reader in that item's place. The thread ends with
+    the items, with `close()`, at the end of a `with` block, or when the object is collected.
+    """
+
+    def __init__(self, items: Iterable[T], depth: int = 2) -> None:
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, not {depth}")
+        self._ready: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._free = threading.Semaphore(depth)
+        stop = threading.Event()
+        # The thread must not hold a reference to self, or self would never be collected.
+        self._thread = threading.Thread(
+            target=_produce, args=(iter(items), self._ready, self._free, stop), name="prefetch", daemon=True
+        )
+        self._finish = weakref.finalize(self, _stop, self._free, stop)
+        self._thread.start()
+
+    def __next__(self) -> T:
+        if not self._finish.alive:
+            raise StopIteration
+        kind, value = self._ready.get()
+        if kind == "item":
+            self._free.release()
+            return value
+        self.close()
+        if kind == "error":
+            raise value
+        raise StopIteration
+
+    def close(self) -> None:
+        """Stop the thread and wait for it; afterwards the iterator is at its end. May be called twice."""
+        self._finish()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def __enter__(self) -> "Prefetch[T]":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _produce(
+    items: Iterator[T], ready: queue.SimpleQueue, free: threading.Semaphore, stop: threading.Event
+) -> None:
+    try:
+        while True:
+            free.acquire()
+            if stop.is_set():
+                return
+            try:
+                item = next(items)
+            except StopIteration:
+                ready.put(("end", None))
+                return
+            ready.put(("item", item))
+            del item
+    except BaseException as error:  # carried over to the reader, whatever it is
+        ready.put(("error", error))
+
+
+def _stop(free: threading.Semaphore, stop: threading.Event) -> None:
+    stop.set()
+    free.release()
+
+
+class Batches(Iterator[dict[str, np.ndarray]]):
+    """Blobs of one image after another, as the original data layers feed them.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where the images come from.
+    randomize : bool
+        Draw at random where the split has "train" in its name; other splits always go in file order.
+    seed : int, optional
+        Of the draws, and of mirroring and jitter; 1337 if None.
+    position : int
+        Start as if this many batches had been taken: resuming at iteration N of a run with iter_size k
+        means N * k.
+    count : int, optional
+        End after this many batches; endless if None.
+    mirror : bool
+        Mirror each image left to right with probability 1/2.
+    jitter : int
+        Translate each image by up to this many pixels in each direction (the paper: 32); what comes in
+        from outside is the mean colour, with void labels.
+    depth : int
+        How many batches may be prepared ahead.
+
+    Attributes
+    ----------
+    position : int
+        Batches taken by the reader since the beginning of the run: all that is needed to resume.
+
+    Notes
+    -----
+    Yields {blob name: (1, C, H, W) float32}: "data" and "label" for most data sets. Mirroring and jitter
+    (paper, section 4.3, "Augmentation") draw from a generator of their own, seeded by position, so that they
+    change neither the order nor what a resumed run sees.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        randomize: bool = True,
+        seed: int | None = SEED,
+        position: int = 0,
+        count: int | None = None,
+        mirror: bool = False,
+        jitter: int = 0,
+        depth: int = 2,
+    ) -> None:
+        if jitter < 0:
+            raise ValueError(f"jitter must not be negative, not {jitter}")
+        order = ImageOrder.of_split(len(dataset), dataset.split, randomize, seed, position)
+        self.dataset = dataset
+        self.position = position
+        self.order_seed = order.seed
+        self._made = Prefetch(_make(dataset, order, count, mirror, jitter), depth)
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        blobs = next(self._made)
+        self.position += 1
+        return blobs
+
+    def close(self) -> None:
+        """Stop preparing batches; the iterator is then at its end."""
+        self._made.close()
+
+    def __enter__(self) -> "Batches":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _make(
+    dataset: Dataset, order: ImageOrder, count: int | None, mirror: bool, jitter: int
+) -> Iterator[dict[str, np.ndarray]]:
+    labels = set(dataset.heads)
+    end = None if count is None else order.position + count
+    while end is None or order.position < end:
+        position = order.position
+        blobs = dataset.blobs(next(order))
+        if mirror or jitter:
+            draw = np.random.default_rng((abs(order.seed), position))
+            flip = mirror and bool(draw.integers(2))
+            dy, dx = draw.integers(-jitter, jitter + 1, size=2)
+            fill = {name: dataset.ignore_label if name in labels else 0 for name in blobs}
+            blobs = {name: moved(blob, int(dy), int(dx), flip, fill[name]) for name, blob in blobs.items()}
+        yield {name: blob[np.newaxis] for name, blob in blobs.items()}
+
+
+def moved(blob: np.ndarray, dy: int, dx: int, flip: bool, fill: float) -> np.ndarray:
+    """A (C, H, W) blob, mirrored left to right if `flip`, then shifted down by `dy` and right by `dx` pixels,
+    the uncovered part set to `fill`; the size stays."""
+    source = blob[:, :, ::-1] if flip else blob
+    _, height, width = blob.shape
+    out = np.full_like(blob, fill)
+    dy, dx = max(-height, min(height, dy)), max(-width, min(width, dx))
+    rows, columns = (max(dy, 0), height + min(dy, 0)), (max(dx, 0), width + min(dx, 0))
+    out[:, rows[0] : rows[1], columns[0] : columns[1]] = source[
+        :, rows[0] - dy : rows[1] - dy, columns[0] - dx : columns[1] - dx
+    ]
+    return out

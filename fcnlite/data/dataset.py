@@ -1,0 +1,133 @@
+"""What every data set here is: a sequence of samples (name, image, label map) that also knows how each
+becomes the input blobs of a net."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, overload
+
+import numpy as np
+
+from fcnlite.data.palette import voc_palette
+
+IGNORE = 255
+# The training images' mean of the ILSVRC nets, as the original experiments give it.
+MEAN_BGR = (104.00699, 116.66877, 122.67892)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its truth.
+
+    Attributes
+    ----------
+    name : str
+        The id its data set lists it by.
+    image : numpy.ndarray
+        (H, W, 3) uint8 RGB.
+    label : numpy.ndarray
+        (H, W) uint8; all void where the split has no published truth.
+    others : mapping of str to numpy.ndarray
+        Further maps of a data set that has some (depth, hha, geo), each (H, W) or (H, W, C).
+    """
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    others: Mapping[str, np.ndarray] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def preprocess(image: np.ndarray, mean_bgr: Any = MEAN_BGR) -> np.ndarray:
+    """An image as the nets take it: float32, BGR, mean subtracted, channels first.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W, 3) uint8 RGB.
+    mean_bgr : sequence of 3 floats, or numpy.ndarray
+        Subtracted in the precision it comes in, then rounded to float32, as the original data layers do.
+
+    Returns
+    -------
+    numpy.ndarray
+        (3, H, W) float32, contiguous.
+    """
+    planes = np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1), dtype=np.float32)
+    planes -= np.asarray(mean_bgr).reshape(3, 1, 1)
+    return planes
+
+
+class Dataset(Sequence[Sample]):
+    """A split of a data set on disk, in the order of its list.
+
+    Subclasses set the attributes and implement `load`; those whose nets take other inputs than "data" and
+    "label" override `heads` and `blobs`.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Where it lies.
+    split : str
+        The list in use.
+    names : list of str
+        Image ids in list order.
+    classes : tuple of str
+        Class names; a label value indexes it.
+    palette : numpy.ndarray
+        (256, 3) uint8 RGB label colours.
+    mean_bgr : tuple or numpy.ndarray
+        What `blobs` subtracts from the image's blue, green, red.
+    ignore_label : int
+        The void label, 255.
+    has_labels : bool
+        False for a split whose truth is not published (the VOC test set).
+    not_scored : tuple of int
+        Classes that the data set's own evaluation leaves out of the means.
+    """
+
+    folder: Path
+    split: str
+    names: list[str]
+    classes: tuple[str, ...]
+    palette: np.ndarray = voc_palette()
+    mean_bgr: Any = MEAN_BGR
+    ignore_label: int = IGNORE
+    has_labels: bool = True
+    not_scored: tuple[int, ...] = ()
+
+    @abstractmethod
+    def load(self, name: str) -> Sample:
+        """The sample listed as `name`."""
+
+    @property
+    def heads(self) -> dict[str, tuple[str, ...]]:
+        """Class names of each label blob; one blob "label" unless a data set has several tasks."""
+        return {"label": self.classes}
+
+    def blobs(self, index: int) -> dict[str, np.ndarray]:
+        """Net inputs of one sample: blob name to (C, H, W) float32, in the order of the data layer's tops."""
+        sample = self[index]
+        return {"data": preprocess(sample.image, self.mean_bgr), "label": as_blob(sample.label)}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self.load(name) for name in self.names[index]]
+        return self.load(self.names[index])
+
+    def __repr__(self) -> str:
+        kind = f"{type(self).__name__}({str(self.folder)!r}, {self.split!r})"
+        return f"{kind}: {len(self)} images, {len(self.classes)} classes"
+
+
+def as_blob(label: np.ndarray) -> np.ndarray:
+    """An (H, W) map as a (1, H, W) float32 blob."""
+    return label[np.newaxis].astype(np.float32)

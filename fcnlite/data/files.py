@@ -1,0 +1,194 @@
+"""Reading what data sets are made of: lists of ids, images, label maps. Whatever is wrong with a file is
+told in one line that names it."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from fcnlite.errors import InputError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+
+
+def read_list(path: str | os.PathLike) -> list[str]:
+    """The ids a split file lists, one a line; blank lines do not count.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is missing; the message names the lists that the folder has instead.
+    InputError
+        If the list is empty, is not text, or holds an id that leads out of the data folder.
+    """
+    path = Path(path)
+    if not path.is_file():
+        there = sorted(p.stem for p in path.parent.glob("*.txt"))
+        have = f"the folder has {', '.join(there)}" if there else "the folder has no lists"
+        raise FileNotFoundError(f"split list {path} is missing; {have}")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"split list {path} is not a text file: {error}") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"split list {path} is empty: no image to load")
+    for name in names:
+        # Ids become file names, for reading and (predictions) for writing.
+        if (
+            "\\" in name
+            or "\0" in name
+            or PurePosixPath(name).is_absolute()
+            or ".." in PurePosixPath(name).parts
+        ):
+            raise InputError(f"split list {path}: {name!r} is not an image id")
+    return names
+
+
+class Folder:
+    """One folder of a data set, listed once: finds an id's file by suffix without asking the disk again.
+
+    Parameters
+    ----------
+    path : path
+        The folder.
+    suffixes : sequence of str
+        File suffixes to try, in order.
+    """
+
+    def __init__(self, path: str | os.PathLike, suffixes: Sequence[str]) -> None:
+        self.path = Path(path)
+        self.suffixes = tuple(suffixes)
+        if not self.path.is_dir():
+            raise FileNotFoundError(f"data folder {self.path} is missing")
+        self._listed: dict[str, frozenset[str]] = {}
+
+    def find(self, name: str) -> Path | None:
+        """Path of `name`'s file, or None where there is none."""
+        parent, _, stem = name.rpartition("/")
+        if parent not in self._listed:
+            folder = self.path / parent
+            self._listed[parent] = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+        for suffix in self.suffixes:
+            if stem + suffix in self._listed[parent]:
+                return self.path / (name + suffix)
+        return None
+
+    def require(self, names: Iterable[str], what: str, listed_in: object) -> None:
+        """Raise FileNotFoundError for the first of `names` without a file; says how many more lack theirs."""
+        missing = [name for name in names if self.find(name) is None]
+        if missing:
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            path = self.path / (missing[0] + self.suffixes[0])
+            raise FileNotFoundError(f"{what} {path} is missing{more}, though {listed_in} lists it")
+
+
+def open_image(path: str | os.PathLike) -> Image.Image:
+    """A decoded PIL image, or an error that names the file."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise FileNotFoundError(f"image {path} is missing") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder, not an image") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"cannot read image {path}: {' '.join(str(error).split())}") from None
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 RGB pixels of a PIL image of any mode; 16-bit grey is scaled, transparency dropped."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and np.asarray(image).max() > 255):
+        # PIL would clip these at 255 instead.
+        grey = (np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.array(image.convert("RGB"))
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """The image at `path` as (H, W, 3) uint8 RGB, whatever its mode (grey, palette, CMYK, RGBA, ...).
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is missing.
+    InputError
+        If it cannot be decoded.
+    """
+    return to_rgb(open_image(path))
+
+
+def read_label(path: str | os.PathLike, classes: int, ignore: int = 255) -> np.ndarray:
+    """The label map at `path`, a palette or grey-level image whose pixel values are the classes.
+
+    Parameters
+    ----------
+    path : path
+        Image file (VOC: a palette PNG).
+    classes : int
+        Labels 0 .. classes - 1 are valid, and `ignore`.
+    ignore : int
+        The void label.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W) uint8.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is missing.
+    InputError
+        If it cannot be decoded, is a colour image, or holds a label out of range.
+    """
+    image = open_image(path)
+    if image.mode not in ("P", "L", "1", "I") and not image.mode.startswith("I;16"):
+        raise InputError(
+            f"label {path} is a {image.mode} image; a label must be a palette or grey-level image "
+            "whose pixel values are class numbers"
+        )
+    return check_label(np.asarray(image), path, classes, ignore)
+
+
+def check_label(label: np.ndarray, path: object, classes: int, ignore: int = 255) -> np.ndarray:
+    """`label` as (H, W) uint8, every value being a class or `ignore`; else InputError naming `path`."""
+    if label.ndim != 2:
+        raise InputError(f"label {path} has shape {label.shape}; expected height x width")
+    if label.dtype != np.uint8:
+        if label.dtype.kind == "f" and not np.array_equal(label, np.trunc(label)):
+            raise InputError(f"label {path} holds values that are no whole numbers")
+        wide = label.astype(np.int64)
+        bad = wide[(wide < 0) | (wide > 255)]
+        if bad.size:
+            raise InputError(_out_of_range(path, int(bad[0]), classes, ignore))
+        label = wide.astype(np.uint8)
+    allowed = np.zeros(256, bool)
+    allowed[:classes] = True
+    allowed[ignore] = True
+    valid = allowed[label]
+    if not valid.all():
+        raise InputError(_out_of_range(path, int(label[~valid][0]), classes, ignore))
+    return np.array(label)
+
+
+def _out_of_range(path: object, value: int, classes: int, ignore: int) -> str:
+    return f"label {path} holds the value {value}; labels are 0 to {classes - 1}, or {ignore} for void"
+
+
+def same_size(image: np.ndarray, label: np.ndarray, image_path: object, label_path: object) -> None:
+    """Raise InputError if an image and its label map differ in height or width."""
+    if image.shape[:2] != label.shape[:2]:
+        raise InputError(
+            f"label {label_path} is {label.shape[1]} x {label.shape[0]} but "
+            f"image {image_path} is {image.shape[1]} x {image.shape[0]}"
+        )
+
+
+def missing_folder(what: str, looked: Iterable[object], how: str) -> FileNotFoundError:
+    """The error of a data set that is not there: what, where it was looked for, how to get it."""
+    places = ", ".join(dict.fromkeys(str(place) for place in looked))
+    return FileNotFoundError(f"{what} not found: looked in {places}; {how}")

@@ -1,0 +1,34 @@
+"""Reading one variable of a MATLAB file (versions 4 to 7, through SciPy); errors name the file."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from fcnlite.errors import InputError
+
+
+def read_mat(path: str | os.PathLike, variable: str) -> np.ndarray:
+    """The array `variable` of a .mat file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is missing.
+    InputError
+        If it is damaged, no MATLAB file, or lacks the variable.
+    """
+    import scipy.io
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"label {path} is missing")
+    try:
+        held = scipy.io.loadmat(os.fspath(path))
+    except Exception as error:  # SciPy lets a damaged file end in many kinds of exception
+        raise InputError(
+            f"cannot read MATLAB file {path}: {' '.join(str(error).split()) or type(error).__name__}"
+        ) from None
+    if variable not in held:
+        have = ", ".join(sorted(name for name in held if not name.startswith("__"))) or "nothing"
+        raise InputError(f"{path} has no variable {variable}; it holds {have}")
+    return held[variable]

@@ -1,0 +1,96 @@
+"""The Semantic Boundaries Dataset (Hariharan et al., ICCV 2011): more images of PASCAL VOC with its classes,
+8498 of which the paper trains on. Labels are MATLAB structs, one file an image."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from fcnlite.data.classes import VOC as CLASSES
+from fcnlite.data.dataset import Dataset, Sample
+from fcnlite.data.files import Folder, check_label, missing_folder, read_image, read_list, same_size
+from fcnlite.data.mat import read_mat
+from fcnlite.errors import InputError
+
+HOW_TO_GET = (
+    "SBD: download benchmark.tgz from "
+    "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/ and unpack it"
+)
+
+
+def find_sbd(folder: str | os.PathLike) -> Path:
+    """SBD's `dataset` folder (with img/ and cls/): `folder` itself, or in benchmark_RELEASE, or in its parent.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there: says where it looked and how to get the data.
+    """
+    root = Path(folder)
+    places = [root, root / "dataset", root / "benchmark_RELEASE" / "dataset"]
+    places += [
+        root / name / sub
+        for name in ("sbd", "sbdd", "SBD")
+        for sub in ("", "dataset", "benchmark_RELEASE/dataset")
+    ]
+    for place in places:
+        if (place / "cls").is_dir() and (place / "img").is_dir():
+            return place
+    raise missing_folder(
+        "SBD data (a folder with img and cls)", [root, *(p.relative_to(root) for p in places[1:])], HOW_TO_GET
+    )
+
+
+class SBD(Dataset):
+    """One split of SBD.
+
+    Parameters
+    ----------
+    folder : path
+        As `find_sbd` takes it.
+    split : str
+        A list in it: train, val, or one of one's own.
+    check : bool
+        Look for every listed image and label now instead of failing when its turn comes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder, the list, or a listed file is missing.
+    InputError
+        If the list is empty.
+    """
+
+    def __init__(self, folder: str | os.PathLike, split: str = "train", *, check: bool = True) -> None:
+        self.folder = find_sbd(folder)
+        self.split = split
+        self.classes = CLASSES
+        path = self.folder / f"{split}.txt"
+        self.names = read_list(path)
+        self._images = Folder(self.folder / "img", (".jpg",))
+        self._labels = Folder(self.folder / "cls", (".mat",))
+        if check:
+            self._images.require(self.names, "image", path)
+            self._labels.require(self.names, "label", path)
+
+    def load(self, name: str) -> Sample:
+        image_path = self._images.path / f"{name}.jpg"
+        label_path = self._labels.path / f"{name}.mat"
+        image = read_image(image_path)
+        label = check_label(read_segmentation(label_path), label_path, len(self.classes), self.ignore_label)
+        same_size(image, label, image_path, label_path)
+        return Sample(name, image, label)
+
+
+def read_segmentation(path: str | os.PathLike) -> np.ndarray:
+    """The map in field Segmentation of struct GTcls of an SBD label file: (H, W) uint8.
+
+    Raises
+    ------
+    InputError
+        If the file is no MATLAB file or lacks the field.
+    """
+    truth = read_mat(path, "GTcls")
+    if truth.dtype.names is None or "Segmentation" not in truth.dtype.names or truth.size != 1:
+        raise InputError(f"{path}: GTcls is not a struct with a field Segmentation")
+    return truth["Segmentation"].flat[0]

@@ -1,0 +1,191 @@
+"""PASCAL VOC 2011 and 2012 segmentation, and any folder laid out like it: ImageSets/Segmentation/SPLIT.txt,
+JPEGImages/ID.jpg, SegmentationClass/ID.png and, for classes of one's own, a file classes.txt."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from fcnlite.data import sbd
+from fcnlite.data.classes import VOC as CLASSES
+from fcnlite.data.dataset import IGNORE, Dataset, Sample
+from fcnlite.data.files import (
+    IMAGE_SUFFIXES,
+    Folder,
+    missing_folder,
+    read_image,
+    read_label,
+    read_list,
+    same_size,
+)
+from fcnlite.errors import InputError
+
+# The paper validates on 2011, so that year is taken where a folder has both and none was asked for.
+YEARS = (2011, 2012)
+HOW_TO_GET = (
+    "download and unpack the training/validation data from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ "
+    "(or voc2011/) and name its folder with --data; the demo needs no data: python -m fcnlite.train shapes"
+)
+
+
+def find_voc(folder: str | os.PathLike, year: int | None = None) -> Path:
+    """The VOC year folder in or at `folder`.
+
+    Parameters
+    ----------
+    folder : path
+        The year folder itself (it has ImageSets/Segmentation), VOCdevkit, or what the archives unpack into.
+    year : int, optional
+        2011 or 2012 where both may lie there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there: says where it looked and how to get the data.
+    InputError
+        If `folder` is another year's.
+    """
+    root = Path(folder)
+    years = YEARS if year is None else (year,)
+    places = [root]
+    for devkit in (root, root / "VOCdevkit", root / "TrainVal" / "VOCdevkit"):
+        places += [devkit / f"VOC{y}" for y in years]
+    for place in places:
+        if (place / "ImageSets" / "Segmentation").is_dir():
+            named = re.fullmatch(r"VOC(20\d\d)", place.resolve().name)
+            if year is not None and named and int(named[1]) != year:
+                raise InputError(f"{place} is VOC {named[1]}, but VOC {year} was asked for")
+            return place
+    if not root.is_dir():
+        raise FileNotFoundError(f"VOC data not found: there is no folder {root}; {HOW_TO_GET}")
+    raise missing_folder(
+        "VOC data (a folder with ImageSets/Segmentation)",
+        [root, *(p.relative_to(root) for p in places[1:])],
+        HOW_TO_GET,
+    )
+
+
+def read_classes(path: str | os.PathLike) -> tuple[str, ...]:
+    """Class names from a file with one a line, in label order, the background first.
+
+    Raises
+    ------
+    InputError
+        If there are none, more than 255, or one twice.
+    """
+    names = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if not 1 < len(names) <= IGNORE:
+        raise InputError(
+            f"{path} lists {len(names)} classes; a data set has 2 to {IGNORE}, the background first"
+        )
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise InputError(f"{path} lists the class {twice!r} twice")
+    return tuple(names)
+
+
+class VOC(Dataset):
+    """One split of a VOC folder.
+
+    Parameters
+    ----------
+    folder : path
+        As `find_voc` takes it.
+    split : str
+        A list in ImageSets/Segmentation (train, val, trainval, test), or "seg11valid": the images of VOC 2011
+        val that are not in SBD's training set, on which the paper validates. A list of that name is used if
+        the folder has one, else it is computed from both data sets.
+    year : int, optional
+        2011 or 2012 where `folder` has both; 2011 if not given.
+    sbd_folder : path, optional
+        Where SBD lies, for seg11valid; by default it is looked for beside the VOC folder.
+    check : bool
+        Look for every listed image and label now instead of failing when its turn comes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder, the list, or a listed file is missing.
+    InputError
+        If the list is empty or the year is another.
+
+    Notes
+    -----
+    A split none of whose images has a label, as VOC's test, opens with `has_labels` False and void labels.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        split: str = "train",
+        *,
+        year: int | None = None,
+        sbd_folder: str | os.PathLike | None = None,
+        check: bool = True,
+    ) -> None:
+        self.folder = find_voc(folder, 2011 if split == "seg11valid" and year is None else year)
+        self.split = split
+        lists = self.folder / "ImageSets" / "Segmentation"
+        path = lists / f"{split}.txt"
+        if split == "seg11valid" and not path.is_file():
+            self.names = seg11valid(self.folder, _find_sbd(folder, self.folder, sbd_folder))
+            path = lists / "val.txt"
+        else:
+            self.names = read_list(path)
+        own = self.folder / "classes.txt"
+        self.classes = read_classes(own) if own.is_file() else CLASSES
+        self._images = Folder(self.folder / "JPEGImages", IMAGE_SUFFIXES)
+        truth = self.folder / "SegmentationClass"
+        self._labels = Folder(truth, (".png",)) if truth.is_dir() or "test" not in split else None
+        if self._labels is not None and "test" in split and not any(map(self._labels.find, self.names)):
+            self._labels = None
+        self.has_labels = self._labels is not None
+        if check:
+            self._images.require(self.names, "image", path)
+            if self._labels is not None:
+                self._labels.require(self.names, "label", path)
+
+    def load(self, name: str) -> Sample:
+        image_path = self._images.find(name) or self._images.path / f"{name}.jpg"
+        image = read_image(image_path)
+        if self._labels is None:
+            return Sample(name, image, np.full(image.shape[:2], self.ignore_label, np.uint8))
+        label_path = self._labels.path / f"{name}.png"
+        label = read_label(label_path, len(self.classes), self.ignore_label)
+        same_size(image, label, image_path, label_path)
+        return Sample(name, image, label)
+
+
+def seg11valid(voc2011: str | os.PathLike, sbd_dataset: str | os.PathLike) -> list[str]:
+    """Ids of VOC 2011 val that SBD's train does not have, in VOC's order (736 in the full data sets).
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of the two lists is missing.
+    InputError
+        If nothing is left.
+    """
+    val = Path(voc2011) / "ImageSets" / "Segmentation" / "val.txt"
+    train = Path(sbd_dataset) / "train.txt"
+    trained_on = set(read_list(train))
+    names = [name for name in read_list(val) if name not in trained_on]
+    if not names:
+        raise InputError(f"seg11valid is empty: every image of {val} is in {train}")
+    return names
+
+
+def _find_sbd(folder: str | os.PathLike, year_folder: Path, given: str | os.PathLike | None) -> Path:
+    if given is not None:
+        return sbd.find_sbd(given)
+    for place in (Path(folder), *year_folder.resolve().parents[:3]):
+        try:
+            return sbd.find_sbd(place)
+        except FileNotFoundError:
+            continue
+    raise FileNotFoundError(
+        f"split seg11valid is VOC 2011 val minus SBD train, and SBD was not found beside {year_folder}; "
+        "name its folder with --sbd, or put a list seg11valid.txt into ImageSets/Segmentation; "
+        f"{sbd.HOW_TO_GET}"
+    )
