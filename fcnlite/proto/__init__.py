@@ -1,0 +1,39 @@
+"""Caffe's messages (NetParameter, SolverParameter, ...), their text form, and what Caffe does to a net before use.
+
+Every message class is an attribute of this package: ``from fcnlite.proto import NetParameter``.
+"""
+
+from typing import Any
+
+from fcnlite.proto.filter import filter_net, meets_rule
+from fcnlite.proto.schema import MESSAGE_NAMES, TEST, TRAIN, message_class
+from fcnlite.proto.solver import read_solver
+from fcnlite.proto.splits import insert_splits
+from fcnlite.proto.text import locate, nearest, parse_net, read_message, read_net, to_text
+from fcnlite.proto.upgrade import upgrade
+
+__all__ = [
+    "TEST",
+    "TRAIN",
+    "filter_net",
+    "insert_splits",
+    "locate",
+    "meets_rule",
+    "nearest",
+    "parse_net",
+    "read_message",
+    "read_net",
+    "read_solver",
+    "to_text",
+    "upgrade",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in MESSAGE_NAMES:
+        return message_class(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *MESSAGE_NAMES])
