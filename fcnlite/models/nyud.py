@@ -1,0 +1,77 @@
+"""The RGB-D nets of NYUDv2: FCN-32s with depth as a fourth channel, and a colour and an HHA tower fused.
+
+RGB alone and HHA alone are FCN-32s with 40 classes (nyud-fcn32s-color, nyud-fcn32s-hha in the catalogue).
+Options are as in `fcnlite.models.vgg16`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fcnlite.coord_map import crop
+from fcnlite.models.blocks import Filler, image, named, pixel_loss, positive, score, upsample
+from fcnlite.models.vgg16 import base, convolutions, fully_convolutional
+from fcnlite.netspec import NetSpec
+from fcnlite.netspec import layers as L
+from fcnlite.netspec import params as P
+
+if TYPE_CHECKING:
+    from fcnlite.proto import NetParameter
+
+SIZE = (480, 640)
+
+
+def nyud_early_fusion(
+    classes: int = 40,
+    width: int = 64,
+    fc: int | None = None,
+    *,
+    size: tuple[int, int] = SIZE,
+    deploy: bool = False,
+    normalize: bool = False,
+    filler: Filler = None,
+) -> NetParameter:
+    """FCN-32s RGB-D: color (3 channels) and depth (1) enter conv1_1_bgrd as four channels (section 5)."""
+    positive(classes=classes, width=width, fc=fc)
+    n = NetSpec()
+    n.color = image(3, size)
+    n.depth = image(1, size)
+    if not deploy:
+        n.label = image(1, size)
+    n.data = L.Concat(n.color, n.depth)
+    base(n, width, fc, filler, first="conv1_1_bgrd")
+    n.score_fr = score(n.drop7, classes)
+    n.upscore = upsample(n.score_fr, classes, 32)
+    n.score = crop(n.upscore, n.data)
+    if not deploy:
+        n.loss = pixel_loss(n.score, n.label, normalize)
+    return named(n, "nyud-fcn32s-color-d")
+
+
+def nyud_late_fusion(
+    classes: int = 40,
+    width: int = 64,
+    fc: int | None = None,
+    *,
+    size: tuple[int, int] = SIZE,
+    deploy: bool = False,
+    normalize: bool = False,
+    filler: Filler = None,
+) -> NetParameter:
+    """FCN-32s RGB-HHA: the mean of the scores of a color and an hha tower, upsampled once (section 5)."""
+    positive(classes=classes, width=width, fc=fc)
+    n = NetSpec()
+    n.color = image(3, size)
+    n.hha = image(3, size)
+    if not deploy:
+        n.label = image(1, size)
+    for modality in ("color", "hha"):
+        convolutions(n, width, filler, pad=100, data=modality, suffix=modality)
+        fully_convolutional(n, width, fc, filler, suffix=modality)
+        n["score_fr" + modality] = score(n["drop7" + modality], classes)
+    n.score_fused = L.Eltwise(n.score_frcolor, n.score_frhha, operation=P.Eltwise.SUM, coeff=[0.5, 0.5])
+    n.upscore = upsample(n.score_fused, classes, 32)
+    n.score = crop(n.upscore, n.color)
+    if not deploy:
+        n.loss = pixel_loss(n.score, n.label, normalize)
+    return named(n, "nyud-fcn32s-color-hha")
