@@ -7,6 +7,7 @@ from fcnlite.data.files import read_image, read_label
 from fcnlite.data.order import ImageOrder
 from fcnlite.data.palette import voc_palette
 from fcnlite.data.sbd import SBD
+from fcnlite.data.shapes import open_shapes
 from fcnlite.data.voc import VOC, seg11valid
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ImageOrder",
     "Prefetch",
     "Sample",
+    "open_shapes",
     "preprocess",
     "read_image",
     "read_label",

@@ -19,7 +19,7 @@ HOW_TO_GET = (
 
 
 def find_sbd(folder: str | os.PathLike) -> Path:
-    """SBD's `dataset` folder (with img/ and cls/): `folder` itself, or in benchmark_RELEASE, or in its parent.
+    """SBD's `dataset` folder (with img/ and cls/): `folder` itself, or inside it or its benchmark_RELEASE.
 
     Raises
     ------

@@ -1,0 +1,274 @@
+"""Pictures of segmentations and of training: palette PNGs, overlays, panels, legends, loss curves."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fcnlite.data.palette import voc_palette
+from fcnlite.errors import InputError
+from fcnlite.io.atomic import atomic_path
+
+IGNORE = 255
+GAP = 6  # pixels of white between pictures side by side
+
+
+def write_label(path: str | os.PathLike, label: np.ndarray, palette: np.ndarray | None = None) -> None:
+    """Write a label map as a palette PNG, as VOC has them and its evaluation server takes them.
+
+    Parameters
+    ----------
+    path : path
+        Written whole or not at all.
+    label : numpy.ndarray
+        (H, W), whole numbers 0 .. 255.
+    palette : numpy.ndarray, optional
+        (256, 3) uint8 RGB; VOC's by default.
+    """
+    if label.ndim != 2 or label.size == 0 or label.min() < 0 or label.max() > 255:
+        raise ValueError(f"a label map is height x width with values 0 to 255, not {label.shape}")
+    image = Image.fromarray(label.astype(np.uint8), mode="P")
+    image.putpalette((voc_palette() if palette is None else palette).astype(np.uint8).tobytes())
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB pixels as PNG or JPEG, by suffix; whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the suffix is neither.
+    """
+    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+    suffix = Path(path).suffix.lower()
+    if suffix not in formats:
+        raise InputError(f"cannot write {path}: pictures are written as .png, .jpg or .jpeg")
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, format=formats[suffix], **_QUALITY[formats[suffix]])
+
+
+_QUALITY: dict[str, dict[str, int]] = {"PNG": {}, "JPEG": {"quality": 92}}
+
+
+def paint(label: np.ndarray, palette: np.ndarray | None = None) -> np.ndarray:
+    """(H, W, 3) uint8 picture of an (H, W) label map in palette colours."""
+    return (voc_palette() if palette is None else palette)[label.astype(np.uint8)]
+
+
+def overlay(
+    image: np.ndarray,
+    label: np.ndarray,
+    palette: np.ndarray | None = None,
+    *,
+    alpha: float = 0.5,
+    classes: Sequence[str] | None = None,
+) -> np.ndarray:
+    """An image tinted with its labels' colours; the background (label 0) stays as it is.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W, 3) uint8 RGB.
+    label : numpy.ndarray
+        (H, W).
+    palette : numpy.ndarray, optional
+        (256, 3) uint8 RGB; VOC's by default.
+    alpha : float
+        Weight of the label colours, 0 to 1.
+    classes : sequence of str, optional
+        Class names: adds a legend of those present below the image.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H or more, W, 3) uint8 RGB.
+    """
+    if image.shape[:2] != label.shape:
+        raise ValueError(f"image is {image.shape[:2]} but label is {label.shape}")
+    colours = paint(label, palette).astype(np.float32)
+    tinted = image + alpha * (colours - image) * (label != 0)[:, :, np.newaxis]
+    picture = (tinted + 0.5).astype(np.uint8)
+    return (
+        picture
+        if classes is None
+        else np.vstack([picture, legend(label, classes, palette, picture.shape[1])])
+    )
+
+
+def panel(
+    image: np.ndarray,
+    prediction: np.ndarray,
+    truth: np.ndarray | None = None,
+    palette: np.ndarray | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Image | prediction | truth side by side, void in the truth in its palette colour; (H', W', 3) uint8."""
+    titled = {"image": image, "prediction": paint(prediction, palette)}
+    if truth is not None:
+        titled["truth"] = paint(truth, palette)
+    picture = side_by_side(titled)
+    if classes is None:
+        return picture
+    seen = prediction if truth is None else np.concatenate([prediction.ravel(), truth.ravel()])
+    return np.vstack([picture, legend(seen, classes, palette, picture.shape[1])])
+
+
+def side_by_side(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Pictures (H, W, 3) of any sizes next to each other on white, each under its title."""
+    font = _font()
+    head = _line_height(font)
+    width = sum(p.shape[1] for p in pictures.values()) + GAP * (len(pictures) - 1)
+    sheet = Image.new("RGB", (width, head + max(p.shape[0] for p in pictures.values())), "white")
+    draw = ImageDraw.Draw(sheet)
+    left = 0
+    for title, picture in pictures.items():
+        sheet.paste(Image.fromarray(picture), (left, head))
+        draw.text((left + 2, 1), _fitted(title, picture.shape[1] - 2, font), fill="black", font=font)
+        left += picture.shape[1] + GAP
+    return np.array(sheet)
+
+
+def legend(
+    label: np.ndarray, classes: Sequence[str], palette: np.ndarray | None = None, width: int = 320
+) -> np.ndarray:
+    """A strip with a swatch and the name of each class in `label`: (h, width, 3) uint8 RGB."""
+    colours = voc_palette() if palette is None else palette
+    font = _font()
+    line = _line_height(font)
+    entries = []
+    left, top = 4, 2
+    for k in _present(label, classes):
+        name = _fitted(classes[k], width - line - 12, font)
+        wide = line + 4 + int(font.getlength(name)) + 10
+        if left > 4 and left + wide > width:
+            left, top = 4, top + line
+        entries.append((k, name, left, top))
+        left += wide
+    strip = Image.new("RGB", (width, top + line + 2), "white")
+    draw = ImageDraw.Draw(strip)
+    for k, name, x, y in entries:
+        box = (x, y + 2, x + line - 4, y + line - 4)
+        draw.rectangle(box, fill=tuple(colours[k].tolist()), outline="black")
+        draw.text((x + line, y), name, fill="black", font=font)
+    return np.array(strip)
+
+
+def legend_text(
+    label: np.ndarray, classes: Sequence[str], palette: np.ndarray | None = None, *, colour: bool = False
+) -> str:
+    """Lines "swatch name percent" of the classes in `label`, most pixels first.
+
+    Swatches are ANSI 24-bit colours and appear only if `colour`. Void does not count towards the percentages.
+    """
+    colours = voc_palette() if palette is None else palette
+    counts = np.bincount(label.ravel().astype(np.uint8), minlength=256)[: len(classes)]
+    present = sorted(np.flatnonzero(counts).tolist(), key=lambda k: -counts[k])
+    wide = max((len(classes[k]) for k in present), default=0)
+    lines = []
+    for k in present:
+        red, green, blue = colours[k]
+        swatch = f"\x1b[48;2;{red};{green};{blue}m  \x1b[0m " if colour else ""
+        lines.append(f"{swatch}{classes[k]:<{wide}}  {100 * counts[k] / counts.sum():5.1f} %")
+    return "\n".join(lines)
+
+
+def print_legend(
+    label: np.ndarray,
+    classes: Sequence[str],
+    palette: np.ndarray | None = None,
+    stream: TextIO | None = None,
+) -> None:
+    """Print `legend_text`, in colour where the stream is a terminal and NO_COLOR is not set."""
+    out = sys.stdout if stream is None else stream
+    colour = out.isatty() and not os.environ.get("NO_COLOR")
+    print(legend_text(label, classes, palette, colour=colour), file=out)
+
+
+def write_loss_curve(
+    path: str | os.PathLike,
+    iterations: Sequence[float],
+    loss: Sequence[float],
+    lr: Sequence[float] | None = None,
+    *,
+    smooth: int = 20,
+    title: str = "training loss",
+) -> None:
+    """Draw the loss over the iterations, its running mean, and the learning rate, as a PNG.
+
+    Parameters
+    ----------
+    path : path
+        PNG file, written whole or not at all.
+    iterations, loss : sequences of the same length
+        The loss axis is logarithmic where all are positive and span more than a factor of 20.
+    lr : sequence, optional
+        Learning rates: a second axis if they change, a word in the title if not.
+    smooth : int
+        Losses in the running mean.
+    title : str
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if len(iterations) != len(loss) or (lr is not None and len(lr) != len(loss)):
+        raise ValueError("iterations, loss and lr must have the same length")
+    if not len(loss):
+        raise ValueError("no losses to draw")
+    x, y = np.asarray(iterations, float), np.asarray(loss, float)
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot(x, y, color="#9ecae1", linewidth=0.8, label="loss")
+    if smooth > 1 and len(y) > 1:
+        axes.plot(x, running_mean(y, smooth), color="#08519c", linewidth=1.8, label=f"mean of {smooth}")
+    known = y[np.isfinite(y)]
+    if known.size and known.min() > 0 and known.max() > 20 * known.min():
+        axes.set_yscale("log")
+    axes.set(xlabel="iteration", ylabel="loss", title=title)
+    axes.grid(alpha=0.3)
+    lines = list(axes.get_lines())
+    if lr is not None and len(set(lr)) > 1:
+        rate = axes.twinx()
+        lines += rate.plot(x, np.asarray(lr, float), color="#e6550d", linewidth=1, label="learning rate")
+        rate.set_ylabel("learning rate")
+        if min(lr) > 0 and max(lr) > 20 * min(lr):
+            rate.set_yscale("log")
+    elif lr is not None:
+        axes.set_title(f"{title}, learning rate {lr[0]:g}")
+    axes.legend(handles=lines, loc="upper right")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def running_mean(values: np.ndarray, length: int) -> np.ndarray:
+    """Mean of each value and up to `length` - 1 before it."""
+    total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(end - length, 0)
+    return (total[end] - total[start]) / (end - start)
+
+
+def _present(label: np.ndarray, classes: Sequence[str]) -> list[int]:
+    return [int(k) for k in np.unique(label) if 0 <= k < len(classes)]
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default()
+
+
+def _line_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
+    return int(font.getbbox("Ag")[3]) + 5
+
+
+def _fitted(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text, cut short where it is wider than `width` pixels."""
+    while text and font.getlength(text) > width:
+        text = text[:-1]
+    return text
