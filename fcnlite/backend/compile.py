@@ -1,0 +1,131 @@
+"""Host compilation: the kernels' CUDA source built by the C++ compiler at hand into a cached shared library."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import platformdirs
+
+from fcnlite.errors import InputError
+
+# -ffp-contract=off: the same bits however the compiler splits or vectorises a loop. The other two let it vectorise
+# selections and roots; neither changes what NaN, Inf or any finite number give.
+FLAGS = (
+    "-std=c++14",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fPIC",
+    "-shared",
+)
+
+
+def library(source: str, real: str, flags: tuple[str, ...] = FLAGS) -> Path:
+    """The shared library of a kernel source, from the cache or built now.
+
+    Parameters
+    ----------
+    source : str
+        CUDA C as :func:`fcnlite.backend.source.source` gives it.
+    real : str
+        ``float`` or ``double``: what the kernels' type ``real`` is.
+
+    Returns
+    -------
+    Path
+        A file that carries its own checksum; a truncated or foreign file in the cache is built again, not loaded.
+    """
+    compiler = find_compiler()
+    native = ("-march=native",) if _accepts(compiler, "-march=native") else ("-mcpu=native",)
+    options = (*flags, *native, f"-DREAL={real}")
+    key = hashlib.sha256("\0".join([source, *compiler, *options, _version(compiler), _processor()]).encode())
+    path = cache_folder() / f"kernels-{real}-{key.hexdigest()[:24]}.so"
+    if not _intact(path):
+        _build(compiler, options, source, path)
+    return path
+
+
+def cache_folder() -> Path:
+    """Where built kernels are kept: ``FCNLITE_CACHE``, else the user's cache folder."""
+    return Path(os.environ.get("FCNLITE_CACHE") or platformdirs.user_cache_dir("fcnlite")) / "kernels"
+
+
+@cache
+def find_compiler() -> tuple[str, ...]:
+    """The C++ compiler's command: ``$CXX``, else c++, g++ or clang++ on PATH, else the ziglang package."""
+    wanted = os.environ.get("CXX")
+    if wanted:
+        command = tuple(shlex.split(wanted))
+        if not command or shutil.which(command[0]) is None:
+            raise InputError(f"CXX names the compiler '{wanted}', which is not on PATH")
+        return command
+    for name in ("c++", "g++", "clang++"):
+        if shutil.which(name):
+            return (name,)
+    if importlib.util.find_spec("ziglang"):
+        return (sys.executable, "-m", "ziglang", "c++")
+    raise InputError("no C++ compiler found: install g++ or clang++, set CXX, or `pip install ziglang`")
+
+
+def _accepts(compiler: tuple[str, ...], option: str) -> bool:
+    return _run([*compiler, option, "-x", "c++", "-fsyntax-only", "-"], "").returncode == 0
+
+
+@cache
+def _version(compiler: tuple[str, ...]) -> str:
+    return _run([*compiler, "--version"], "").stdout
+
+
+@cache
+def _processor() -> str:
+    """What ``-march=native`` depends on: the processor's model and feature flags."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
+
+
+def _build(compiler: tuple[str, ...], options: tuple[str, ...], source: str, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.mkdtemp(prefix="build-", dir=path.parent)
+    except OSError as error:
+        raise InputError(
+            f"cannot write the kernel cache {path.parent} ({error.strerror}); set FCNLITE_CACHE"
+        ) from None
+    try:
+        built = Path(folder) / path.name
+        result = _run([*compiler, *options, "-x", "c++", "-", "-o", str(built)], source)
+        if result.returncode != 0:
+            raise InputError(f"{shlex.join(compiler)} could not compile the kernels:\n{result.stderr}")
+        content = built.read_bytes()
+        built.write_bytes(content + hashlib.sha256(content).digest())
+        os.replace(built, path)  # atomic: another process sees the whole file or none
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _intact(path: Path) -> bool:
+    """Whether the file ends in the checksum of what precedes it; the loader ignores the trailing bytes."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return len(content) > 32 and hashlib.sha256(content[:-32]).digest() == content[-32:]
+
+
+def _run(command: list[str], text: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, input=text, capture_output=True, text=True, errors="replace", check=False)

@@ -1,0 +1,179 @@
+"""The GPU: CuPy arrays, the same kernels compiled by NVRTC, GEMM by cuBLAS in full float32 (no TF32).
+
+All of fcnlite's code that only a GPU runs is in this file. CuPy converts a launch's arguments by their Python type
+alone, so each one is made exactly what its C parameter is; see :mod:`fcnlite.backend.source` for the checks.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fcnlite.backend.blas import product
+from fcnlite.backend.source import signature, source
+from fcnlite.errors import InputError
+
+_REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+BLOCK_THREADS = 256
+_INSTALL = "pip install 'fcnlite[cuda12]' or 'fcnlite[cuda13]', by the CUDA version of the driver"
+
+
+def options(real: str) -> tuple[str, ...]:
+    """What NVRTC is told: the working precision, and no contraction, so that sums round as on the CPU."""
+    return ("-std=c++14", "--fmad=false", f"-DREAL={real}")
+
+
+def installed() -> bool:
+    """Whether CuPy is installed, usable or not."""
+    return importlib.util.find_spec("cupy") is not None
+
+
+def problem() -> str | None:
+    """Why no GPU can be used, in a few words; None if one can."""
+    if not installed():
+        return f"CuPy is not installed ({_INSTALL})"
+    try:
+        import cupy
+        from cupy_backends.cuda.libs import cublas  # noqa: F401
+    except Exception as error:  # a broken installation can fail in any way
+        return f"does not import ({_first_line(error)})"
+    try:
+        if cupy.cuda.runtime.getDeviceCount() > 0:
+            return None
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"finds no GPU ({_first_line(error)})"
+    return "finds no GPU"
+
+
+class CudaBackend:
+    """Arrays, kernel launches and matrix products on one GPU; the counterpart of HostBackend.
+
+    Everything runs in order on the current stream, and nothing waits for it but :meth:`tonumpy`.
+    """
+
+    strip_bytes = whole_bytes = 64 << 20
+    checks_data = False
+
+    def __init__(self, dtype: np.dtype, index: int = 0):
+        if dtype not in _REALS:
+            raise InputError(f"dtype {dtype} is not one fcnlite computes in; choose float32 or float64")
+        trouble = problem()
+        if trouble:
+            reason = trouble if trouble.startswith("CuPy") else f"CuPy {trouble}"
+            raise InputError(f"no GPU can be used: {reason}; use the cpu device instead")
+        import cupy
+        from cupy_backends.cuda.libs import cublas
+
+        count = cupy.cuda.runtime.getDeviceCount()
+        if index >= count:
+            raise InputError(f"GPU {index} does not exist; there are {count}, numbered from 0")
+        cupy.cuda.Device(index).use()
+        self.name = f"cuda:{index}"
+        self.xp, self.dtype = cupy, dtype
+        self._cublas = cublas
+        self._blas_gemm = cublas.sgemm if dtype == np.float32 else cublas.dgemm
+        self._one, self._zero = np.ones((), dtype), np.zeros((), dtype)
+        self._module = cupy.RawModule(code=source(), options=options(_REALS[dtype]))
+        self._functions: dict[str, Any] = {}
+        self._space = cupy.empty(0, dtype)
+        self._ones = cupy.empty((0, 1), dtype)
+
+    # Arrays
+
+    def empty(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """An array whose content is undefined."""
+        return self.xp.empty(shape, dtype or self.dtype)
+
+    def zeros(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """An array of zeros."""
+        return self.xp.zeros(shape, dtype or self.dtype)
+
+    def asarray(self, array: Any, dtype: Any = None) -> Any:
+        """A contiguous array of this device with the working precision (or ``dtype``)."""
+        return self.xp.ascontiguousarray(self.xp.asarray(array, dtype or self.dtype))
+
+    def tonumpy(self, array: Any) -> np.ndarray:
+        """The array copied to the host; waits for the GPU."""
+        return self.xp.asnumpy(array)
+
+    def workspace(self, count: int) -> Any:
+        """A flat scratch array of at least ``count`` elements, reused from call to call."""
+        if self._space.size < count:
+            self._space = self.xp.empty(count, self.dtype)
+        return self._space[:count]
+
+    # Work
+
+    def launch(self, name: str, rows: int, *arguments: Any) -> None:
+        """Run kernel ``name`` over ``rows`` rows; the arguments are those after ROWS in its source."""
+        kernel = signature(name)
+        kernel.check(rows, arguments, self.dtype, self.xp.ndarray)
+        if rows == 0:
+            return
+        function = self._functions.get(name)
+        if function is None:
+            function = self._functions[name] = self._module.get_function(name)
+        values = [
+            value if parameter.pointer else parameter.dtype(self.dtype).type(value)
+            for parameter, value in zip(kernel.parameters, arguments)
+        ]
+        grid, block = launch_shape(rows, arguments[0])
+        function(grid, block, (np.int32(0), np.int32(rows), *values))
+
+    def parallel(self, count: int, task: Callable[[int], None]) -> None:
+        """Call ``task(0) .. task(count - 1)`` one after the other; the GPU overlaps what it can."""
+        for i in range(count):
+            task(i)
+
+    def gemm(self, a: Any, b: Any, out: Any, accumulate: bool = False) -> None:
+        """out = a @ b, or out += a @ b, without temporaries.
+
+        Each matrix may be a slice of a larger one or its transpose; ``out`` has dense rows.
+        """
+        p = product(a, b, out, self.dtype)
+        if out.size == 0:
+            return
+        beta = self._one if accumulate else self._zero
+        handle = self.xp.cuda.device.get_cublas_handle()
+        # BLAS counts columns first: a row-major product is its transpose, out' = b' a'.
+        self._blas_gemm(
+            handle, int(p.b_turned), int(p.a_turned), p.n, p.m, p.k, self._one.ctypes.data, b.data.ptr, p.ldb,
+            a.data.ptr, p.lda, beta.ctypes.data, out.data.ptr, p.ldc,
+        )  # fmt: skip
+
+    def row_sums(self, matrix: Any, out: Any, accumulate: bool = False) -> None:
+        """out[r] = sum over the columns of a (rows, columns) matrix, or out[r] += that."""
+        if self._ones.shape[0] < matrix.shape[1]:
+            self._ones = self.xp.ones((matrix.shape[1], 1), self.dtype)
+        self.gemm(matrix, self._ones[: matrix.shape[1]], out.reshape(-1, 1), accumulate)
+
+    def total(self, array: Any) -> Any:
+        """The sum of all elements, shape (1,), on the device."""
+        return array.sum().reshape(1)
+
+    def channel_blocks(self, channels: int, window: int) -> int:
+        """Into how many blocks of channels a convolution's gradient is cut: one GPU takes all at once."""
+        return 1
+
+    def synchronize(self) -> None:
+        """Wait for everything launched."""
+        self.xp.cuda.get_current_stream().synchronize()
+
+
+def launch_shape(rows: int, width: int) -> tuple[tuple[int], tuple[int, int]]:
+    """(grid, block) for a kernel: as many threads along a row as it has lanes (a power of two), the rest over rows.
+
+    A map 11 wide thus gets blocks of 16 lanes x 16 rows, and no more than a third of the threads idle.
+    """
+    lanes = 1
+    while lanes < min(width, BLOCK_THREADS):
+        lanes *= 2
+    block_rows = BLOCK_THREADS // lanes
+    return (min(-(-rows // block_rows), 2**31 - 1),), (lanes, block_rows)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

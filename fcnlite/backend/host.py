@@ -1,0 +1,246 @@
+"""The CPU: NumPy arrays, kernels built by the host C++ compiler, rows shared out over threads, GEMM by OpenBLAS."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+from scipy.linalg import cython_blas
+
+from fcnlite.backend import compile as compiler
+from fcnlite.backend.blas import product
+from fcnlite.backend.source import signature, source
+from fcnlite.errors import InputError
+
+_REALS = {
+    np.dtype(np.float32): ("float", ctypes.c_float, "s"),
+    np.dtype(np.float64): ("double", ctypes.c_double, "d"),
+}
+_SMALL = 1 << 14  # lanes below which handing work to another thread costs more than it saves
+
+
+class HostBackend:
+    """Arrays, kernel launches and matrix products on the CPU.
+
+    All results are the same bits whatever the number of threads: kernels treat rows independently, and matrix
+    products are cut into tiles by shape alone, each computed by one thread.
+
+    Attributes
+    ----------
+    xp : module
+        The array library (NumPy).
+    dtype : numpy.dtype
+        What ``real`` is in the kernels.
+    strip_bytes, whole_bytes : int
+        Size to which convolutions keep a thread's column buffer, and the one all threads share.
+    checks_data : bool
+        Whether looking at data costs next to nothing, so that layers check labels before use.
+    """
+
+    name = "cpu"
+    xp = np
+    strip_bytes = 4 << 20
+    whole_bytes = 32 << 20
+    checks_data = True
+
+    def __init__(self, dtype: np.dtype, threads: int | None = None):
+        if dtype not in _REALS:
+            raise InputError(f"dtype {dtype} is not one fcnlite computes in; choose float32 or float64")
+        self.dtype = dtype
+        self.threads = threads or _default_threads()
+        real, self._real, prefix = _REALS[dtype]
+        self._library = ctypes.CDLL(str(compiler.library(source(), real)))
+        self._functions: dict[str, Any] = {}
+        self._blas_gemm = _blas_function(prefix + "gemm")
+        self._pool = ThreadPoolExecutor(max(1, self.threads - 1), "fcnlite") if self.threads > 1 else None
+        self._local = threading.local()
+        _single_threaded_blas()
+
+    # Arrays
+
+    def empty(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
+        """An array whose content is undefined."""
+        return np.empty(shape, dtype or self.dtype)
+
+    def zeros(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
+        """An array of zeros."""
+        return np.zeros(shape, dtype or self.dtype)
+
+    def asarray(self, array: Any, dtype: Any = None) -> np.ndarray:
+        """A contiguous array of this device with the working precision (or ``dtype``)."""
+        return np.ascontiguousarray(array, dtype or self.dtype)
+
+    def tonumpy(self, array: np.ndarray) -> np.ndarray:
+        """The array as NumPy's (here: itself)."""
+        return array
+
+    def workspace(self, count: int) -> np.ndarray:
+        """A flat scratch array of at least ``count`` elements, one for each thread, reused from call to call."""
+        space = getattr(self._local, "space", None)
+        if space is None or space.size < count:
+            self._local.space = None  # free the old one first
+            space = self._local.space = np.empty(count, self.dtype)
+        return space[:count]
+
+    # Work
+
+    def launch(self, name: str, rows: int, *arguments: Any) -> None:
+        """Run kernel ``name`` over ``rows`` rows; the arguments are those after ROWS in its source."""
+        kernel = signature(name)
+        kernel.check(rows, arguments, self.dtype, np.ndarray)
+        function = self._function(name)
+        values = [a.__array_interface__["data"][0] if isinstance(a, np.ndarray) else a for a in arguments]
+        if self._inside_task() or rows * max(1, arguments[0]) < _SMALL:
+            function(0, rows, *values)
+            return
+        bounds = _split(rows, self.threads * 4)
+        self.parallel(len(bounds), lambda i: function(*bounds[i], *values))
+
+    def parallel(self, count: int, task: Callable[[int], None]) -> None:
+        """Call ``task(0) .. task(count - 1)``, shared out over the threads; a task runs on one thread alone."""
+        if self._pool is None or count <= 1 or self._inside_task():
+            for i in range(count):
+                task(i)
+            return
+        numbers = itertools.count()  # next() on it is atomic: each thread takes the next task not yet taken
+
+        def work() -> None:
+            self._local.inside = True
+            try:
+                while (i := next(numbers)) < count:
+                    task(i)
+            finally:
+                self._local.inside = False
+
+        others = [self._pool.submit(work) for _ in range(min(self.threads, count) - 1)]
+        try:
+            work()
+        finally:
+            errors = [error for other in others if (error := other.exception())]
+        if errors:
+            raise errors[0]
+
+    def gemm(self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool = False) -> None:
+        """out = a @ b, or out += a @ b, without temporaries.
+
+        Each matrix may be a slice of a larger one or its transpose; ``out`` has dense rows.
+        """
+        if self._inside_task():
+            self._gemm_tile(a, b, out, accumulate)
+            return
+        rows, columns = out.shape
+        tiles = _tiles(rows, columns, a.shape[1])
+
+        def compute(i: int) -> None:
+            r, c = tiles[i]
+            self._gemm_tile(a[r], b[:, c], out[r, c], accumulate)
+
+        self.parallel(len(tiles), compute)
+
+    def _gemm_tile(self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> None:
+        p = product(a, b, out, self.dtype)
+        if out.size == 0:
+            return
+        # BLAS counts columns first: a row-major product is its transpose, out' = b' a'.
+        self._blas_gemm(
+            b"T" if p.b_turned else b"N", b"T" if p.a_turned else b"N",
+            _int(p.n), _int(p.m), _int(p.k), self._number(1), _address(b), _int(p.ldb), _address(a), _int(p.lda),
+            self._number(1 if accumulate else 0), _address(out), _int(p.ldc),
+        )  # fmt: skip
+
+    def row_sums(self, matrix: np.ndarray, out: np.ndarray, accumulate: bool = False) -> None:
+        """out[r] = sum over the columns of a (rows, columns) matrix, or out[r] += that."""
+        rows, columns = matrix.shape
+        ones = np.ones((columns, 1), self.dtype)
+        bounds = _split(rows, 16)
+
+        def compute(i: int) -> None:
+            begin, end = bounds[i]
+            self._gemm_tile(matrix[begin:end], ones, out[begin:end].reshape(-1, 1), accumulate)
+
+        self.parallel(len(bounds), compute)
+
+    def total(self, array: np.ndarray) -> np.ndarray:
+        """The sum of all elements, shape (1,), added up one after the other as Caffe's loops do."""
+        return np.add.accumulate(array.reshape(-1))[-1:] if array.size else self.zeros(1)
+
+    def channel_blocks(self, channels: int, window: int) -> int:
+        """Into how many blocks of channels a convolution's gradient is cut; each is one thread's task."""
+        return max(1, min(channels, 16, max(4, channels * window // 256)))
+
+    def synchronize(self) -> None:
+        """Wait for everything launched (on the CPU nothing is ever pending)."""
+
+    def _inside_task(self) -> bool:
+        return getattr(self._local, "inside", False)
+
+    def _number(self, value: float) -> Any:
+        return ctypes.byref(self._real(value))
+
+    def _function(self, name: str) -> Any:
+        function = self._functions.get(name)
+        if function is None:
+            function = getattr(self._library, name)
+            function.restype = None
+            function.argtypes = [ctypes.c_int, ctypes.c_int] + [
+                ctypes.c_void_p if p.pointer else ctypes.c_int if p.ctype == "int" else self._real
+                for p in signature(name).parameters
+            ]
+            self._functions[name] = function
+        return function
+
+
+def _split(count: int, parts: int) -> list[tuple[int, int]]:
+    """[0, count) in at most ``parts`` nearly equal ranges."""
+    parts = max(1, min(count, parts))
+    edges = [count * i // parts for i in range(parts + 1)]
+    return list(itertools.pairwise(edges))
+
+
+def _tiles(rows: int, columns: int, depth: int) -> list[tuple[slice, slice]]:
+    """A product's output cut into up to 8 tiles along its longer side, by shape alone."""
+    if rows * columns * depth < 1 << 20:
+        return [(slice(None), slice(None))]
+    if rows >= columns:
+        return [(slice(*bounds), slice(None)) for bounds in _split(rows, min(8, max(1, rows // 32)))]
+    return [(slice(None), slice(*bounds)) for bounds in _split(columns, min(8, max(1, columns // 32)))]
+
+
+def _default_threads() -> int:
+    wanted = os.environ.get("FCNLITE_THREADS")
+    if wanted:
+        if not wanted.isdigit() or int(wanted) < 1:
+            raise InputError(f"FCNLITE_THREADS is '{wanted}'; give a whole number from 1 on")
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _int(value: int) -> Any:
+    return ctypes.byref(ctypes.c_int(value))
+
+
+def _address(array: np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.__array_interface__["data"][0])
+
+
+def _blas_function(name: str) -> Any:
+    """SciPy's own BLAS by its public C interface: unlike numpy.matmul it adds in place and writes into slices."""
+    capsule = cython_blas.__pyx_capi__[name]
+    get_name = ctypes.pythonapi.PyCapsule_GetName
+    get_name.restype, get_name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return ctypes.CFUNCTYPE(None)(get_pointer(capsule, get_name(capsule)))
+
+
+def _single_threaded_blas() -> None:
+    """One thread for each BLAS call: the calls themselves run side by side, and their bits stay fixed."""
+    for library in threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers:
+        library.set_num_threads(1)

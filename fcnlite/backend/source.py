@@ -1,0 +1,126 @@
+"""The kernels as text: the source both backends compile, and each kernel's parameter list read from it.
+
+Because a launch is checked against that list, a call can pass neither a Python float where a kernel takes an
+``int``, nor an array of another dtype, nor one that is not contiguous: errors name the kernel and the parameter.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from fcnlite.resources import kernels_folder
+
+_KERNEL = re.compile(r"^KERNEL\s+(\w+)\s*\(\s*ROWS\s*,([^)]*)\)", re.MULTILINE)
+_PARAMETER = re.compile(r"(const\s+)?(unsigned\s+\w+|\w+)\s*(\*?)\s*(\w+)$")
+_DTYPES = {
+    "unsigned char": np.dtype(np.uint8),
+    "unsigned short": np.dtype(np.uint16),
+    "int": np.dtype(np.int32),
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a kernel: ``ctype`` is ``real``, ``int``, ``unsigned char`` or ``unsigned short``."""
+
+    name: str
+    ctype: str
+    pointer: bool
+
+    def dtype(self, real: np.dtype) -> np.dtype:
+        """The array (or scalar) dtype this parameter takes when ``real`` is the working precision."""
+        return real if self.ctype == "real" else _DTYPES[self.ctype]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A kernel's name and the parameters that follow its row range; the first is always ``int width``."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+
+    def check(self, rows: int, arguments: tuple[Any, ...], real: np.dtype, array_type: type) -> None:
+        """Raise TypeError or ValueError, naming kernel and parameter, unless the arguments fit."""
+        if len(arguments) != len(self.parameters):
+            raise TypeError(
+                f"kernel {self.name}: {len(arguments)} arguments given, {len(self.parameters)} taken"
+            )
+        if not 0 <= rows < 2**31:
+            raise ValueError(f"kernel {self.name}: {rows} rows; a launch takes 0 to 2**31 - 1")
+        for parameter, value in zip(self.parameters, arguments):
+            where = f"kernel {self.name}, parameter {parameter.name}"
+            if parameter.pointer:
+                _check_array(where, value, parameter.dtype(real), array_type)
+            elif parameter.ctype == "int":
+                if not isinstance(value, (int, np.integer)) or not -(2**31) <= value < 2**31:
+                    raise TypeError(f"{where}: {value!r} is no 32-bit integer")
+            elif not isinstance(value, (int, float, np.integer, np.floating)):
+                raise TypeError(f"{where}: {value!r} is no number")
+
+
+def _check_array(where: str, value: Any, dtype: np.dtype, array_type: type) -> None:
+    if value is None:  # a null pointer: the kernel says which parameters may be null
+        return
+    if not isinstance(value, array_type):
+        raise TypeError(
+            f"{where}: {type(value).__name__} given, an array of this device ({array_type.__name__}) taken"
+        )
+    if value.dtype != dtype:
+        raise TypeError(f"{where}: dtype {value.dtype} given, {dtype} taken")
+    if not value.flags.c_contiguous:
+        raise ValueError(
+            f"{where}: the array is not contiguous (shape {value.shape}, strides {value.strides})"
+        )
+
+
+@cache
+def source() -> str:
+    """All kernels as one translation unit; every .cu file still says which file its lines come from."""
+    parts = [f'#line 1 "{path.name}"\n{path.read_text()}' for path in _files()]
+    return "\n".join(part.replace('#include "rows.cuh"', "") for part in parts)
+
+
+def _files() -> list[Any]:
+    folder = kernels_folder()
+    return [folder / "rows.cuh", *sorted(folder.glob("*.cu"))]
+
+
+def parse_signatures(text: str) -> dict[str, Signature]:
+    """Every ``KERNEL name(ROWS, ...)`` of a CUDA source."""
+    found = {}
+    for match in _KERNEL.finditer(text):
+        name, listing = match.groups()
+        parameters = []
+        for item in listing.split(","):
+            declared = _PARAMETER.fullmatch(" ".join(item.split()))
+            if declared is None:
+                raise ValueError(f"kernel {name}: cannot read the parameter '{item.strip()}'")
+            _, ctype, star, parameter = declared.groups()
+            if ctype != "real" and ctype not in _DTYPES:
+                raise ValueError(
+                    f"kernel {name}, parameter {parameter}: type '{ctype}' is not one a launch can pass"
+                )
+            parameters.append(Parameter(parameter, ctype, bool(star)))
+        if not parameters or parameters[0] != Parameter("width", "int", False):
+            raise ValueError(f"kernel {name}: the parameter after ROWS must be `int width`")
+        found[name] = Signature(name, tuple(parameters))
+    return found
+
+
+@cache
+def signatures() -> dict[str, Signature]:
+    """The kernels of :func:`source` by name."""
+    return parse_signatures(source())
+
+
+def signature(name: str) -> Signature:
+    """The kernel called ``name``; KeyError with the known names otherwise."""
+    try:
+        return signatures()[name]
+    except KeyError:
+        raise KeyError(f"no kernel {name}; there are {', '.join(sorted(signatures()))}") from None

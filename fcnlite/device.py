@@ -1,0 +1,71 @@
+"""The current device: where arrays live and kernels run. Everything above goes through :func:`current`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fcnlite.errors import InputError
+
+if TYPE_CHECKING:
+    from fcnlite.backend.cuda import CudaBackend
+    from fcnlite.backend.host import HostBackend
+
+    Backend = HostBackend | CudaBackend
+
+CHOICES = ("auto", "cpu", "cuda")
+_current: Any = None
+
+
+def current() -> Backend:
+    """The device in use; the first call chooses it from ``FCNLITE_DEVICE`` (``auto`` when unset)."""
+    if _current is None:
+        use(os.environ.get("FCNLITE_DEVICE", "auto"))
+    return _current
+
+
+def use(name: str = "auto", dtype: Any = np.float32, threads: int | None = None) -> Backend:
+    """Choose the device of everything made from now on.
+
+    Parameters
+    ----------
+    name : str
+        ``cpu``, ``cuda``, ``cuda:N`` (the N-th GPU), or ``auto``: the GPU when CuPy imports and a device answers,
+        else the CPU.
+    dtype : numpy dtype
+        float32, as Caffe computes, or float64, for gradient checks.
+    threads : int, optional
+        Worker threads on the CPU (default ``FCNLITE_THREADS``, else the cores this process may use). Results do not
+        depend on it.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or ``cuda`` is asked for and no GPU can be used.
+    """
+    global _current
+    kind, _, index = name.partition(":")
+    if kind not in CHOICES or (index and not (kind == "cuda" and index.isdigit())):
+        raise InputError(f"device '{name}' is unknown; choose auto, cpu, cuda or cuda:N")
+    if kind == "cpu" or (kind == "auto" and not _gpu_answers()):
+        from fcnlite.backend.host import HostBackend
+
+        _current = HostBackend(np.dtype(dtype), threads)
+    else:
+        from fcnlite.backend.cuda import CudaBackend
+
+        _current = CudaBackend(np.dtype(dtype), int(index or 0))
+    return _current
+
+
+def _gpu_answers() -> bool:
+    """Whether CuPy is installed and finds a GPU; CuPy without one is worth a line, no CuPy is not."""
+    from fcnlite.backend import cuda
+
+    problem = cuda.problem()
+    if problem and cuda.installed():
+        print(f"fcnlite: CuPy is installed but {problem}; using the CPU", file=sys.stderr)
+    return problem is None

@@ -1,0 +1,201 @@
+"""What every layer is: Caffe's life cycle setup, reshape, forward, backward, and the registry of type names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
+
+from fcnlite import device
+from fcnlite.blob import Blob, Node
+from fcnlite.errors import InputError
+from fcnlite.fillers import fill
+from fcnlite.netspec import assign_proto, param_name_dict
+from fcnlite.proto import TEST, TRAIN, LayerParameter, nearest
+
+LAYERS: dict[str, type[Layer]] = {}
+_L = TypeVar("_L", bound="type[Layer]")
+
+
+def register(cls: _L) -> _L:
+    """Class decorator: make the layer known under its type name (``cls.type`` or the class's own)."""
+    cls.type = cls.__dict__.get("type", cls.__name__)
+    LAYERS[cls.type] = cls
+    return cls
+
+
+def create(param: Any, phase: int = TEST) -> Layer:
+    """The layer that a LayerParameter describes.
+
+    Raises
+    ------
+    InputError
+        If its type is unknown; the nearest known one is named.
+    """
+    if param.type not in LAYERS:
+        hint = nearest(param.type, LAYERS)
+        advice = f"; did you mean '{hint}'?" if hint else f"; there are {', '.join(sorted(LAYERS))}"
+        raise InputError(f"layer '{param.name}': unknown type '{param.type}'{advice}")
+    return LAYERS[param.type](param, phase=phase)
+
+
+class Layer:
+    """A layer: parameters read from a LayerParameter, and the four steps of its life.
+
+    Layers are also callables, for use without a Net: ``score = Convolution(num_output=21, kernel_size=1)(pool5)``.
+
+    Parameters
+    ----------
+    param : LayerParameter, optional
+        The description, as in a prototxt.
+    phase : int or str
+        TRAIN (0) or TEST (1), or the name.
+    **fields
+        Instead of ``param``: fields of LayerParameter or of the type's own parameter message.
+
+    Attributes
+    ----------
+    blobs : list of Blob
+        The learnable parameters, weight first.
+    loss_weights : list of float
+        One for each top, if the layer is (part of) a loss.
+    """
+
+    type: ClassVar[str]
+    bottoms: ClassVar[tuple[int, int]] = (1, 1)  # least and most bottoms
+    tops: ClassVar[tuple[int, int]] = (1, 1)
+    no_gradient: ClassVar[frozenset[int]] = frozenset()  # bottoms that never get one, such as labels
+    in_place: ClassVar[bool] = False  # whether top may be bottom
+    is_loss: ClassVar[bool] = False
+    messages: ClassVar[tuple[str, ...]] = ()  # parameter messages it reads, if not just that of its own name
+
+    def __init__(self, param: Any = None, *, phase: int | str = TEST, **fields: Any):
+        if isinstance(phase, str):
+            phase = {"TRAIN": TRAIN, "TEST": TEST}[phase.upper()]
+        self.phase = phase
+        self.param = param if param is not None else _describe(type(self), fields)
+        self.name = self.param.name or self.type
+        self.blobs: list[Blob] = []
+        self.loss_weights: list[float] = []
+        self.param_propagate_down: list[bool] = []  # which parameters learn; empty: all
+        self._ready = False
+
+    # The life cycle; a layer type overrides these.
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Read the parameters and make the weights; called once."""
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Give the tops their shapes for the bottoms' present ones; called before every forward."""
+        raise NotImplementedError
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Compute the tops' data."""
+        raise NotImplementedError
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Compute the diffs of those bottoms that are wanted, and add to the parameters' diffs."""
+        raise NotImplementedError
+
+    # Services for layer types.
+
+    def fail(self, message: str) -> InputError:
+        """An error that names this layer, to raise."""
+        return InputError(f"layer '{self.name}' ({self.type}): {message}")
+
+    def learns(self, index: int) -> bool:
+        """Whether parameter ``index`` gets a gradient."""
+        return index >= len(self.param_propagate_down) or self.param_propagate_down[index]
+
+    def make_blob(self, shape: Sequence[int], filler: Any) -> Blob:
+        """A parameter filled as its filler says."""
+        return Blob(fill(filler, shape))
+
+    def axis(self, index: int, bottom: Blob) -> int:
+        """A possibly negative axis number as one of the bottom's axes."""
+        axes = len(bottom.shape)
+        if not -axes <= index < axes:
+            raise self.fail(f"axis {index} is none of the bottom's {axes} axes ({_size(bottom.shape)})")
+        return index % axes
+
+    def same_shape(self, bottom: Sequence[Blob]) -> None:
+        """Raise unless all bottoms have the first one's shape."""
+        for i, blob in enumerate(bottom[1:], 1):
+            if blob.shape != bottom[0].shape:
+                raise self.fail(
+                    f"bottoms must have one shape; bottom 0 is {_size(bottom[0].shape)}, bottom {i} is {_size(blob.shape)}"
+                )
+
+    def check_counts(self, bottoms: int, tops: int) -> None:
+        """Raise unless the layer type takes that many bottoms and tops."""
+        for what, count, (least, most) in (("bottoms", bottoms, self.bottoms), ("tops", tops, self.tops)):
+            if not least <= count <= most:
+                wanted = (
+                    str(least)
+                    if least == most
+                    else f"{least} or more"
+                    if most >= 1000
+                    else f"{least} to {most}"
+                )
+                raise self.fail(f"{count} {what} given, {wanted} needed")
+
+    # Use as a function.
+
+    def __call__(self, *bottom: Blob) -> Any:
+        """Apply the layer to blobs; returns the top, or a tuple of tops, linked for ``backward()``."""
+        bottoms = _distinct(bottom)
+        tops = [Blob(name=f"{self.name}_{i}" if i else self.name) for i in range(self._top_count())]
+        node = Node(self, bottoms, tops)
+        if not self._ready:
+            self.check_counts(len(bottoms), len(tops))
+            self.setup(bottoms, tops)
+            self.loss_weights = list(self.param.loss_weight) or ([1.0] if self.is_loss else [])
+            self._ready = True
+        node.forward()
+        for top in tops:
+            top.node = node
+        return tops[0] if len(tops) == 1 else tuple(tops)
+
+    def _top_count(self) -> int:
+        return max(self.tops[0], len(self.param.top))
+
+
+def rows_of(shape: Sequence[int]) -> tuple[int, int]:
+    """(rows, width) of an array seen as rows along its last axis."""
+    width = shape[-1] if shape else 1
+    count = 1
+    for dim in shape:
+        count *= dim
+    return (count // width if width else 0), width
+
+
+def new_array(shape: Sequence[int], dtype: Any = None) -> Any:
+    """An array of the current device with undefined content."""
+    return device.current().empty(shape, dtype)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "a scalar"
+
+
+def _distinct(bottom: Sequence[Blob]) -> list[Blob]:
+    """The bottoms, a repeated one replaced by a copy through a Split so that each has its own diff."""
+    distinct: list[Blob] = []
+    for blob in bottom:
+        distinct.append(LAYERS["Split"]()(blob) if blob in distinct else blob)
+    return distinct
+
+
+def _describe(cls: type[Layer], fields: dict[str, Any]) -> Any:
+    """A LayerParameter from keyword arguments."""
+    param = LayerParameter(type=cls.type)
+    own = cls.messages or tuple(
+        f"{stem}_param" for kind, stem in param_name_dict().items() if kind == cls.type
+    )
+    for key, value in fields.items():
+        for message in (param, *(getattr(param, name) for name in own)):
+            if key in message.DESCRIPTOR.fields_by_name:
+                assign_proto(message, key, value)
+                break
+        else:
+            raise TypeError(f"{cls.type} has no parameter '{key}'")
+    return param

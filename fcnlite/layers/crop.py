@@ -1,0 +1,62 @@
+"""Crop one blob to another's size (Caffe's CropLayer), the alignment step of every FCN skip connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fcnlite import device
+from fcnlite.blob import Blob
+from fcnlite.layers.base import Layer, register
+
+
+@register
+class Crop(Layer):
+    """bottom[0] from ``offset`` on, for every axis >= ``axis``, to bottom[1]'s size; bottom[1] gets no gradient.
+
+    ``crop_param``: axis (2 by default), offset (none: 0; one: for all cropped axes; or one for each).
+    """
+
+    bottoms = (2, 2)
+    no_gradient = frozenset({1})
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        p = self.param.crop_param
+        big, small = bottom[0].shape, bottom[1].shape
+        if len(big) != len(small) or len(big) > 4:
+            raise self.fail(
+                f"bottoms must have the same number of axes, at most 4; they are {big} and {small}"
+            )
+        first = self.axis(p.axis, bottom[0])
+        given, cropped = list(p.offset), len(big) - first
+        if len(given) > 1 and len(given) != cropped:
+            raise self.fail(
+                f"{len(given)} offsets for {cropped} cropped axes; give one for all or one for each"
+            )
+        offsets = given * cropped if len(given) == 1 else given or [0] * cropped
+        self.offsets = [0] * first + [int(v) for v in offsets]
+        shape = big[:first] + small[first:]
+        for axis in range(first, len(big)):
+            if small[axis] + self.offsets[axis] > big[axis]:
+                raise self.fail(
+                    f"axis {axis}: size {small[axis]} from offset {self.offsets[axis]} does not fit in {big[axis]}"
+                )
+        top[0].reshape(*shape)
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        inner, outer, offsets = _four(top[0].shape, 1), _four(bottom[0].shape, 1), _four(self.offsets, 0)
+        rows = inner[0] * inner[1] * inner[2]
+        geometry = (inner[3], inner[1], inner[2], *outer[1:], *offsets)
+        device.current().launch("crop_forward", rows, *geometry, bottom[0].data, top[0].new_data())
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        if not propagate_down[0]:
+            return
+        inner, outer, offsets = _four(top[0].shape, 1), _four(bottom[0].shape, 1), _four(self.offsets, 0)
+        rows = outer[0] * outer[1] * outer[2]
+        geometry = (outer[3], outer[1], outer[2], *inner, *offsets)
+        device.current().launch("crop_backward", rows, *geometry, top[0].diff, bottom[0].new_diff())
+
+
+def _four(values: Sequence[int], filler: int) -> tuple[int, ...]:
+    """The values as four, preceded by ``filler``."""
+    return (filler,) * (4 - len(values)) + tuple(values)

@@ -1,0 +1,52 @@
+"""Dropout with Caffe's own random mask (Caffe's DropoutLayer)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fcnlite import device
+from fcnlite.blob import Blob, launch_flat
+from fcnlite.layers.base import Layer, register
+from fcnlite.proto import TRAIN
+from fcnlite.random import bernoulli
+
+
+@register
+class Dropout(Layer):
+    """TRAIN: x * kept / (1 - dropout_ratio), with each element kept by the seeded draw; TEST: identity."""
+
+    in_place = True
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.ratio = self.param.dropout_param.dropout_ratio
+        if not 0 < self.ratio < 1:
+            raise self.fail(f"dropout_ratio {self.ratio:g} must lie between 0 and 1")
+        self._kept: Any = None
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        if self.phase == TRAIN:
+            kept = bernoulli(bottom[0].count, 1 - self.ratio)
+            self._kept = device.current().asarray(kept, np.uint8)
+            self._run(bottom[0].data, top[0].new_data())
+        elif top[0] is not bottom[0]:
+            launch_flat("copy_scaled", bottom[0].count, 1.0, bottom[0].data, top[0].new_data())
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        if not propagate_down[0]:
+            return
+        if self.phase == TRAIN:
+            self._run(top[0].diff, bottom[0].new_diff())
+        elif top[0] is not bottom[0]:
+            launch_flat("copy_scaled", bottom[0].count, 1.0, top[0].diff, bottom[0].new_diff())
+
+    def _run(self, source: Any, target: Any) -> None:
+        scale = float(1 / (1 - np.float32(self.ratio)))
+        launch_flat(
+            "dropout", source.size, scale, self._kept.reshape(-1), source.reshape(-1), target.reshape(-1)
+        )

@@ -1,0 +1,52 @@
+"""Caffe's random numbers: one seeded Mersenne twister, drawn from in the order in which layers need it.
+
+Dropout masks are bit for bit those of Caffe's CPU code. Fillers draw from a stream of their own (Caffe's normal and
+uniform distributions depend on the boost version it was built with), so they never shift the masks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_masks = np.random.MT19937()
+_fillers = np.random.default_rng()
+
+
+def set_random_seed(seed: int) -> None:
+    """Start both streams anew, as ``caffe.set_random_seed`` and a solver's ``random_seed`` do."""
+    global _fillers
+    # RandomState seeds as boost::mt19937 does; its state is what the raw generator goes on from.
+    _masks.state = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)
+    _fillers = np.random.default_rng(seed & 0xFFFFFFFF)
+
+
+def bernoulli(count: int, probability: float) -> np.ndarray:
+    """Draw ``count`` bits as boost::bernoulli_distribution<float> does.
+
+    Returns
+    -------
+    numpy.ndarray
+        (count,) uint8, 1 with the given probability: one 32-bit draw each, in order.
+    """
+    limit = np.float32(probability) * np.float32(4294967295)
+    draws = _masks.random_raw(count).astype(np.float32)
+    return (draws <= limit).astype(np.uint8)
+
+
+def filler_stream() -> np.random.Generator:
+    """The stream that weight fillers draw from."""
+    return _fillers
+
+
+def get_state() -> dict[str, object]:
+    """Both streams' states, as plain dictionaries of numbers and arrays."""
+    return {"masks": _masks.state, "fillers": _fillers.bit_generator.state}
+
+
+def set_state(state: dict[str, object]) -> None:
+    """Go on from a state that :func:`get_state` gave."""
+    _masks.state = state["masks"]
+    _fillers.bit_generator.state = state["fillers"]
+
+
+set_random_seed(int(np.random.SeedSequence().generate_state(1)[0]))

@@ -1,0 +1,131 @@
+// Max and average pooling over windows that may overhang the image (Caffe rounds the output size up).
+//
+//   max:  y = max over the window's pixels inside the image; the first maximum in row-major order wins
+//   ave:  y = sum over the same pixels / size of the window clipped to the padded image
+//
+// Backward gathers: a pixel adds up what the windows it lies in send it, so no two lanes write one place.
+#include "rows.cuh"
+
+// Rows (plane, oy), lanes ox. `winner` may be null; it gets the maximum's place in the unclipped window.
+KERNEL max_pool_forward(ROWS, int width, int in_h, int in_w, int out_h, int kernel_h, int kernel_w, int pad_h, int pad_w,
+                        int stride_h, int stride_w, const real* in, real* out, unsigned short* winner) {
+    FOR_ROWS(r) {
+        int top = r % out_h * stride_h - pad_h;
+        const real* plane = in + (size_t)(r / out_h) * in_h * in_w;
+        FOR_TILES(t, width) {
+            real best[TILE];
+            int place[TILE];
+            FOR_TILE(i, t, width) {
+                best[i] = -FLT_MAX;
+                place[i] = 65535;
+            }
+            for (int ky = max_int(0, -top); ky < min_int(kernel_h, in_h - top); ++ky) {
+                for (int kx = 0; kx < kernel_w; ++kx) {
+                    int shift = kx - pad_w;
+                    const real* a = plane + (size_t)(top + ky) * in_w + shift + (ptrdiff_t)t * stride_w;
+                    int here = ky * kernel_w + kx;
+                    int lo = ceil_div(-shift, stride_w);
+                    int hi = min_int(width, floor_div(in_w - 1 - shift, stride_w) + 1);
+                    FOR_TILE_SPAN(i, t, lo, hi) {
+                        real v = a[i * stride_w];
+                        place[i] = v > best[i] ? here : place[i];
+                        best[i] = v > best[i] ? v : best[i];
+                    }
+                }
+            }
+            size_t to = (size_t)r * width + t;
+            FOR_TILE(i, t, width) out[to + i] = best[i];
+            if (winner) {
+                FOR_TILE(i, t, width) winner[to + i] = (unsigned short)place[i];
+            }
+        }
+    }
+}
+
+// Rows (plane, iy, phase of ix modulo the stride), lanes ix / stride: the windows over a lane are then the same
+// distances away for the whole row.
+KERNEL max_pool_backward(ROWS, int width, int in_h, int in_w, int out_h, int out_w, int kernel_h, int kernel_w, int pad_h,
+                         int pad_w, int stride_h, int stride_w, const real* out_diff, const unsigned short* winner,
+                         real* in_diff) {
+    FOR_ROWS(r) {
+        int phase = r % stride_w, iy = r / stride_w % in_h, plane = r / stride_w / in_h;
+        int lanes = min_int(width, (in_w - phase + stride_w - 1) / stride_w);
+        int oy_first = max_int(0, ceil_div(iy + pad_h - kernel_h + 1, stride_h));
+        int oy_last = min_int(out_h - 1, (iy + pad_h) / stride_h);
+        int shift_first = ceil_div(phase + pad_w - kernel_w + 1, stride_w);
+        int shift_last = (phase + pad_w) / stride_w;
+        real* b = in_diff + ((size_t)plane * in_h + iy) * in_w + phase;
+        FOR_TILES(t, lanes) {
+            real sum[TILE];
+            FOR_TILE(i, t, lanes) sum[i] = 0;
+            for (int oy = oy_first; oy <= oy_last; ++oy) {
+                for (int shift = shift_first; shift <= shift_last; ++shift) {
+                    int here = (iy + pad_h - oy * stride_h) * kernel_w + phase + pad_w - shift * stride_w;
+                    ptrdiff_t from = ((ptrdiff_t)plane * out_h + oy) * out_w + shift + t;
+                    FOR_TILE_SPAN(i, t, -shift, min_int(lanes, out_w - shift))
+                        sum[i] += winner[from + i] == here ? out_diff[from + i] : 0;
+                }
+            }
+            FOR_TILE(i, t, lanes) b[(t + i) * stride_w] = sum[i];
+        }
+    }
+}
+
+// Rows (plane, oy), lanes ox.
+KERNEL ave_pool_forward(ROWS, int width, int in_h, int in_w, int out_h, int kernel_h, int kernel_w, int pad_h, int pad_w,
+                        int stride_h, int stride_w, const real* in, real* out) {
+    FOR_ROWS(r) {
+        int top = r % out_h * stride_h - pad_h;
+        int window_h = min_int(top + kernel_h, in_h + pad_h) - top;
+        const real* plane = in + (size_t)(r / out_h) * in_h * in_w;
+        FOR_TILES(t, width) {
+            real sum[TILE];
+            FOR_TILE(i, t, width) sum[i] = 0;
+            for (int ky = max_int(0, -top); ky < min_int(kernel_h, in_h - top); ++ky) {
+                for (int kx = 0; kx < kernel_w; ++kx) {
+                    int shift = kx - pad_w;
+                    const real* a = plane + (size_t)(top + ky) * in_w + shift + (ptrdiff_t)t * stride_w;
+                    int lo = ceil_div(-shift, stride_w);
+                    int hi = min_int(width, floor_div(in_w - 1 - shift, stride_w) + 1);
+                    FOR_TILE_SPAN(i, t, lo, hi) sum[i] += a[i * stride_w];
+                }
+            }
+            FOR_TILE(i, t, width) {
+                int left = (t + i) * stride_w - pad_w;
+                int window_w = min_int(left + kernel_w, in_w + pad_w) - left;
+                out[(size_t)r * width + t + i] = sum[i] / (real)(window_h * window_w);
+            }
+        }
+    }
+}
+
+// Rows (plane, iy, phase of ix modulo the stride), lanes ix / stride.
+KERNEL ave_pool_backward(ROWS, int width, int in_h, int in_w, int out_h, int out_w, int kernel_h, int kernel_w, int pad_h,
+                         int pad_w, int stride_h, int stride_w, const real* out_diff, real* in_diff) {
+    FOR_ROWS(r) {
+        int phase = r % stride_w, iy = r / stride_w % in_h, plane = r / stride_w / in_h;
+        int lanes = min_int(width, (in_w - phase + stride_w - 1) / stride_w);
+        int oy_first = max_int(0, ceil_div(iy + pad_h - kernel_h + 1, stride_h));
+        int oy_last = min_int(out_h - 1, (iy + pad_h) / stride_h);
+        int shift_first = ceil_div(phase + pad_w - kernel_w + 1, stride_w);
+        int shift_last = (phase + pad_w) / stride_w;
+        real* b = in_diff + ((size_t)plane * in_h + iy) * in_w + phase;
+        FOR_TILES(t, lanes) {
+            real sum[TILE];
+            FOR_TILE(i, t, lanes) sum[i] = 0;
+            for (int oy = oy_first; oy <= oy_last; ++oy) {
+                int top = oy * stride_h - pad_h;
+                int window_h = min_int(top + kernel_h, in_h + pad_h) - top;
+                for (int shift = shift_first; shift <= shift_last; ++shift) {
+                    ptrdiff_t from = ((ptrdiff_t)plane * out_h + oy) * out_w + shift + t;
+                    FOR_TILE_SPAN(i, t, -shift, min_int(lanes, out_w - shift)) {
+                        int left = (t + i + shift) * stride_w - pad_w;
+                        int window_w = min_int(left + kernel_w, in_w + pad_w) - left;
+                        sum[i] += out_diff[from + i] / (real)(window_h * window_w);
+                    }
+                }
+            }
+            FOR_TILE(i, t, lanes) b[(t + i) * stride_w] = sum[i];
+        }
+    }
+}
