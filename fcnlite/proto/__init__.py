@@ -1,4 +1,5 @@
-"""Caffe's messages (NetParameter, SolverParameter, ...), their text form, and what Caffe does to a net before use.
+"""Caffe's messages (NetParameter, SolverParameter, ...), their text form, and what Caffe does to a net before
+use.
 
 Every message class is an attribute of this package: ``from fcnlite.proto import NetParameter``.
 """

@@ -11,9 +11,10 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor
 
-# How to read the table. A line at the margin names a message; below it, each line is a type and the fields of that
-# type as name=number, with the default after a colon. "*" marks a repeated field, "*packed" one written packed,
-# "!" a required one. "enum NAME:" lists names numbered from 0, each one more than the last unless it says otherwise.
+# How to read the table. A line at the margin names a message; below it, each line is a type and the fields of
+# that type as name=number, with the default after a colon. "*" marks a repeated field, "*packed" one written
+# packed, "!" a required one. "enum NAME:" lists names numbered from 0, each one more than the last unless it
+# says otherwise.
 SCHEMA = """
 enum Phase: TRAIN TEST
 

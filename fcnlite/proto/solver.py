@@ -29,7 +29,8 @@ def _upgrade_type(solver: Any, filename: str) -> None:
 
 
 def _complete_prefix(solver: Any, path: Path) -> None:
-    """Snapshots are named after the solver file unless it says otherwise; a folder is completed by that name."""
+    """Snapshots are named after the solver file unless it says otherwise; a folder is completed by that
+    name."""
     if not solver.HasField("snapshot_prefix"):
         solver.snapshot_prefix = str(path.with_suffix(""))
     elif Path(solver.snapshot_prefix).is_dir():
@@ -42,14 +43,15 @@ def read_solver(source: str | os.PathLike[str]) -> Any:
     Parameters
     ----------
     source : path or str
-        A path, or prototxt text (a string is text if it contains a newline, a brace, or a colon without being the
-        name of a file).
+        A path, or prototxt text (a string is text if it contains a newline, a brace, or a colon without being
+        the name of a file).
 
     Returns
     -------
     SolverParameter
-        With `type` in place of the old `solver_type`. Read from a file, `snapshot_prefix` is set: when missing, to the
-        file's path without its suffix; when it is a folder, to the file's name in that folder.
+        With `type` in place of the old `solver_type`. Read from a file, `snapshot_prefix` is set: when
+        missing, to the file's path without its suffix; when it is a folder, to the file's name in that
+        folder.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Prototxt in and out: protobuf's text format, with errors that a person can act on.
 
-protobuf does the parsing; a walk over the text beforehand checks every name and value against the schema, so that
-a mistake is told with its file, its line and the nearest name that exists, and so that fields which only forks of
-Caffe know, and which change no number, are passed over.
+protobuf does the parsing; a walk over the text beforehand checks every name and value against the schema, so
+that a mistake is told with its file, its line and the nearest name that exists, and so that fields which only
+forks of Caffe know, and which change no number, are passed over.
 """
 
 import os
@@ -22,8 +22,8 @@ from fcnlite.proto.schema import descriptor, message_class
 
 # Fields of Caffe's forks that tell it how to run, not what to compute: they are skipped with a warning.
 HARMLESS = {
-    "NetParameter": "mem_param optimize_mem compile_net_state engine default_forward_type default_backward_type"
-    " default_forward_math default_backward_math default_cudnn_math_override reduce_buckets profile",
+    "NetParameter": "mem_param optimize_mem compile_net_state engine default_forward_type"
+    " default_backward_type default_forward_math default_backward_math default_cudnn_math_override reduce_buckets profile",
     "LayerParameter": "forward_type backward_type forward_math backward_math cudnn_math_override debug"
     " need_backward_lock",
     "ConvolutionParameter": "cudnn_convolution_algo_seeker conv_algos_override cudnn_math_override"
@@ -72,7 +72,8 @@ class _Block:
 
 
 def nearest(word: str, known: Any) -> str:
-    """``"; did you mean 'NAME'?"`` for the closest of the `known` names, or an empty string when none is close."""
+    """``"; did you mean 'NAME'?"`` for the closest of the `known` names, or an empty string when none is
+    close."""
     names = list(known)
     by_lower = {name.lower(): name for name in names}
     found = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
@@ -160,7 +161,8 @@ class _Walk:
             if known.name in block.seen:
                 self.fail(
                     name.line,
-                    f"'{known.name}' is given twice in {block.message.name}, first on line {block.seen[known.name]}",
+                    f"'{known.name}' is given twice in {block.message.name}, "
+                    f"first on line {block.seen[known.name]}",
                 )
             block.seen[known.name] = name.line
         self.value(name, known)
@@ -384,8 +386,8 @@ def read_net(source: str | os.PathLike[str]) -> Any:
     Parameters
     ----------
     source : path or str
-        A path, or prototxt text (a string is text if it contains a newline, a brace, or a colon without being the
-        name of a file).
+        A path, or prototxt text (a string is text if it contains a newline, a brace, or a colon without being
+        the name of a file).
 
     Returns
     -------

@@ -76,13 +76,14 @@ def _upgrade_layers(net: Any) -> None:
     """V1 `layers` to `layer`."""
     if net.layer:
         raise InputError(
-            f"net '{net.name}' has both 'layer' and old 'layers'; write all of them as layer {{ type: \"Name\" ... }}"
+            f"net '{net.name}' has both 'layer' and old 'layers'; "
+            'write all of them as layer { type: "Name" ... }'
         )
     for index, old in enumerate(net.layers):
         if old.HasField("layer"):
             raise InputError(
-                f"net '{net.name}', layers number {index}: this is the form of 2013 (V0, a layer inside layers), "
-                "which is not read; Caffe's upgrade_net_proto_text and upgrade_net_proto_binary convert it"
+                f"net '{net.name}', layers number {index}: this is the form of 2013 (V0, a layer inside "
+                "layers), which is not read; Caffe's upgrade_net_proto_text and upgrade_net_proto_binary convert it"
             )
         _move_transforms(old)
         _upgrade_layer(old, net.layer.add())
@@ -99,7 +100,8 @@ def _upgrade_inputs(net: Any) -> None:
     if not shapes:
         if len(dims) != 4 * len(names):
             raise InputError(
-                f"net '{net.name}': {len(names)} inputs need {4 * len(names)} input_dim values (4 each), found {len(dims)}"
+                f"net '{net.name}': {len(names)} inputs need {4 * len(names)} input_dim values (4 each), "
+                f"found {len(dims)}"
             )
         shapes = [message_class("BlobShape")(dim=dims[i : i + 4]) for i in range(0, len(dims), 4)]
     if len(shapes) != len(names):
@@ -112,7 +114,8 @@ def _upgrade_inputs(net: Any) -> None:
 
 
 def _upgrade_batch_norm(net: Any) -> None:
-    """Batch norm statistics of old nets, kept from the solver: their three parameters are no longer learned."""
+    """Batch norm statistics of old nets, kept from the solver: their three parameters are no longer
+    learned."""
     for layer in net.layer:
         if layer.type == "BatchNorm" and len(layer.param) == 3:
             for param in layer.param:
@@ -122,9 +125,9 @@ def _upgrade_batch_norm(net: Any) -> None:
 def upgrade(net: Any) -> Any:
     """Bring a net to the present form, as Caffe's UpgradeNetAsNeeded does.
 
-    V1 `layers` with enum types become `layer` with string types (names, learning rates and decays of parameters
-    go to `param`), data transformations move to `transform_param`, `input` with `input_dim` or `input_shape` becomes
-    an Input layer, and batch norm layers with three `param` get zero rates.
+    V1 `layers` with enum types become `layer` with string types (names, learning rates and decays of
+    parameters go to `param`), data transformations move to `transform_param`, `input` with `input_dim` or
+    `input_shape` becomes an Input layer, and batch norm layers with three `param` get zero rates.
 
     Parameters
     ----------

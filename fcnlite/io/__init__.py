@@ -1,0 +1,19 @@
+"""Caffe's binary files: weights (`.caffemodel`, HDF5) and solver states, read with suspicion and written
+atomically."""
+
+from fcnlite.io.atomic import atomic_path
+from fcnlite.io.caffemodel import read_definition
+from fcnlite.io.state import SolverSnapshot, read_state, write_state
+from fcnlite.io.weights import iter_weights, read_deploy, read_weights, write_weights
+
+__all__ = [
+    "SolverSnapshot",
+    "atomic_path",
+    "iter_weights",
+    "read_definition",
+    "read_deploy",
+    "read_state",
+    "read_weights",
+    "write_state",
+    "write_weights",
+]

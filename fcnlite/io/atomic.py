@@ -1,0 +1,57 @@
+"""Files that appear whole or not at all."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fcnlite.errors import InputError
+
+_TARGET_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _cannot_write(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be written ({error.strerror or error})")
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path in the folder of `path`, renamed to it when the block succeeds and removed when it
+    fails.
+
+    Whatever was at `path` stays untouched until then.
+
+    Parameters
+    ----------
+    path : path
+        The file to be made.
+
+    Yields
+    ------
+    Path
+        Where to write. The block creates the file.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist, `path` is a folder itself, or the disk refuses (full, read-only, no
+        permission).
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder; name a file to write")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in _TARGET_ERRORS:
+            raise _cannot_write(path, error) from error
+        raise
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

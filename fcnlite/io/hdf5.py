@@ -1,0 +1,233 @@
+"""Caffe's HDF5 weights: `/data/LAYER/0`, `/data/LAYER/1`, ... with a group for every layer, even without
+parameters."""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from fcnlite.errors import InputError
+from fcnlite.io.atomic import atomic_path
+from fcnlite.io.wire import PIECE, stored
+
+DEPLOY = "prototxt"  # the root attribute with the net that the weights belong to
+_MAX_DEPTH = 32  # of groups, for layer names with slashes
+_MAX_EXPANSION = 2000  # bytes of array for a stored byte; gzip reaches 1032
+_BROKEN = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    UnicodeDecodeError,
+)  # what h5py makes of damage
+
+
+def is_hdf5(path: str | os.PathLike[str]) -> bool:
+    """Whether a file exists and begins as HDF5 files do."""
+    return Path(path).is_file() and bool(h5py.is_hdf5(path))
+
+
+@contextmanager
+def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """An HDF5 file to read, with what h5py says of damaged ones turned into one clear line."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder, not an HDF5 file")
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except InputError:
+        raise
+    except _BROKEN as error:
+        reason = str(error).strip("'\"").split("\n")[0]
+        raise InputError(f"{path}: damaged or cut short, or no HDF5 file ({reason})") from None
+
+
+def _member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """What `name` is in the group; links that lead out of the file, or in circles by name, are refused."""
+    link = group.get(name, getlink=True)
+    if link is None:
+        return None
+    if not isinstance(link, h5py.HardLink):
+        raise InputError(
+            f"{group.file.filename}: {group.name}/{name} is a link, which Caffe never writes; refused"
+        )
+    return group[name]
+
+
+def read_array(dataset: h5py.Dataset) -> np.ndarray:
+    """A dataset of numbers as float32 (float64 stays), after checking that the file can hold what it claims.
+
+    Raises
+    ------
+    InputError
+        It is no array of numbers, lies outside the file, or is far larger than what the file stores.
+    """
+    where = f"{dataset.file.filename}: {dataset.name}"
+    if dataset.shape is None or dataset.dtype.kind not in "fiu":
+        raise InputError(f"{where} is no array of numbers")
+    if dataset.external or dataset.is_virtual:
+        raise InputError(f"{where} keeps its numbers in another file; refused")
+    size = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if size > _MAX_EXPANSION * max(dataset.id.get_storage_size(), 4096):
+        raise InputError(f"{where} claims shape {dataset.shape}, more than the file stores; it is damaged")
+    array = np.empty(dataset.shape, np.float64 if dataset.dtype == np.float64 else np.float32)
+    if array.size:
+        dataset.read_direct(array)
+    return array
+
+
+def numbered_arrays(group: h5py.Group) -> list[np.ndarray]:
+    """The datasets "0", "1", ... of a group; a number left out gives an array of shape (0,)."""
+    numbers = sorted(
+        int(name) for name in group if name.isdecimal() and isinstance(_member(group, name), h5py.Dataset)
+    )
+    if numbers and numbers[-1] > 4 * len(numbers) + 8:
+        raise InputError(
+            f"{group.file.filename}: {group.name} has a parameter number {numbers[-1]}; it is damaged"
+        )
+    found = {number: read_array(group[str(number)]) for number in numbers}
+    return [found.get(number, np.empty(0, np.float32)) for number in range(numbers[-1] + 1 if numbers else 0)]
+
+
+def _layer_groups(group: h5py.Group, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, h5py.Group]]:
+    """Every layer below the group: one whose name has a slash lies in a group of groups."""
+    if depth > _MAX_DEPTH:
+        raise InputError(f"{group.file.filename}: groups within groups without end; not a file of weights")
+    for name in group:
+        member = _member(group, name)
+        if not isinstance(member, h5py.Group):
+            continue
+        kinds = [isinstance(_member(member, inner), h5py.Group) for inner in member]
+        if not all(kinds) or not kinds:
+            yield prefix + name, member
+        if any(kinds):
+            yield from _layer_groups(member, f"{prefix}{name}/", depth + 1)
+
+
+def iter_hdf5(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """The layers of an HDF5 file of weights, one at a time.
+
+    Parameters
+    ----------
+    path : path
+        Written by Caffe (`PREFIX_iter_N.caffemodel.h5`) or by fcnlite.
+
+    Yields
+    ------
+    name : str
+    arrays : list of arrays, float32 or float64
+        Empty for a layer without parameters. Where Caffe left out a parameter because an earlier layer shares
+        it, an array of shape (0,).
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        There is no such file; it is damaged, or no file of weights.
+    """
+    with open_hdf5(path) as file:
+        data = _member(file, "data")
+        if not isinstance(data, h5py.Group):
+            hint = "; it is a solver state" if "history" in file else ""
+            raise InputError(f"{path}: no group /data with the weights in this HDF5 file{hint}")
+        for name, group in _layer_groups(data):
+            yield name, numbered_arrays(group)
+
+
+def read_deploy_attribute(path: str | os.PathLike[str]) -> str | None:
+    """The prototxt stored with the weights in an HDF5 file, or None."""
+    with open_hdf5(path) as file:
+        text = file.attrs.get(DEPLOY)
+    if text is None or isinstance(text, str):
+        return text
+    if isinstance(text, bytes):
+        return text.decode("utf-8", "replace")
+    raise InputError(f"{path}: the attribute '{DEPLOY}' is no text")
+
+
+def _bands(shape: tuple[int, ...], row_bytes: int) -> Iterator[tuple[slice | int, ...]]:
+    """Selections that cut an array into bands of about `PIECE` bytes along its first axis longer than 1."""
+    axis = next((i for i, dim in enumerate(shape) if dim > 1), None)
+    if axis is None:
+        yield (...,)  # type: ignore[misc]
+        return
+    step = max(1, PIECE // row_bytes)
+    for start in range(0, shape[axis], step):
+        yield (*(slice(None),) * axis, slice(start, min(start + step, shape[axis])))
+
+
+def create_array(
+    group: h5py.Group, name: str, array: np.ndarray, progress: Callable[[int], object] | None = None
+) -> None:
+    """Store an array as a plain dataset, in bands, so that a mapped file is never copied as a whole."""
+    array = stored(array)
+    dataset = group.create_dataset(name, array.shape, array.dtype)
+    if not array.size:
+        return
+    rows = next((dim for dim in array.shape if dim > 1), 1)
+    for band in _bands(array.shape, array.nbytes // rows):
+        dataset[band] = array[band]
+        if progress is not None:
+            progress(array[band].nbytes)
+
+
+def _check_name(path: Path, name: str) -> None:
+    if not name or "\0" in name or any(part in ("", ".") for part in name.split("/")):
+        raise InputError(
+            f"{path}: a layer called {name!r} cannot be stored in HDF5; rename it or write a .caffemodel"
+        )
+
+
+@contextmanager
+def create_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """A new HDF5 file that appears at `path` when the block succeeds."""
+    with atomic_path(path) as temporary:
+        try:
+            with h5py.File(temporary, "w", locking=False) as file:
+                yield file
+        except (RuntimeError, KeyError) as error:
+            raise InputError(f"{path}: HDF5 cannot store this ({error})") from error
+
+
+def write_hdf5(
+    path: str | os.PathLike[str],
+    params: Iterable[tuple[str, Sequence[np.ndarray]]],
+    deploy: str | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> None:
+    """Write weights in Caffe's HDF5 layout.
+
+    Parameters
+    ----------
+    path : path
+        The file to write; it appears whole or not at all.
+    params : iterable of (name, arrays)
+        Every layer in order, those without parameters with an empty list. float32 and float64 stay, other
+        numbers become float32.
+    deploy : str, optional
+        The prototxt of the net that the weights belong to, stored as the root attribute "prototxt".
+    progress : callable, optional
+        Called with the number of bytes just written, many times.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written, or a layer's name cannot be stored.
+    """
+    path = Path(path)
+    with create_hdf5(path) as file:
+        if deploy is not None:
+            file.attrs[DEPLOY] = deploy
+        data = file.create_group("data", track_order=True)
+        for name, arrays in params:
+            _check_name(path, name)
+            group = data.require_group(name)
+            for i, array in enumerate(arrays):
+                create_array(group, str(i), array, progress)
