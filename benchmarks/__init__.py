@@ -1,0 +1,1 @@
+"""Measurements a person runs by hand: `python -m benchmarks.NAME`."""
