@@ -29,8 +29,7 @@ PIECE = 8 << 20  # bytes handled at a time where an array goes through a buffer
 class Field(NamedTuple):
     """One field of a message, or a run of fields of one fixed size under the same key.
 
-    `start` is where the (first) payload begins and `end` where the (last) one ends. In a run of `count`
-    fields the payloads begin `stride` bytes apart. `value` is the number of a varint.
+    `start` is where the (first) payload begins and `end` where the (last) one ends. In a run of `repeat` fields the payloads begin `stride` bytes apart. `value` is the number of a varint.
     """
 
     number: int
@@ -38,7 +37,7 @@ class Field(NamedTuple):
     start: int
     end: int
     value: int = 0
-    count: int = 1
+    repeat: int = 1
     stride: int = 0
 
 
@@ -122,9 +121,9 @@ class WireFile:
                 position += length
             else:
                 stride = position - here + length
-                count = self._run(here, end, stride) if stride == length + 1 else 1
-                yield Field(number, wire, position, here + count * stride, 0, count, stride)
-                position = here + count * stride
+                repeat = self._run(here, end, stride) if stride == length + 1 else 1
+                yield Field(number, wire, position, here + repeat * stride, 0, repeat, stride)
+                position = here + repeat * stride
 
     def _run(self, start: int, end: int, stride: int) -> int:
         """How many fields in a row, `stride` bytes each, begin with the same one-byte key as that at
@@ -153,7 +152,7 @@ class WireFile:
         """The floats of one field, packed or a run of single ones, as a view."""
         size = np.dtype(dtype).itemsize
         if field.wire == (FIXED32 if size == 4 else FIXED64):
-            return np.ndarray((field.count,), dtype, self.data, field.start, (field.stride,))
+            return np.ndarray((field.repeat,), dtype, self.data, field.start, (field.stride,))
         self.expect(field, LENGTH, name)
         length = field.end - field.start
         if length % size:
@@ -281,6 +280,6 @@ def write_array(file: BinaryIO, array: np.ndarray, progress: Callable[[int], obj
     """Write the raw numbers of a :func:`stored` array, `PIECE` bytes at a time."""
     flat = array.reshape(-1).view(np.uint8)
     for start in range(0, flat.size, PIECE):
-        file.write(flat[start : start + PIECE])
+        file.write(flat[start : start + PIECE].data)
         if progress is not None:
             progress(min(PIECE, flat.size - start))

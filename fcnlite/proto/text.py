@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from google.protobuf import text_format
+from google.protobuf import text_encoding, text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from fcnlite.errors import InputError
@@ -22,14 +22,11 @@ from fcnlite.proto.schema import descriptor, message_class
 
 # Fields of Caffe's forks that tell it how to run, not what to compute: they are skipped with a warning.
 HARMLESS = {
-    "NetParameter": "mem_param optimize_mem compile_net_state engine default_forward_type"
-    " default_backward_type default_forward_math default_backward_math default_cudnn_math_override reduce_buckets profile",
-    "LayerParameter": "forward_type backward_type forward_math backward_math cudnn_math_override debug"
-    " need_backward_lock",
-    "ConvolutionParameter": "cudnn_convolution_algo_seeker conv_algos_override cudnn_math_override"
-    " cudnn_workspace_limit workspace_limit",
-    "SolverParameter": "device_ids debug_level test_initialization_level store_blobs_in_old_format"
-    " snapshot_to_hdf5 log_directory",
+    "NetParameter": "mem_param optimize_mem compile_net_state engine reduce_buckets default_forward_type"
+    " default_backward_type default_forward_math default_backward_math default_cudnn_math_override",
+    "LayerParameter": "forward_type backward_type forward_math backward_math cudnn_math_override",
+    "ConvolutionParameter": "conv_algos_override cudnn_convolution_algo_seeker cudnn_math_override",
+    "SolverParameter": "device_ids store_blobs_in_old_format",
 }
 # Fields of forks under the name that Caffe itself gave them later.
 RENAMED = {("ConvolutionParameter", "hole"): "dilation"}
@@ -447,8 +444,10 @@ def locate(source: str | os.PathLike[str], layer: str, field: str = "") -> str:
         tokens = list(_tokens(text, filename))
     except (OSError, ValueError):
         return ""
-    depth, start, lines, names = 0, 0, {}, []
-    for before, token in zip([_Token("", "", 0, 0), *tokens], tokens, strict=False):
+    depth, start = 0, 0
+    lines: dict[str, int] = {}
+    names: list[str] = []
+    for before, token in zip([_Token("", "", 0, 0), *tokens], tokens):
         if token.kind == "mark" and token.text in "{<":
             if depth == 0:
                 start, lines, names = before.line, {}, []
@@ -460,5 +459,5 @@ def locate(source: str | os.PathLike[str], layer: str, field: str = "") -> str:
         elif depth == 1 and token.kind == "word":
             lines.setdefault(token.text, token.line)
         elif depth == 1 and token.kind == "string" and lines and list(lines)[-1] == "name":
-            names.append(text_format.text_encoding.CUnescape(token.text[1:-1]).decode("utf-8", "replace"))
+            names.append(text_encoding.CUnescape(token.text[1:-1]).decode("utf-8", "replace"))
     return ""

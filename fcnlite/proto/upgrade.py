@@ -83,7 +83,7 @@ def _upgrade_layers(net: Any) -> None:
         if old.HasField("layer"):
             raise InputError(
                 f"net '{net.name}', layers number {index}: this is the form of 2013 (V0, a layer inside "
-                "layers), which is not read; Caffe's upgrade_net_proto_text and upgrade_net_proto_binary convert it"
+                "layers), which is not read; Caffe's upgrade_net_proto_text converts it"
             )
         _move_transforms(old)
         _upgrade_layer(old, net.layer.add())
