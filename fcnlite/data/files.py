@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fcnlite.errors import InputError
 
@@ -95,6 +95,8 @@ def open_image(path: str | os.PathLike) -> Image.Image:
         raise FileNotFoundError(f"image {path} is missing") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder, not an image") from None
+    except UnidentifiedImageError:
+        raise InputError(f"cannot read image {path}: not a picture in a known format") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read image {path}: {' '.join(str(error).split())}") from None
 

@@ -1,0 +1,153 @@
+"""Pictures: what their pixels are, that they are whole files, and that legends say what is there."""
+
+import io
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from fcnlite import vis
+from fcnlite.data import voc_palette
+from fcnlite.errors import InputError
+
+CLASSES = ("background", "aeroplane", "bicycle")
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def label():
+    label = np.zeros((40, 60), np.uint8)
+    label[10:30, 10:30] = 1
+    label[10:30, 30:32] = 255
+    return label
+
+
+def test_label_png_holds_the_numbers_and_the_palette(tmp_path, label):
+    vis.write_label(tmp_path / "l.png", label.astype(np.int64))
+    with Image.open(tmp_path / "l.png") as read:
+        assert read.mode == "P" and read.format == "PNG"
+        np.testing.assert_array_equal(np.array(read), label)
+        np.testing.assert_array_equal(np.array(read.getpalette()).reshape(-1, 3), voc_palette())
+        np.testing.assert_array_equal(np.array(read.convert("RGB")), vis.paint(label))
+    assert [p.name for p in tmp_path.iterdir()] == ["l.png"]
+    with pytest.raises(ValueError, match="0 to 255"):
+        vis.write_label(tmp_path / "bad.png", np.full((2, 2), 256))
+    with pytest.raises(ValueError, match="height x width"):
+        vis.write_label(tmp_path / "bad.png", np.zeros((2, 2, 3)))
+    assert not (tmp_path / "bad.png").exists()
+
+
+def test_pictures_are_written_by_suffix(tmp_path, image):
+    vis.write_image(tmp_path / "a.png", image)
+    with Image.open(tmp_path / "a.png") as read:
+        np.testing.assert_array_equal(np.array(read), image)
+    vis.write_image(tmp_path / "a.JPG", image)
+    with Image.open(tmp_path / "a.JPG") as read:
+        assert read.format == "JPEG" and read.size == (60, 40)
+    with pytest.raises(InputError, match=r"cannot write .*a.bmp: pictures are written as"):
+        vis.write_image(tmp_path / "a.bmp", image)
+    with pytest.raises(InputError, match="folder .* does not exist"):
+        vis.write_image(tmp_path / "no" / "a.png", image)
+
+
+def test_overlay_tints_all_but_the_background(image, label):
+    out = vis.overlay(image, label, alpha=0.25)
+    assert out.shape == image.shape and out.dtype == np.uint8
+    np.testing.assert_array_equal(out[label == 0], image[label == 0])
+    for value in (1, 255):
+        expected = 0.75 * image[label == value] + 0.25 * voc_palette()[value]
+        np.testing.assert_allclose(out[label == value], expected, atol=0.51)
+    np.testing.assert_array_equal(vis.overlay(image, label, alpha=0), image)
+    with pytest.raises(ValueError, match="label"):
+        vis.overlay(image, label[:5])
+
+
+def test_overlay_legend_shows_the_classes_present(image, label):
+    out = vis.overlay(image, label, classes=CLASSES)
+    strip = out[image.shape[0] :]
+    assert out.shape[1] == image.shape[1] and strip.shape[0] > 10
+    colours = {tuple(c) for c in strip.reshape(-1, 3)}
+    assert tuple(voc_palette()[1]) in colours and tuple(voc_palette()[2]) not in colours
+
+
+@pytest.mark.parametrize("width", [1, 20, 64, 500])
+def test_legends_fit_any_width(width):
+    names = tuple(f"class number {k} with a long name" for k in range(30))
+    strip = vis.legend(np.arange(30).reshape(5, 6), names, width=width)
+    assert strip.shape[1] == width and strip.dtype == np.uint8
+
+
+def test_panel_shows_image_prediction_and_truth(image, label):
+    prediction = np.where(label == 255, 0, label)
+    out = vis.panel(image, prediction, label)
+    head = out.shape[0] - 40
+    pitch = 60 + vis.GAP
+    assert out.shape[1] == 3 * 60 + 2 * vis.GAP and head > 5
+    for i, expected in enumerate((image, vis.paint(prediction), vis.paint(label))):
+        np.testing.assert_array_equal(out[head:, i * pitch : i * pitch + 60], expected)
+    assert vis.panel(image, prediction).shape[1] == 2 * 60 + vis.GAP
+    assert vis.panel(image, prediction, label, classes=CLASSES).shape[0] > out.shape[0]
+
+
+def test_legend_text_gives_shares_without_void(label):
+    lines = vis.legend_text(label, CLASSES).splitlines()
+    counted = (label != 255).sum()
+    assert [line.split()[0] for line in lines] == ["background", "aeroplane"]
+    assert lines[1].split()[1] == f"{100 * 400 / counted:.1f}"
+    assert "\x1b" not in "".join(lines)
+    coloured = vis.legend_text(label, CLASSES, colour=True)
+    assert "\x1b[48;2;128;0;0m" in coloured and coloured.count("\x1b[0m") == 2
+    assert vis.legend_text(np.full((2, 2), 255), CLASSES) == ""
+
+
+def test_colour_goes_to_terminals_only(label, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    file, terminal = io.StringIO(), Terminal()
+    vis.print_legend(label, CLASSES, stream=file)
+    vis.print_legend(label, CLASSES, stream=terminal)
+    assert "\x1b" not in file.getvalue() and "\x1b[48;2;" in terminal.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = Terminal()
+    vis.print_legend(label, CLASSES, stream=plain)
+    assert plain.getvalue() == file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("loss", "lr"),
+    [
+        ([3.0], None),
+        ([3.0, 2.0, 1.0], [1e-3] * 3),
+        ([1e5, 1e3, 10.0], [1e-2, 1e-4, 1e-6]),
+        ([0.0, 1.0, float("nan")], [0.0, 1.0, 0.5]),
+        ([float("nan"), float("inf")], None),
+    ],
+)
+def test_loss_curves_of_any_run_are_drawn(tmp_path, loss, lr):
+    backend = matplotlib.get_backend()
+    vis.write_loss_curve(tmp_path / "loss.png", range(1, len(loss) + 1), loss, lr, smooth=2)
+    with Image.open(tmp_path / "loss.png") as read:
+        assert read.size[0] > 600 and len(np.unique(np.array(read.convert("L")))) > 10
+    assert matplotlib.get_backend() == backend
+
+
+def test_loss_curve_input_is_checked(tmp_path):
+    with pytest.raises(ValueError, match="same length"):
+        vis.write_loss_curve(tmp_path / "l.png", [1, 2], [1.0])
+    with pytest.raises(ValueError, match="no losses"):
+        vis.write_loss_curve(tmp_path / "l.png", [], [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_running_mean_is_that_of_the_last_values():
+    values = np.array([1.0, 5.0, 3.0, 9.0])
+    np.testing.assert_allclose(vis.running_mean(values, 2), [1, 3, 4, 6])
+    np.testing.assert_allclose(vis.running_mean(values, 99), [1, 3, 3, 4.5])
