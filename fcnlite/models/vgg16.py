@@ -147,7 +147,7 @@ def fcn8s(
     normalize: bool = False,
     filler: Filler = None,
 ) -> NetParameter:
-    """FCN-8s: the stride 32 scores joined by those of pool4 and pool3, enlarged to the image (section 4.2)."""
+    """FCN-8s: the stride 32 scores joined by those of pool4 and pool3, then enlarged (section 4.2)."""
     positive(classes=classes, width=width, fc=fc)
     n = NetSpec()
     data_and_label(n, size, deploy)

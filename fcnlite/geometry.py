@@ -1,0 +1,419 @@
+"""What a net's description implies before a number is computed: shapes, parameters, costs, receptive fields.
+
+The layers themselves say their shapes: each is set up and reshaped on blobs that hold no memory, so a
+full-size net is measured in milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from fcnlite import layers
+from fcnlite.blob import Blob
+from fcnlite.errors import InputError
+from fcnlite.proto import TEST, NetParameter, NetState, filter_net, upgrade
+
+Shape = tuple[int, ...]
+FLOAT = 4  # bytes
+
+# Layers that bring data from outside, whose tops have no size in the description.
+SOURCES = frozenset("Data HDF5Data ImageData MemoryData Python WindowData".split())
+# Blobs that hold class indices, in the nets of the paper and in Caffe's examples; "depth" too has one
+# channel.
+ONE_CHANNEL = frozenset({"label", "labels", "sem", "geo", "depth"})
+
+
+@dataclass(frozen=True)
+class Field:
+    """What one position of a map sees of the input, along the vertical and the horizontal axis.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Side lengths of the receptive field, in input pixels.
+    stride : (Fraction, Fraction)
+        Input pixels between neighbouring positions.
+    centre : (Fraction, Fraction)
+        Input position of the centre of position (0, 0)'s field; 0 is the centre of the first pixel.
+    """
+
+    size: tuple[int, int]
+    stride: tuple[Fraction, Fraction]
+    centre: tuple[Fraction, Fraction]
+
+    @property
+    def padding(self) -> tuple[Fraction, Fraction]:
+        """Pixels by which the first position's field lies before the input."""
+        return _pair(Fraction(n - 1, 2) - c for n, c in zip(self.size, self.centre))
+
+
+PIXEL = Field((1, 1), (Fraction(1),) * 2, (Fraction(0),) * 2)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter's shape, what fills a new one (a FillerParameter or None), and whether it learns.
+
+    ``shared``: it is that of an earlier layer, by the name in ``param``, and counts nothing here.
+    """
+
+    shape: Shape
+    filler: Any
+    learns: bool
+    shared: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of values that this layer adds to the net."""
+        return 0 if self.shared else math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class LayerGeometry:
+    """One layer at a given input size.
+
+    Attributes
+    ----------
+    name, type : str
+    bottoms, tops : tuple of str
+        Blob names.
+    shapes : tuple of tuple of int
+        Shapes of the tops.
+    parameters : tuple of Parameter
+    macs : int
+        Multiply-adds of one forward pass; only of layers that are matrix products.
+    field : Field or None
+        Receptive field of the first top; None for inputs, and where position has no meaning.
+    """
+
+    name: str
+    type: str
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+    parameters: tuple[Parameter, ...]
+    macs: int
+    field: Field | None
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameter values."""
+        return sum(parameter.count for parameter in self.parameters)
+
+
+def measure(
+    net: NetParameter, size: tuple[int, int] | None = None, phase: int = TEST, state: NetState | None = None
+) -> list[LayerGeometry]:
+    """Measure every layer of a net.
+
+    Parameters
+    ----------
+    net : NetParameter
+        Of either format; layers of another phase are left out.
+    size : (int, int), optional
+        Height and width to give every input map in place of those declared. Data layers, which declare none,
+        need it; their tops are taken to be 3-channel images, or of one channel where called label, sem, geo
+        or depth.
+    phase : int
+        TRAIN or TEST.
+    state : NetState, optional
+        Level and stages as well; in place of ``phase``.
+
+    Returns
+    -------
+    list of LayerGeometry
+        In the net's order.
+
+    Raises
+    ------
+    InputError
+        A layer is unknown or wrong, reads a blob that no layer before it writes, or gets a map too small for
+        it.
+    """
+    net = filter_net(upgrade(net), state or NetState(phase=phase))
+    blobs: dict[str, Blob] = {}
+    fields: dict[str, Field | None] = {}
+    owned: set[str] = set()
+    return [_measure_layer(param, blobs, fields, owned, size, phase) for param in net.layer]
+
+
+def _measure_layer(
+    param: Any,
+    blobs: dict[str, Blob],
+    fields: dict[str, Field | None],
+    owned: set[str],
+    size: tuple[int, int] | None,
+    phase: int,
+) -> LayerGeometry:
+    for name in param.bottom:
+        if name not in blobs:
+            raise InputError(
+                f"layer '{param.name}' ({param.type}): no layer before it writes its bottom '{name}'"
+            )
+    bottoms = [blobs[name] for name in param.bottom]
+    if param.type in SOURCES and not bottoms:
+        tops = [_assumed(param, name, size) for name in param.top]
+        made: list[tuple[Blob, Any]] = []
+        layer = None
+    else:
+        tops = [blobs[name] if name in param.bottom else Blob(name=name) for name in param.top]
+        layer, made = _shaped(param, bottoms, tops, size, phase)
+    seen = _field(param, layer, bottoms, [fields[name] for name in param.bottom])
+    for name, top in zip(param.top, tops):
+        blobs[name] = top
+        is_map = not param.bottom and len(top.shape) == 4
+        fields[name] = PIXEL if is_map else seen
+    parameters = tuple(
+        _parameter(blob, filler, param.param[i] if i < len(param.param) else None, owned)
+        for i, (blob, filler) in enumerate(made)
+    )
+    return LayerGeometry(
+        param.name,
+        param.type,
+        tuple(param.bottom),
+        tuple(param.top),
+        tuple(tuple(top.shape) for top in tops),
+        parameters,
+        _macs(param.type, bottoms, tops, parameters),
+        seen if param.bottom else None,
+    )
+
+
+def _parameter(blob: Blob, filler: Any, spec: Any, owned: set[str]) -> Parameter:
+    """A parameter under its ParamSpec, if it has one; `owned` are the names that earlier layers share by."""
+    if spec is None:
+        return Parameter(tuple(blob.shape), filler, learns=True)
+    shared = spec.name in owned
+    owned.update([spec.name] if spec.name else [])
+    return Parameter(tuple(blob.shape), filler, spec.lr_mult != 0, shared)
+
+
+def _assumed(param: Any, name: str, size: tuple[int, int] | None) -> Blob:
+    if size is None:
+        raise InputError(
+            f"layer '{param.name}' ({param.type}) does not say how large its images are; give the input size"
+        )
+    return Blob(shape=(1, 1 if name in ONE_CHANNEL else 3, *size), name=name)
+
+
+def _shaped(
+    param: Any, bottoms: list[Blob], tops: list[Blob], size: tuple[int, int] | None, phase: int
+) -> tuple[Any, list[tuple[Blob, Any]]]:
+    """Set a layer up on blobs without memory; return it and its parameters, each with its filler."""
+    layer: Any = layers.create(param, phase)
+    fillers: dict[int, Any] = {}
+
+    def unfilled(shape: Sequence[int], filler: Any) -> Blob:
+        blob = Blob(shape=shape)
+        fillers[id(blob)] = filler
+        return blob
+
+    layer.make_blob = unfilled  # a parameter's shape is wanted, not its hundred megabytes
+    layer.check_counts(len(bottoms), len(tops))
+    layer.setup(bottoms, tops)
+    if param.type == "Input" and size is not None:
+        for top in tops:
+            if len(top.shape) == 4:
+                top.reshape(*top.shape[:2], *size)
+    layer.reshape(bottoms, tops)
+    return layer, [(blob, fillers.get(id(blob))) for blob in layer.blobs]
+
+
+def _macs(type_name: str, bottoms: list[Blob], tops: list[Blob], parameters: tuple[Parameter, ...]) -> int:
+    """Multiply-adds of a forward pass: each weight is used once a position of the map it slides over."""
+    if not parameters:
+        return 0
+    weight = math.prod(parameters[0].shape)
+    if type_name == "Convolution":
+        return sum(weight * top.count // top.shape[1] for top in tops)
+    if type_name == "Deconvolution":
+        return sum(weight * bottom.count // bottom.shape[1] for bottom in bottoms)
+    if type_name == "InnerProduct":
+        return weight * (tops[0].count // parameters[0].shape[0] if tops[0].shape else 1)
+    return 0
+
+
+# Receptive fields
+
+
+def _field(param: Any, layer: Any, bottoms: list[Blob], fields: list[Field | None]) -> Field | None:
+    """Receptive field of a layer's tops, from those of its bottoms."""
+    if not fields or (first := fields[0]) is None:
+        return None
+    if param.type in ("Convolution", "Pooling", "Im2col"):
+        return _windowed(first, *_window(layer))
+    if param.type == "Deconvolution":
+        return _spread(first, layer.window)
+    if param.type == "Crop":
+        return _moved(first, param, len(bottoms[0].shape))
+    if param.type in ("InnerProduct", "Flatten") and len(bottoms[0].shape) == 4:
+        # As the convolution it amounts to, whose kernel is the whole map.
+        return _windowed(first, bottoms[0].shape[2:], (1, 1), (0, 0))
+    if layer is not None and layer.is_loss or param.type in ("Accuracy", "Silence", "Reduction"):
+        return None
+    if len(fields) > 1:
+        return _union(param, fields)
+    return first
+
+
+def _window(layer: Any) -> tuple[Any, Any, Any]:
+    """Extent, stride and pad of a window layer, each (vertical, horizontal)."""
+    window = getattr(layer, "window", None)
+    if window is not None:
+        return window.extent, window.stride, window.pad
+    return layer.kernel, layer.stride, layer.pad
+
+
+def _windowed(field: Field, extent: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> Field:
+    """The field after a window slides over the map: it grows by the window, in steps of the map's stride."""
+    axes = list(zip(field.size, field.stride, field.centre, extent, stride, pad))
+    return Field(
+        _pair(n + math.ceil((e - 1) * j) for n, j, _, e, _, _ in axes),
+        _pair(j * s for _, j, _, _, s, _ in axes),
+        _pair(c + j * (Fraction(e - 1, 2) - p) for _, j, c, e, _, p in axes),
+    )
+
+
+def _spread(field: Field, window: Any) -> Field:
+    """The field after a deconvolution: finer steps, and a position sees ceil(kernel / stride) of before."""
+    axes = list(zip(field.size, field.stride, field.centre, window.extent, window.stride, window.pad))
+    return Field(
+        _pair(n + math.ceil((-(-e // s) - 1) * j) for n, j, _, e, s, _ in axes),
+        _pair(j / s for _, j, _, _, s, _ in axes),
+        _pair(c - j / s * (Fraction(e - 1, 2) - p) for _, j, c, e, s, p in axes),
+    )
+
+
+def _moved(field: Field, param: Any, axes: int) -> Field:
+    """The field after a Crop: position 0 is what `offset` was."""
+    first = param.crop_param.axis % axes
+    offsets = list(param.crop_param.offset) or [0]
+    every = [0] * first + (offsets * (axes - first) if len(offsets) == 1 else offsets)
+    moved = zip(field.centre, field.stride, every[-2:])
+    return Field(field.size, field.stride, _pair(c + j * o for c, j, o in moved))
+
+
+def _union(param: Any, fields: Sequence[Field | None]) -> Field | None:
+    """What a layer that joins maps sees: all that any of them sees."""
+    present = [field for field in fields if field is not None]
+    if len(present) < len(fields) or len({field.stride for field in present}) > 1:
+        return None
+    begin = [min(c - Fraction(n - 1, 2) for c, n in zip(axis[0], axis[1])) for axis in _axes(present)]
+    end = [max(c + Fraction(n - 1, 2) for c, n in zip(axis[0], axis[1])) for axis in _axes(present)]
+    return Field(
+        _pair(math.ceil(last - first) + 1 for first, last in zip(begin, end)),
+        present[0].stride,
+        _pair((first + last) / 2 for first, last in zip(begin, end)),
+    )
+
+
+def _axes(fields: list[Field]) -> list[tuple[list[Fraction], list[int]]]:
+    """For each axis the centres and the sizes of all fields."""
+    return [([f.centre[a] for f in fields], [f.size[a] for f in fields]) for a in (0, 1)]
+
+
+def _pair(values: Any) -> Any:
+    first, last = values
+    return first, last
+
+
+# Whole nets
+
+
+@dataclass(frozen=True)
+class Properties:
+    """A net in the terms of the paper's Table 1, and what it costs.
+
+    Attributes
+    ----------
+    conv_layers : int
+        Most layers with learned weights on a way from input to output (inner products count as convolutions).
+    parameters : int
+        Learned parameters.
+    fixed : int
+        Parameters that do not learn (lr_mult 0), such as upsampling weights.
+    receptive_field, max_stride : int
+        Largest of any layer ahead of upsampling, in input pixels.
+    macs : int
+        Multiply-adds of a forward pass.
+    blob_bytes, peak_bytes, parameter_bytes : int
+        float32 memory: of all blobs, as forward() keeps them; of the blobs alive at once if each is freed
+        after its last reader; and of the parameters.
+    """
+
+    conv_layers: int
+    parameters: int
+    fixed: int
+    receptive_field: int
+    max_stride: int
+    macs: int
+    blob_bytes: int
+    peak_bytes: int
+    parameter_bytes: int
+
+
+def properties(measured: Sequence[LayerGeometry]) -> Properties:
+    """Sum up what `measure` found (Table 1 of the paper: its rows are the classifiers with 21 classes)."""
+    every = [parameter for layer in measured for parameter in layer.parameters]
+    fields = _before_upsampling(measured)
+    return Properties(
+        conv_layers=_depth(measured),
+        parameters=sum(parameter.count for parameter in every if parameter.learns),
+        fixed=sum(parameter.count for parameter in every if not parameter.learns),
+        receptive_field=max((max(field.size) for field in fields), default=0),
+        max_stride=max((int(max(field.stride)) for field in fields), default=0),
+        macs=sum(layer.macs for layer in measured),
+        blob_bytes=FLOAT * sum(_sizes(measured).values()),
+        peak_bytes=FLOAT * _peak(measured),
+        parameter_bytes=FLOAT * sum(parameter.count for parameter in every),
+    )
+
+
+def _before_upsampling(measured: Sequence[LayerGeometry]) -> list[Field]:
+    """Fields of the layers that no Deconvolution leads to."""
+    upsampled: set[str] = set()
+    fields = []
+    for layer in measured:
+        if layer.type == "Deconvolution" or upsampled.intersection(layer.bottoms):
+            upsampled.update(layer.tops)
+        elif layer.field:
+            fields.append(layer.field)
+    return fields
+
+
+def _depth(measured: Sequence[LayerGeometry]) -> int:
+    depths: dict[str, int] = {}
+    for layer in measured:
+        below = max((depths.get(name, 0) for name in layer.bottoms), default=0)
+        counts = layer.type in ("Convolution", "InnerProduct")
+        for name in layer.tops:
+            depths[name] = below + counts
+    return max(depths.values(), default=0)
+
+
+def _sizes(measured: Sequence[LayerGeometry]) -> dict[str, int]:
+    """Values in each blob; an in-place layer writes the one it reads, and a Split's tops are views of it."""
+    return {
+        name: math.prod(shape)
+        for layer in measured
+        if layer.type != "Split"
+        for name, shape in zip(layer.tops, layer.shapes)
+    }
+
+
+def _peak(measured: Sequence[LayerGeometry]) -> int:
+    """Most values alive while a layer runs, if each blob goes after its last reader and the outputs stay."""
+    sizes = _sizes(measured)
+    last = {name: i for i, layer in enumerate(measured) for name in (*layer.tops, *layer.bottoms)}
+    read = {name for layer in measured for name in layer.bottoms}
+    alive: set[str] = set()
+    peak = 0
+    for i, layer in enumerate(measured):
+        alive.update(layer.tops)
+        peak = max(peak, sum(sizes.get(name, 0) for name in alive))
+        alive -= {name for name in alive if last[name] == i and name in read}
+    return peak
