@@ -151,17 +151,15 @@ class Blob:
             all other diffs are overwritten.
         """
         nodes = self._tape()
-        for node in nodes:
-            for blob in node.bottoms + node.tops:
-                blob.drop_diff()
         if diff is not None:
             self.diff = device.current().asarray(diff).reshape(self._shape)
         elif self.node is not None and self.node.layer.loss_weights:
             self.node.seed()
         else:
-            self.diff = device.current().asarray([1.0] * self.count).reshape(self._shape)
+            self.new_diff().fill(1)
+        reached = {self}
         for node in reversed(nodes):
-            node.backward()
+            node.backward(reached)
 
     def _tape(self) -> list[Node]:
         """The nodes this blob depends on, each after those it depends on itself."""
@@ -203,18 +201,27 @@ class Node:
             if weight:
                 top.new_diff().fill(weight)
 
-    def backward(self) -> None:
-        """Compute the bottoms' diffs; a bottom that already has one, from another reader, gets the sum."""
+    def backward(self, reached: set[Blob] | None = None) -> None:
+        """Compute the bottoms' diffs.
+
+        ``reached`` holds the blobs whose diff this walk has already written, and grows by the bottoms: such a bottom,
+        having another reader, gets the sum. Without it every bottom's diff is overwritten, as in a Net, where a
+        Split stands behind each blob that several layers read.
+        """
+        reached = set() if reached is None else reached
+        for top in self.tops:
+            if top not in reached and reached:
+                top.drop_diff()  # nobody read it on this walk
+            _ = top.diff
         held = {}
         for blob, wanted in zip(self.bottoms, self.propagate_down):
-            if wanted and blob.has_diff and blob not in self.tops:
+            if wanted and blob in reached:
                 held[blob] = blob.diff
                 blob.drop_diff()
-        for top in self.tops:
-            _ = top.diff  # a top nobody reads counts as zero
         self.layer.backward(self.tops, self.propagate_down, self.bottoms)
         for blob, diff in held.items():
             launch_flat("add_scaled", blob.count, 1.0, diff, blob.diff)
+        reached.update(blob for blob, wanted in zip(self.bottoms, self.propagate_down) if wanted)
 
 
 def launch_flat(kernel: str, count: int, *arguments: Any) -> None:

@@ -56,8 +56,15 @@ def _fan(filler: Any, shape: tuple[int, ...]) -> float:
     return {0: fan_in, 1: fan_out, 2: (fan_in + fan_out) / 2}[filler.variance_norm]
 
 
+def _constant(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
+    # Zeros cost no memory until they are written to, and most of a net's parameters start as zeros.
+    return np.full(shape, filler.value, np.float32) if filler.value else np.zeros(shape, np.float32)
+
+
 def _gaussian(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
-    values = filler_stream().normal(filler.mean, filler.std, shape)
+    values = filler_stream().standard_normal(shape, np.float32) * np.float32(filler.std) + np.float32(
+        filler.mean
+    )
     if filler.sparse >= 0:  # about `sparse` non-zero weights for each output
         keep = min(1.0, filler.sparse / shape[0])
         values *= filler_stream().random(shape) < keep
@@ -74,7 +81,7 @@ def _xavier(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _msra(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
-    return filler_stream().normal(0, np.sqrt(2.0 / _fan(filler, shape)), shape)
+    return filler_stream().standard_normal(shape, np.float32) * np.float32(np.sqrt(2.0 / _fan(filler, shape)))
 
 
 def _positive_unitball(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -83,7 +90,7 @@ def _positive_unitball(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 _FILLERS: dict[str, Callable[[Any, tuple[int, ...]], np.ndarray]] = {
-    "constant": lambda filler, shape: np.full(shape, filler.value),
+    "constant": _constant,
     "uniform": _uniform,
     "gaussian": _gaussian,
     "positive_unitball": _positive_unitball,

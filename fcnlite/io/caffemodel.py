@@ -224,7 +224,7 @@ def write_caffemodel(
 
 
 def _halves(layer: Any) -> tuple[bytes, bytes]:
-    """A layer's description, cut where protobuf puts blobs, so that files come out as Caffe's, byte for byte."""
+    """A layer's description, cut where protobuf puts blobs: files come out as Caffe's, byte for byte."""
     head, tail = LayerParameter(), LayerParameter()
     for part in (head, tail):
         part.CopyFrom(layer)

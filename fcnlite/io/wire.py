@@ -29,7 +29,8 @@ PIECE = 8 << 20  # bytes handled at a time where an array goes through a buffer
 class Field(NamedTuple):
     """One field of a message, or a run of fields of one fixed size under the same key.
 
-    `start` is where the (first) payload begins and `end` where the (last) one ends. In a run of `repeat` fields the payloads begin `stride` bytes apart. `value` is the number of a varint.
+    `start` is where the (first) payload begins and `end` where the (last) one ends. In a run of `repeat`
+    fields the payloads begin `stride` bytes apart. `value` is the number of a varint.
     """
 
     number: int

@@ -32,8 +32,7 @@ def create(param: Any, phase: int = TEST) -> Layer:
         If its type is unknown; the nearest known one is named.
     """
     if param.type not in LAYERS:
-        hint = nearest(param.type, LAYERS)
-        advice = f"; did you mean '{hint}'?" if hint else f"; there are {', '.join(sorted(LAYERS))}"
+        advice = nearest(param.type, LAYERS) or f"; there are {', '.join(sorted(LAYERS))}"
         raise InputError(f"layer '{param.name}': unknown type '{param.type}'{advice}")
     return LAYERS[param.type](param, phase=phase)
 

@@ -18,6 +18,7 @@ from fcnlite.errors import InputError
 from fcnlite.models.alexnet import alexnet, caffenet, fcn_alexnet
 from fcnlite.models.googlenet import fcn_googlenet, googlenet
 from fcnlite.models.nyud import nyud_early_fusion, nyud_late_fusion
+from fcnlite.models.recognise import recognise
 from fcnlite.models.siftflow import siftflow_fcn8s, siftflow_fcn16s, siftflow_fcn32s
 from fcnlite.models.vgg16 import fcn8s, fcn8s_atonce, fcn16s, fcn32s, vgg16
 
@@ -41,6 +42,7 @@ __all__ = [
     "names",
     "nyud_early_fusion",
     "nyud_late_fusion",
+    "recognise",
     "siftflow_fcn8s",
     "siftflow_fcn16s",
     "siftflow_fcn32s",
@@ -50,7 +52,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Model:
-    """An entry of the catalogue: what makes the net, what it is, and values in place of the function's own."""
+    """An entry of the catalogue: what makes the net, what it is, and what differs from its defaults."""
 
     make: Callable[..., NetParameter]
     summary: str

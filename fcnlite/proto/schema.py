@@ -540,6 +540,13 @@ def message_class(name: str) -> Any:
     return message_factory.GetMessageClass(_FILE.message_types_by_name[name])
 
 
+def is_repeated(field: Any) -> bool:
+    """Whether a field holds a list (protobuf renamed the question between its versions)."""
+    if hasattr(field, "is_repeated"):
+        return bool(field.is_repeated)
+    return bool(field.label == field.LABEL_REPEATED)
+
+
 def descriptor(name: str) -> Descriptor:
     """The protobuf descriptor of the message called `name` (KeyError if there is none)."""
     return _FILE.message_types_by_name[name]

@@ -18,7 +18,7 @@ from google.protobuf import text_encoding, text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from fcnlite.errors import InputError
-from fcnlite.proto.schema import descriptor, message_class
+from fcnlite.proto.schema import descriptor, is_repeated, message_class
 
 # Fields of Caffe's forks that tell it how to run, not what to compute: they are skipped with a warning.
 HARMLESS = {
@@ -40,12 +40,18 @@ _INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _NUMBER = re.compile(
     r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?)[fF]?|[+-]?(inf|infinity|nan)", re.IGNORECASE
 )
+_MAX_TEXT = 64 << 20
 _BOOLEANS = ("true", "false", "True", "False", "t", "f", "1", "0")
 _KIND = {
     FieldDescriptor.CPPTYPE_BOOL: "true or false",
     FieldDescriptor.CPPTYPE_STRING: "a quoted string",
     FieldDescriptor.CPPTYPE_FLOAT: "a number",
     FieldDescriptor.CPPTYPE_DOUBLE: "a number",
+}
+_RANGES = {
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
 }
 _CLOSING = {"{": "}", "<": ">", "[": "]"}
 
@@ -154,7 +160,7 @@ class _Walk:
             known = self.unknown(name, block)
             if known is None:
                 return
-        if not known.is_repeated:
+        if not is_repeated(known):
             if known.name in block.seen:
                 self.fail(
                     name.line,
@@ -185,7 +191,7 @@ class _Walk:
                     f"unknown field '{name.text}' in {message.name}; is the '{_CLOSING[block.opening]}' of "
                     f"'{block.name}' (line {block.line}) missing?",
                 )
-        hint = nearest(name.text, message.fields_by_name)
+        hint = _belongs(name.text, message) or nearest(name.text, message.fields_by_name)
         self.fail(name.line, f"unknown field '{name.text}' in {message.name}{hint}")
 
     def value(self, name: _Token, known: FieldDescriptor) -> None:
@@ -213,7 +219,7 @@ class _Walk:
 
     def listed(self, name: _Token, known: FieldDescriptor) -> None:
         """``[a, b, c]``, the short way to write a repeated field of numbers, words or strings."""
-        if not known.is_repeated:
+        if not is_repeated(known):
             self.fail(name.line, f"'{name.text}' takes one value, not a list")
         if known.message_type is not None:
             self.fail(name.line, f"write '{name.text} {{ ... }}' once for each element instead of a list")
@@ -252,7 +258,10 @@ class _Walk:
                 token.line,
                 f"'layers' takes old type names such as CONVOLUTION; write 'layer' for type {token.text}",
             )
-        hint = nearest(word, enum.values_by_name) or f"; it is one of {', '.join(enum.values_by_name)}"
+        hint = nearest(word, enum.values_by_name)
+        if not hint and enum.name == "LayerType":
+            hint = '; layers newer than this old form are written layer { type: "Name" ... }'
+        hint = hint or f"; it is one of {', '.join(enum.values_by_name)}"
         self.fail(token.line, f"unknown value '{word}' for '{name.text}'{hint}")
 
     def skip_value(self, name: _Token) -> None:
@@ -285,10 +294,23 @@ class _Walk:
         return "".join([*pieces, self.text[position:]])
 
 
+def _belongs(name: str, message: Descriptor) -> str:
+    """A hint for a field written one level too high: ``"; it belongs in param { }"``."""
+    inside = [
+        field.name
+        for field in message.fields
+        if field.message_type is not None and name in field.message_type.fields_by_name
+    ]
+    return f"; it belongs in {' or '.join(inside)} {{ }}" if 0 < len(inside) <= 3 else ""
+
+
 def _kind(known: FieldDescriptor) -> str:
     if known.enum_type is not None:
         return f"one of {', '.join(known.enum_type.values_by_name)}"
-    return _KIND.get(known.cpp_type, "an integer")
+    if known.cpp_type in _KIND:
+        return _KIND[known.cpp_type]
+    low, high = _RANGES[known.cpp_type]
+    return f"an integer from {low} to {high}"
 
 
 def _fits(word: str, known: FieldDescriptor) -> bool:
@@ -303,7 +325,17 @@ def _fits(word: str, known: FieldDescriptor) -> bool:
         return word in _BOOLEANS
     if known.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
         return bool(_NUMBER.fullmatch(word))
-    return bool(_INTEGER.fullmatch(word))
+    if not _INTEGER.fullmatch(word):
+        return False
+    low, high = _RANGES[known.cpp_type]
+    return low <= _integer(word) <= high
+
+
+def _integer(word: str) -> int:
+    """An integer in C's notation: 0x begins a hexadecimal number, another leading 0 an octal one."""
+    digits = word.lstrip("+-")
+    base = 16 if digits[:2] in ("0x", "0X") else 8 if digits.startswith("0") else 10
+    return int(digits, base) * (-1 if word.startswith("-") else 1)
 
 
 def _own_words(error: text_format.ParseError) -> str:
@@ -339,6 +371,9 @@ def load_text(source: str | os.PathLike[str]) -> tuple[str, str]:
     if path.is_dir():
         raise InputError(f"{path}: this is a folder; name the prototxt file in it")
     try:
+        if path.stat().st_size > _MAX_TEXT:
+            megabytes = path.stat().st_size >> 20
+            raise InputError(f"{path}: too large for a prototxt ({megabytes} MB); is it a file of weights?")
         data = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
@@ -346,7 +381,7 @@ def load_text(source: str | os.PathLike[str]) -> tuple[str, str]:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if b"\0" in data or data.startswith(b"\x89HDF"):
         raise InputError(
-            f"{path}: this is not a text file; a prototxt is wanted (weights go where weights are asked for)"
+            f"{path}: this is not a text file; a prototxt is wanted here, and weights where weights are asked for"
         )
     try:
         return data.decode("utf-8-sig"), str(path)

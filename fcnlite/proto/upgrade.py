@@ -3,7 +3,7 @@
 from typing import Any
 
 from fcnlite.errors import InputError
-from fcnlite.proto.schema import message_class
+from fcnlite.proto.schema import is_repeated, message_class
 
 # V1 enum names whose string type is not simply the words capitalised and joined.
 _V1_TYPES = {
@@ -54,7 +54,7 @@ def _upgrade_layer(old: Any, layer: Any) -> None:
     for field, value in old.ListFields():
         if field.name in _DISCARDED:
             continue
-        if field.is_repeated:
+        if is_repeated(field):
             getattr(layer, field.name).extend(value)
         elif field.message_type is not None:
             getattr(layer, field.name).CopyFrom(value)

@@ -1,0 +1,627 @@
+"""Nets: a NetParameter brought to life as named layers over the tape, with pycaffe's surface.
+
+>>> net = Net("deploy.prototxt", weights="fcn8s.h5")        # doctest: +SKIP
+>>> score = net.forward(data=image)["score"]                # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fcnlite import device
+from fcnlite.blob import Blob, Node
+from fcnlite.errors import InputError
+from fcnlite.layers import Convolution, Layer, ReLU, create
+from fcnlite.proto import (
+    TEST,
+    TRAIN,
+    NetParameter,
+    NetState,
+    filter_net,
+    insert_splits,
+    locate,
+    read_net,
+    to_text,
+    upgrade,
+)
+
+VOC_MEAN_BGR = (104.00699, 116.66877, 122.67892)
+_PERMISSIVE = 1
+
+
+@dataclass
+class LearnableParam:
+    """A parameter as a solver sees it: the blob, where it belongs, and how it learns."""
+
+    blob: Blob
+    layer: str
+    index: int
+    lr_mult: float
+    decay_mult: float
+
+
+class Net:
+    """A net, as Caffe builds one from a NetParameter.
+
+    Parameters
+    ----------
+    source : path, str or NetParameter
+        A prototxt file, its text, or a message.
+    phase : str or int
+        ``"TRAIN"`` or ``"TEST"``.
+    weights : path, optional
+        Weights to copy in, by layer name (see :meth:`copy_from`).
+    level, stages : int, sequence of str
+        What the include and exclude rules of layers look at besides the phase.
+
+    Attributes
+    ----------
+    blobs : OrderedDict of str to Blob
+        Every blob, in the order in which layers make them.
+    params : OrderedDict of str to list of Blob
+        Each layer's parameters, weight before bias.
+    inputs, outputs : list of str
+        Blobs to set from outside, and those no layer reads.
+    layers : list of Layer
+    learnable_params : list of LearnableParam
+        Every parameter once, in layer order (a solver's history has this order).
+
+    Raises
+    ------
+    InputError, FileNotFoundError
+        With file, line and layer, where the net cannot be built.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        phase: str | int = "TEST",
+        weights: str | os.PathLike[str] | None = None,
+        level: int = 0,
+        stages: Sequence[str] = (),
+    ):
+        self._source = source
+        param = source if isinstance(source, NetParameter) else read_net(source)
+        self.phase = {"TRAIN": TRAIN, "TEST": TEST}[phase.upper()] if isinstance(phase, str) else phase
+        state = NetState(phase=self.phase, level=level, stage=list(stages))
+        self.param = filter_net(upgrade(param), state)
+        self.name = self.param.name
+        self.blobs: OrderedDict[str, Blob] = OrderedDict()
+        self.params: OrderedDict[str, list[Blob]] = OrderedDict()
+        self.inputs: list[str] = []
+        self.outputs: list[str] = []
+        self.layers: list[Layer] = []
+        self.learnable_params: list[LearnableParam] = []
+        self.mean_bgr: Sequence[float] = VOC_MEAN_BGR
+        self._nodes: list[Node] = []
+        self._owners: dict[str, LearnableParam] = {}
+        self._unread: dict[str, None] = {}
+        for layer_param in insert_splits(self.param).layer:
+            self._add(layer_param)
+        self.outputs = list(self._unread)
+        self._plan_backward()
+        self._foldable = list(self._find_foldable())
+        if weights is not None:
+            self.copy_from(weights)
+
+    # Building
+
+    def _add(self, param: Any) -> None:
+        where = "" if isinstance(self._source, NetParameter) else locate(self._source, param.name)
+        try:
+            layer = create(param, self.phase)
+            layer.check_counts(len(param.bottom), len(param.top))
+            bottoms = [self._bottom(layer, name) for name in param.bottom]
+            tops = [self._top(layer, name, list(param.bottom)) for name in param.top]
+            layer.setup(bottoms, tops)
+            layer.reshape(bottoms, tops)
+        except InputError as error:
+            raise InputError(f"{where}{error}") from None
+        weights = list(param.loss_weight) or [float(layer.is_loss and i == 0) for i in range(len(tops))]
+        layer.loss_weights = weights if any(weights) else []
+        for name in param.bottom:
+            self._unread.pop(name, None)
+        for name in param.top:
+            self._unread[name] = None
+        if param.type == "Input":
+            self.inputs.extend(param.top)
+        self.layers.append(layer)
+        self._nodes.append(Node(layer, bottoms, tops))
+        self._add_params(layer, where)
+
+    def _bottom(self, layer: Layer, name: str) -> Blob:
+        if name not in self.blobs:
+            raise layer.fail(f"bottom '{name}' is made by no layer before it")
+        return self.blobs[name]
+
+    def _top(self, layer: Layer, name: str, bottoms: list[str]) -> Blob:
+        if name in bottoms and (layer.in_place or layer.type == "Split"):
+            return self.blobs[name]
+        if name in self.blobs:
+            raise layer.fail(f"top '{name}' is already made by another layer")
+        return self.blobs.setdefault(name, Blob(name=name))
+
+    def _add_params(self, layer: Layer, where: str) -> None:
+        specs = layer.param.param
+        if len(specs) > len(layer.blobs):
+            raise InputError(
+                f"{where}{layer.fail(f'{len(specs)} param entries for {len(layer.blobs)} parameters')}"
+            )
+        for i, blob in enumerate(layer.blobs):
+            spec = specs[i] if i < len(specs) else None
+            lr_mult, decay_mult = (spec.lr_mult, spec.decay_mult) if spec else (1.0, 1.0)
+            shared = spec.name if spec else ""
+            if shared in self._owners and shared:
+                self._share(layer, i, spec, self._owners[shared], where)
+                continue
+            learnable = LearnableParam(blob, layer.name, i, lr_mult, decay_mult)
+            self.learnable_params.append(learnable)
+            if shared:
+                self._owners[shared] = learnable
+        if layer.blobs:
+            self.params[layer.name] = layer.blobs
+
+    def _share(self, layer: Layer, i: int, spec: Any, owner: LearnableParam, where: str) -> None:
+        """Let the layer use a parameter that an earlier layer named."""
+        mine, theirs = layer.blobs[i].shape, owner.blob.shape
+        if mine != theirs:
+            permissive = spec.share_mode == _PERMISSIVE and layer.blobs[i].count == owner.blob.count
+            reason = (
+                "PERMISSIVE sharing of equal counts needs equal shapes here"
+                if permissive
+                else "shapes differ"
+            )
+            raise InputError(
+                f"{where}{layer.fail(f'cannot share param {spec.name!r} with layer {owner.layer!r}: {reason} ({mine}, {theirs})')}"
+            )
+        for field in ("lr_mult", "decay_mult"):
+            if spec.HasField(field) and getattr(spec, field) != getattr(owner, field):
+                raise InputError(f"{where}{layer.fail(f'shared param {spec.name!r} has mismatched {field}')}")
+        layer.blobs[i] = owner.blob
+
+    def _plan_backward(self) -> None:
+        """Decide which layers run back and which bottoms and parameters get gradients (Caffe's Net::Init)."""
+        force = self.param.force_backward
+        rates = {id(p.blob): p.lr_mult for p in self.learnable_params}
+        needs: dict[Blob, bool] = {}
+        for node in self._nodes:
+            layer = node.layer
+            layer.param_propagate_down = [force or rates[id(blob)] != 0 for blob in layer.blobs]
+            learns = any(layer.param_propagate_down)
+            node.propagate_down = [
+                i not in layer.no_gradient and (force or needs.get(blob, False))
+                for i, blob in enumerate(node.bottoms)
+            ]
+            node.runs_back = learns or any(node.propagate_down)
+            for blob in node.tops:
+                needs[blob] = node.runs_back or force
+        if not force:
+            self._skip_what_no_loss_sees()
+
+    def _skip_what_no_loss_sees(self) -> None:
+        """Layers that no loss depends on need not run back (nets without any loss are seeded at their outputs)."""
+        if not any(node.layer.loss_weights for node in self._nodes):
+            return
+        seen: set[Blob] = set()
+        for node in reversed(self._nodes):
+            if node.layer.loss_weights or any(top in seen for top in node.tops):
+                seen.update(node.bottoms)
+            else:
+                node.runs_back = False
+
+    def _find_foldable(self) -> Any:
+        """Pairs of a convolution and the in-place ReLU right behind it, which can share one pass over the output."""
+        for first, second in zip(self._nodes, self._nodes[1:], strict=False):
+            if (
+                isinstance(first.layer, Convolution)
+                and isinstance(second.layer, ReLU)
+                and len(first.tops) == 1
+                and second.bottoms == second.tops == first.tops
+            ):
+                yield first.layer, second.layer
+
+    # Running
+
+    def forward(
+        self,
+        blobs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **inputs: Any,
+    ) -> dict[str, Any]:
+        """Run forward.
+
+        Parameters
+        ----------
+        blobs : sequence of str, optional
+            Blobs to return besides the outputs.
+        start, end : str, optional
+            First and last layer to run.
+        **inputs : array_like
+            Content of input blobs; the net reshapes to it.
+
+        Returns
+        -------
+        dict of str to array
+            The outputs' data (or the last layer's tops', with ``end``).
+        """
+        self._set_inputs(inputs)
+        first, last = self._index(start, 0), self._index(end, len(self._nodes) - 1)
+        for node in self._nodes[first : last + 1]:
+            self._forward_node(node)
+        names = list(self._nodes[last].layer.param.top) if end else self.outputs
+        return {name: self._blob(name).data for name in [*names, *(blobs or ())]}
+
+    def backward(
+        self,
+        diffs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **out_diffs: Any,
+    ) -> dict[str, Any]:
+        """Run backward; losses seed themselves, parameters' diffs are added to.
+
+        Parameters
+        ----------
+        diffs : sequence of str, optional
+            Blobs whose diffs to return besides the inputs'.
+        start, end : str, optional
+            First (nearest the output) and last layer to run.
+        **out_diffs : array_like
+            Gradients of output blobs (by default whatever their diffs hold).
+
+        Returns
+        -------
+        dict of str to array
+            The inputs' diffs (or the last layer's bottoms', with ``end``).
+        """
+        for name, diff in out_diffs.items():
+            blob = self._blob(name)
+            if np.shape(diff) != blob.shape:
+                raise InputError(
+                    f"the diff given for blob '{name}' has shape {np.shape(diff)}; it must be {blob.shape}"
+                )
+            blob.diff = device.current().asarray(diff)
+        first, last = self._index(start, len(self._nodes) - 1), self._index(end, 0)
+        for node in reversed(self._nodes[last : first + 1]):
+            if node.layer.loss_weights:
+                node.seed()
+            if node.runs_back:
+                node.backward()
+        names = list(self._nodes[last].layer.param.bottom) if end else self.inputs
+        return {name: self._blob(name).diff for name in [*names, *(diffs or ())]}
+
+    def forward_backward(self, **inputs: Any) -> Any:
+        """One pass forward and back that keeps only parameters' diffs, for training.
+
+        What nobody needs any more is freed on the way: a diff after its last reader, a layer's output after the
+        gradients through it. Convolution and ReLU share one pass.
+
+        Returns
+        -------
+        array
+            The weighted sum of all losses, a scalar on the device.
+        """
+        self._set_inputs(inputs)
+        with _Folded(self._foldable):
+            for node in self._nodes:
+                self._forward_node(node)
+        loss = self._total_loss()
+        for node in reversed(self._nodes):
+            if node.layer.loss_weights:
+                node.seed()
+            if node.runs_back:
+                node.backward()
+            self._release(node.tops, keep=node.bottoms)
+        return loss
+
+    def infer(self, output: str | None = None, **inputs: Any) -> Any:
+        """One pass forward that frees every blob after its last reader.
+
+        Returns
+        -------
+        array
+            The data of ``output``, by default the only output.
+        """
+        wanted = output or self._only_output()
+        self._set_inputs(inputs)
+        last = {blob: node for node in self._nodes for blob in node.bottoms}
+        with _Folded(self._foldable):
+            for node in self._nodes:
+                self._forward_node(node)
+                keep = [self.blobs[wanted]] if wanted in self.blobs else []
+                done = [blob for blob in node.bottoms if last[blob] is node]
+                self._release([*done, *(top for top in node.tops if top not in last)], keep=keep)
+        return self._blob(wanted).data
+
+    def predict(self, image: Any, mean_bgr: Sequence[float] | None = None) -> np.ndarray:
+        """Segment an image.
+
+        Parameters
+        ----------
+        image : path, PIL.Image or numpy.ndarray
+            An array is H x W x 3 uint8, RGB.
+        mean_bgr : sequence of float, optional
+            Mean colour to subtract (the net's own, VOC's unless set, by default).
+
+        Returns
+        -------
+        numpy.ndarray
+            H x W uint8: each pixel's class.
+        """
+        from fcnlite.data import preprocess
+
+        pixels = preprocess(_read_image(image), mean_bgr or self.mean_bgr)
+        score = self.infer(data=pixels[None])
+        labels = argmax_channels(score)[0]
+        for blob in self.blobs.values():
+            blob.drop_data()
+        return labels
+
+    def reshape(self) -> None:
+        """Size every blob for the inputs' present shapes, without computing anything."""
+        for node in self._nodes:
+            node.layer.reshape(node.bottoms, node.tops)
+
+    def clear_param_diffs(self) -> None:
+        """Forget the parameters' gradients: the next backward overwrites instead of adding."""
+        for param in self.learnable_params:
+            param.blob.drop_diff()
+
+    # Weights
+
+    def copy_from(self, source: str | os.PathLike[str] | Mapping[str, Sequence[np.ndarray]]) -> None:
+        """Copy parameters by layer name, from a .caffemodel, a Caffe HDF5 file or a mapping of arrays.
+
+        Layers of the file that the net lacks are passed over, and layers of the net that the file lacks stay as they
+        are. A layer with ``name`` in both must have as many parameters of the same shapes.
+        """
+        from fcnlite.io import iter_weights
+
+        label = "the mapping" if isinstance(source, Mapping) else os.fspath(source)
+        copied = 0
+        for layer, arrays in source.items() if isinstance(source, Mapping) else iter_weights(source):
+            if layer in self.params and arrays:
+                self._copy_layer(layer, arrays, label)
+                copied += 1
+        if self.params and not copied:
+            raise InputError(
+                f"{label}: none of its layers is in the net '{self.name}' ({', '.join(list(self.params)[:4])}, ..)"
+            )
+
+    def _copy_layer(self, layer: str, arrays: Sequence[np.ndarray], label: str) -> None:
+        blobs = self.params[layer]
+        if len(arrays) != len(blobs):
+            raise InputError(
+                f"{label}: layer '{layer}' has {len(arrays)} parameters there, {len(blobs)} in the net"
+            )
+        for i, (blob, array) in enumerate(zip(blobs, arrays)):
+            if array.shape != blob.shape and _trim(array.shape) != _trim(blob.shape):
+                raise InputError(
+                    f"{label}: layer '{layer}', parameter {i}: shape {array.shape} there, {blob.shape} in the net; to start "
+                    "this layer afresh rename it"
+                )
+            backend = device.current()
+            values = array.reshape(blob.shape)
+            if values.dtype == backend.dtype and values.flags.writeable and values.flags.c_contiguous:
+                blob.data = backend.asarray(values)  # an array just read: take it over instead of copying
+            else:
+                blob.data = backend.asarray(np.array(values, backend.dtype))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the parameters: .h5 in Caffe's HDF5 layout with the deploy net inside, or .caffemodel."""
+        from fcnlite.io import write_weights
+
+        backend = device.current()
+        arrays = {layer.name: [backend.tonumpy(b.data) for b in layer.blobs] for layer in self.layers}
+        write_weights(path, arrays, net=insert_splits(self.param), deploy=to_text(deploy(self.param)))
+
+    def share_with(self, other: Net) -> None:
+        """Use the other net's parameters, by layer name: changing either changes both."""
+        for name, blobs in self.params.items():
+            for i, theirs in enumerate(other.params.get(name, ())):
+                if i >= len(blobs) or blobs[i].shape != theirs.shape:
+                    raise InputError(
+                        f"layer '{name}': its parameters have other shapes in the net to share with"
+                    )
+                blobs[i].data = theirs.data
+
+    # Small services
+
+    def layer(self, name: str) -> Layer:
+        """The layer called ``name``."""
+        return self.layers[self._index(name, 0)]
+
+    def _forward_node(self, node: Node) -> None:
+        try:
+            node.forward()
+        except InputError as error:
+            where = "" if isinstance(self._source, NetParameter) else locate(self._source, node.layer.name)
+            raise InputError(f"{where}{error}") from None
+
+    def _set_inputs(self, inputs: Mapping[str, Any]) -> None:
+        for name, value in inputs.items():
+            if name not in self.inputs:
+                raise InputError(
+                    f"'{name}' is no input of the net; its inputs are {', '.join(self.inputs) or 'none'}"
+                )
+            shape = np.shape(value)
+            declared = self.blobs[name].shape
+            if len(shape) != len(declared):
+                raise InputError(f"input '{name}' has shape {shape}; as many axes as {declared} are needed")
+            self.blobs[name].data = device.current().asarray(value)
+
+    def _release(self, blobs: Sequence[Blob], keep: Sequence[Blob]) -> None:
+        for blob in blobs:
+            if blob not in keep:
+                blob.drop_data()
+                blob.drop_diff()
+
+    def _total_loss(self) -> Any:
+        terms = [
+            top.data.sum() * weight
+            for node in self._nodes
+            for top, weight in zip(node.tops, node.layer.loss_weights)
+            if weight
+        ]
+        if not terms:
+            raise InputError(f"net '{self.name}' has no loss, so it cannot be trained")
+        return sum(terms[1:], terms[0])
+
+    def _only_output(self) -> str:
+        if "score" in self.outputs or len(self.outputs) != 1:
+            if "score" not in self.blobs:
+                raise InputError(
+                    f"the net has the outputs {', '.join(self.outputs)}; say which one is wanted"
+                )
+            return "score"
+        return self.outputs[0]
+
+    def _blob(self, name: str) -> Blob:
+        if name not in self.blobs:
+            raise InputError(f"the net has no blob '{name}'")
+        return self.blobs[name]
+
+    def _index(self, name: str | None, default: int) -> int:
+        if name is None:
+            return default
+        for i, layer in enumerate(self.layers):
+            if layer.name == name:
+                return i
+        raise InputError(f"the net has no layer '{name}'")
+
+
+class _Folded:
+    """While active, convolutions apply the ReLU behind them themselves."""
+
+    def __init__(self, pairs: Sequence[tuple[Convolution, ReLU]]):
+        self.pairs = pairs
+
+    def __enter__(self) -> None:
+        for convolution, relu in self.pairs:
+            convolution.slope, relu.folded = relu.slope, True
+
+    def __exit__(self, *_: object) -> None:
+        for convolution, relu in self.pairs:
+            convolution.slope, relu.folded = 1.0, False
+
+
+def load(path: str | os.PathLike[str], prototxt: Any = None) -> Net:
+    """A net ready to predict, from a file of weights.
+
+    Parameters
+    ----------
+    path : path
+        An HDF5 file that fcnlite wrote (it carries its own net), or a bare Caffe HDF5 or .caffemodel of one of the
+        paper's nets, which is recognised by its layers' names and shapes.
+    prototxt : path, str or NetParameter, optional
+        The net to use instead.
+
+    Returns
+    -------
+    Net
+        In phase TEST, with the weights copied in.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        If there is no such file, or no net for it.
+    """
+    from fcnlite.io import iter_weights, read_deploy
+    from fcnlite.models import recognise
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{os.fspath(path)}: no such weights file")
+    source = prototxt if prototxt is not None else read_deploy(path)
+    if source is None:
+        shapes = {layer: [array.shape for array in arrays] for layer, arrays in iter_weights(path)}
+        source = recognise(shapes)
+        if source is None:
+            raise InputError(
+                f"{os.fspath(path)}: its layers are those of no net in the catalogue; give the deploy prototxt too"
+            )
+    return Net(source, "TEST", weights=path)
+
+
+def deploy(param: Any) -> Any:
+    """The net for prediction: no losses, no labels, nothing that only they need.
+
+    Parameters
+    ----------
+    param : NetParameter
+        For instance a training net.
+
+    Returns
+    -------
+    NetParameter
+        Layers in order; inputs that nothing reads any more are gone.
+    """
+    from fcnlite.layers import LAYERS
+
+    def measures(layer: Any) -> bool:
+        cls = LAYERS.get(layer.type)
+        return layer.type in ("Accuracy", "Silence") or (cls is not None and cls.is_loss)
+
+    kept = NetParameter()
+    kept.CopyFrom(param)
+    del kept.layer[:]
+    kept.force_backward = False
+    layers = [layer for layer in param.layer if not measures(layer)]
+    read = {name for layer in layers for name in layer.bottom}
+    for layer in layers:
+        if layer.type == "Input":
+            shapes = list(layer.input_param.shape)
+            used = [i for i, top in enumerate(layer.top) if top in read]
+            if not used:
+                continue
+            copy = kept.layer.add()
+            copy.CopyFrom(layer)
+            del copy.top[:]
+            copy.top.extend(layer.top[i] for i in used)
+            if len(shapes) > 1:
+                del copy.input_param.shape[:]
+                copy.input_param.shape.extend(shapes[i] for i in used)
+        else:
+            kept.layer.add().CopyFrom(layer)
+    return kept
+
+
+def argmax_channels(score: Any) -> np.ndarray:
+    """The class of each pixel: (N, C, H, W) scores on the device to (N, H, W) uint8 (int32 above 255 classes)."""
+    backend = device.current()
+    n, channels, height, width = score.shape
+    labels = backend.empty((n, height, width), np.int32)
+    backend.launch("argmax_forward", n * height, width, channels, height, score, labels)
+    return backend.tonumpy(labels).astype(np.uint8 if channels <= 256 else np.int32)
+
+
+def _read_image(image: Any) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(image, (str, os.PathLike)):
+        try:
+            with Image.open(image) as opened:
+                return np.asarray(opened.convert("RGB"))
+        except UnidentifiedImageError:
+            raise InputError(f"{os.fspath(image)}: not an image that can be read") from None
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    pixels = np.asarray(image)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise InputError(f"an image array must be H x W x 3 uint8; this one is {pixels.shape} {pixels.dtype}")
+    return pixels
+
+
+def _trim(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape without leading ones: Caffe's old files pad shapes to four axes."""
+    dims = list(shape)
+    while dims and dims[0] == 1:
+        dims.pop(0)
+    return tuple(dims)

@@ -1,0 +1,92 @@
+"""Runs a reference case here as it was run in Caffe, and compares arrays by their worst relative error."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+import fcnlite.random
+from fcnlite import device
+from fcnlite.net import Net
+
+REFERENCE = Path(__file__).parent / "reference"
+sys.path.insert(0, str(REFERENCE))
+import rule  # noqa: E402
+
+
+def names(file: str) -> list[str]:
+    """The cases of one reference file."""
+    with h5py.File(REFERENCE / file) as f:
+        return sorted(f)
+
+
+def build(case: str, group: Any, force_backward: bool = True) -> Net:
+    """The case's net with its parameters and inputs set by the rule."""
+    fcnlite.random.set_random_seed(int(group.attrs.get("random_seed", 0)))
+    text = ("force_backward: true\n" if force_backward else "") + group.attrs["prototxt"]
+    net = Net(text, phase=group.attrs["phase"])
+    fill_params(case, net)
+    scale = np.float32(group.attrs["input_scale"])
+    for name in net.inputs:
+        shape = net.blobs[name].shape
+        if name.startswith("label"):
+            values = rule.label(case, name, shape, int(group.attrs["classes"]))
+        else:
+            values = rule.image(case, name, shape) * scale
+        net.blobs[name].data[...] = device.current().asarray(values)
+    return net
+
+
+def fill_params(case: str, net: Net) -> None:
+    """Give every parameter the value that the rule has for its name and shape."""
+    for layer, blobs in net.params.items():
+        for i, blob in enumerate(blobs):
+            if layer.startswith("scale_"):
+                continue
+            values = (
+                rule.bilinear(blob.shape)
+                if layer.startswith("up")
+                else rule.weight(case, layer, i, blob.shape)
+            )
+            blob.data[...] = device.current().asarray(values)
+
+
+def run(case: str, net: Net) -> None:
+    """Forward, then backward from the gradients that the rule has for outputs that are no loss."""
+    net.forward()
+    losses = {layer.param.top[0] for layer in net.layers if layer.loss_weights}
+    net.backward(
+        **{name: rule.diff(case, name, net.blobs[name].shape) for name in net.outputs if name not in losses}
+    )
+
+
+def relative_error(got: Any, expected: Any, scale: float | None = None) -> float:
+    """Largest deviation over the largest magnitude expected (1 if that is 0); infinite if NaN sits elsewhere."""
+    got, expected = np.asarray(device.current().tonumpy(got), np.float64), np.asarray(expected, np.float64)
+    assert got.shape == expected.shape, f"shape {got.shape}, {expected.shape} expected"
+    if got.size == 0:
+        return 0.0
+    error = np.abs(got - expected).max()
+    return float(error / (scale or np.abs(expected).max() or 1.0)) if np.isfinite(error) else float("inf")
+
+
+def compare(net: Net, group: Any, bound: float) -> dict[str, float]:
+    """Compare everything the case stores; returns the errors, raises with the worst ones named."""
+    errors = {}
+    for kind, find in (
+        ("blobs", lambda n: net.blobs[n].data),
+        ("blob_diffs", lambda n: net.blobs[n].diff),
+    ):
+        for name in group.get(kind, ()):
+            errors[f"{kind}/{name}"] = relative_error(find(name), group[kind][name][()])
+    for layer in group.get("param_diffs", ()):
+        for i in group["param_diffs"][layer]:
+            blob = net.params[layer][int(i)]
+            errors[f"param_diffs/{layer}/{i}"] = relative_error(blob.diff, group["param_diffs"][layer][i][()])
+    wrong = {name: f"{error:.2e}" for name, error in errors.items() if not error <= bound}
+    assert not wrong, f"beyond {bound}: {wrong}"
+    return errors
