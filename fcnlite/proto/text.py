@@ -380,9 +380,7 @@ def load_text(source: str | os.PathLike[str]) -> tuple[str, str]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if b"\0" in data or data.startswith(b"\x89HDF"):
-        raise InputError(
-            f"{path}: this is not a text file; a prototxt is wanted here, and weights where weights are asked for"
-        )
+        raise InputError(f"{path}: this is not a text file; a prototxt is wanted here, weights go elsewhere")
     try:
         return data.decode("utf-8-sig"), str(path)
     except UnicodeDecodeError:
