@@ -147,17 +147,17 @@ def test_text_and_paths_are_told_apart(tmp_path, monkeypatch):
 
 
 def test_fields_of_forks():
-    text = "mem_param { optimize_train: true sizes: [1, {a: 2}] }
-"
-    text += 'layer {
- forward_type: FLOAT16
- name: "x"
- nam: 1 }'
+    text = "mem_param { optimize_train: true sizes: [1, {a: 2}] }\n"
+    text += 'layer {\n forward_type: FLOAT16\n name: "x"\n nam: 1 }'
     with warnings.catch_warnings(), pytest.raises(InputError, match=":5: unknown field 'nam'"):
         warnings.simplefilter("ignore")
         parse_net(text)
-    with pytest.warns(UserWarning, match=":3: 'forward_type' is no field of Caffe's; it is ignored"):
+    with pytest.warns(UserWarning, match="no field of Caffe's; it is ignored") as caught:
         assert parse_net(text.replace("nam:", "top:").replace("1 }", '"t" }')).layer[0].name == "x"
+    assert [str(w.message).split()[:2] for w in caught] == [
+        ["<text>:1:", "'mem_param'"],
+        ["<text>:3:", "'forward_type'"],
+    ]
     dilated = parse_net("layer { convolution_param { hole: 2 } }").layer[0]
     assert list(dilated.convolution_param.dilation) == [2]
 
@@ -275,8 +275,9 @@ def test_every_message_is_an_attribute_and_the_import_is_quick():
     with pytest.raises(AttributeError):
         proto.NoSuchMessage  # noqa: B018
     code = (
-        "import time, google.protobuf.text_format, google.protobuf.message_factory, pathlib, difflib;"
-        "import collections, warnings; t = time.process_time(); import fcnlite.proto; print(time.process_time() - t)"
+        "import collections, difflib, pathlib, time, warnings;"
+        "import google.protobuf.text_format, google.protobuf.message_factory;"
+        "start = time.process_time(); import fcnlite.proto; print(time.process_time() - start)"
     )
     times = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]
     assert min(times) < 0.05
