@@ -36,6 +36,7 @@ class Blob:
         self.node: Node | None = None
         self._data = None if data is None else device.current().asarray(data)
         self._diff: Any = None
+        self._stale = False  # whether the diff's memory is kept but its content forgotten
         self._shape = tuple(shape) if self._data is None else self._data.shape
 
     @property
@@ -57,6 +58,9 @@ class Blob:
     def diff(self) -> Any:
         if self._diff is None:
             self._diff = device.current().zeros(self._shape)
+        elif self._stale:
+            self._diff.fill(0)
+        self._stale = False
         return self._diff
 
     @diff.setter
@@ -65,7 +69,7 @@ class Blob:
             raise ValueError(
                 f"blob {self.name}: a diff of shape {array.shape} does not fit the shape {self._shape}"
             )
-        self._diff = array
+        self._diff, self._stale = array, False
 
     @property
     def has_data(self) -> bool:
@@ -74,8 +78,8 @@ class Blob:
 
     @property
     def has_diff(self) -> bool:
-        """Whether a diff has been written since it was last dropped."""
-        return self._diff is not None
+        """Whether a diff has been written since it was last dropped or cleared."""
+        return self._diff is not None and not self._stale
 
     @property
     def count(self) -> int:
@@ -126,6 +130,7 @@ class Blob:
         """The diff array for a layer that overwrites all of it (undefined content)."""
         if self._diff is None:
             self._diff = device.current().empty(self._shape)
+        self._stale = False
         return self._diff
 
     def sum_diff(self) -> tuple[Any, bool]:
@@ -138,8 +143,12 @@ class Blob:
         self._data = None
 
     def drop_diff(self) -> None:
-        """Free the diff: the next gradient overwrites instead of adding."""
-        self._diff = None
+        """Free the diff."""
+        self._diff, self._stale = None, False
+
+    def clear_diff(self) -> None:
+        """Count the diff as zero, keeping its memory: the next gradient overwrites it."""
+        self._stale = self._diff is not None
 
     def backward(self, diff: Any = None) -> None:
         """Send a gradient back to everything this blob was computed from.

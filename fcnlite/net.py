@@ -298,11 +298,18 @@ class Net:
         names = list(self._nodes[last].layer.param.bottom) if end else self.inputs
         return {name: self._blob(name).diff for name in [*names, *(diffs or ())]}
 
-    def forward_backward(self, **inputs: Any) -> Any:
-        """One pass forward and back that keeps only parameters' diffs, for training.
+    def forward_backward(self, keep_blobs: bool = False, **inputs: Any) -> Any:
+        """One pass forward and back, for training.
 
         What nobody needs any more is freed on the way: a diff after its last reader, a layer's output after the
-        gradients through it. Convolution and ReLU share one pass.
+        gradients through it; outputs and parameters' diffs stay. Convolution and ReLU share one pass.
+
+        Parameters
+        ----------
+        keep_blobs : bool
+            Keep every blob's data and diff, as Caffe does.
+        **inputs : array_like
+            As for :meth:`forward`.
 
         Returns
         -------
@@ -314,12 +321,14 @@ class Net:
             for node in self._nodes:
                 self._forward_node(node)
         loss = self._total_loss()
+        outputs = [self.blobs[name] for name in self.outputs]
         for node in reversed(self._nodes):
             if node.layer.loss_weights:
                 node.seed()
             if node.runs_back:
                 node.backward()
-            self._release(node.tops, keep=node.bottoms)
+            if not keep_blobs:
+                self._release(node.tops, keep=[*node.bottoms, *outputs])
         return loss
 
     def infer(self, output: str | None = None, **inputs: Any) -> Any:
@@ -373,7 +382,7 @@ class Net:
     def clear_param_diffs(self) -> None:
         """Forget the parameters' gradients: the next backward overwrites instead of adding."""
         for param in self.learnable_params:
-            param.blob.drop_diff()
+            param.blob.clear_diff()
 
     # Weights
 

@@ -1,0 +1,361 @@
+"""Stochastic gradient descent exactly as Caffe's SGDSolver does it, from a SolverParameter to snapshots.
+
+>>> solver = SGDSolver("solver.prototxt", source=batches)    # doctest: +SKIP
+>>> solver.step(1000)                                        # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fcnlite.random
+from fcnlite import device
+from fcnlite.blob import launch_flat
+from fcnlite.errors import InputError
+from fcnlite.io import SolverSnapshot, read_state, write_state
+from fcnlite.net import LearnableParam, Net
+from fcnlite.proto import SolverParameter, read_solver
+
+log = logging.getLogger(__name__)
+HDF5 = 0
+
+
+def learning_rate(param: Any, iteration: int, current_step: int = 0) -> float:
+    """The learning rate of an iteration (Caffe's SGDSolver::GetLearningRate).
+
+    Parameters
+    ----------
+    param : SolverParameter
+        Its ``lr_policy`` is fixed, step, exp, inv, multistep, poly or sigmoid.
+    iteration : int
+        Updates made so far.
+    current_step : int
+        For multistep: how many of ``stepvalue`` have been passed.
+    """
+    base, gamma = param.base_lr, param.gamma
+    policy = param.lr_policy or "fixed"
+    if policy == "fixed":
+        return base
+    if policy == "step":
+        if param.stepsize < 1:
+            raise InputError("lr_policy step needs a stepsize of at least 1")
+        return base * gamma ** (iteration // param.stepsize)
+    if policy == "exp":
+        return base * gamma**iteration
+    if policy == "inv":
+        return base * (1 + gamma * iteration) ** -param.power
+    if policy == "multistep":
+        return base * gamma**current_step
+    if policy == "poly":
+        return base * max(0.0, 1 - iteration / param.max_iter) ** param.power
+    if policy == "sigmoid":
+        return base / (1 + math.exp(-gamma * (iteration - param.stepsize)))
+    raise InputError(
+        f"lr_policy '{policy}' is unknown; there are fixed, step, exp, inv, multistep, poly and sigmoid"
+    )
+
+
+class SGDSolver:
+    """Trains a net by SGD with momentum, weight decay and gradient accumulation.
+
+    Parameters
+    ----------
+    param : path, str or SolverParameter
+        A solver prototxt, its text, or a message.
+    net : Net, optional
+        The net to train, in phase TRAIN; by default the one the solver names.
+    source : iterable of {input name: array}, optional
+        Each forward pass takes the next item; a net whose layers fetch their own data needs none.
+    test_source : callable, optional
+        Called with a test net's number before each round of tests; returns what that net takes its inputs from.
+    keep_blobs : bool
+        Keep all blobs after an iteration, as Caffe does, instead of freeing them on the way.
+
+    Attributes
+    ----------
+    iter : int
+        Updates made so far.
+    net : Net
+    test_nets : list of Net
+    losses : deque of float
+        The loss of each of the last ``average_loss`` iterations (mean over iter_size passes).
+    callbacks : list of callable
+        Called with the solver after each update.
+    """
+
+    def __init__(
+        self,
+        param: Any,
+        net: Net | None = None,
+        source: Iterable[Mapping[str, Any]] | None = None,
+        test_source: Callable[[int], Iterable[Mapping[str, Any]]] | None = None,
+        keep_blobs: bool = False,
+    ):
+        self._folder = Path(param).parent if _is_file(param) else Path()
+        self.param = param if isinstance(param, SolverParameter) else read_solver(param)
+        _check(self.param)
+        if self.param.random_seed >= 0 and net is None:
+            fcnlite.random.set_random_seed(self.param.random_seed)
+        self.net = net if net is not None else Net(self._train_net(), phase="TRAIN")
+        self.test_nets = self._make_test_nets()
+        self.source = iter(source) if source is not None else None
+        self.test_source = test_source
+        self.keep_blobs = keep_blobs
+        self.iter = 0
+        self.current_step = 0
+        self.losses: deque[float] = deque(maxlen=max(1, self.param.average_loss))
+        self.callbacks: list[Callable[[SGDSolver], object]] = []
+        self.history = [device.current().zeros(p.blob.shape) for p in self.net.learnable_params]
+
+    # Running
+
+    def step(self, count: int = 1) -> None:
+        """Make ``count`` updates, testing, displaying and saving at the intervals the solver asks for."""
+        param = self.param
+        stop = self.iter + count
+        while self.iter < stop:
+            self._test_if_due()
+            loss = self._accumulate()
+            self.losses.append(loss)
+            if param.display and self.iter % param.display == 0:
+                log.info("Iteration %d, loss = %g, lr = %g", self.iter, self.smoothed_loss, self.rate)
+            self.apply_update()
+            self.iter += 1
+            for callback in self.callbacks:
+                callback(self)
+            if param.snapshot and self.iter % param.snapshot == 0:
+                self.snapshot()
+
+    def solve(self, resume: str | os.PathLike[str] | None = None) -> None:
+        """Train until ``max_iter``, then save (unless just saved) and test once more.
+
+        Parameters
+        ----------
+        resume : path, optional
+            A solver state to go on from.
+        """
+        if resume is not None:
+            self.restore(resume)
+        self.step(self.param.max_iter - self.iter)
+        if self.param.snapshot_after_train and not (
+            self.param.snapshot and self.iter % self.param.snapshot == 0
+        ):
+            self.snapshot()
+        self._test_if_due()
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the update to come."""
+        while (
+            self.param.lr_policy == "multistep"
+            and self.current_step < len(self.param.stepvalue)
+            and self.iter >= self.param.stepvalue[self.current_step]
+        ):
+            self.current_step += 1
+        return learning_rate(self.param, self.iter, self.current_step)
+
+    @property
+    def smoothed_loss(self) -> float:
+        """Mean of the last ``average_loss`` losses."""
+        return sum(self.losses) / len(self.losses) if self.losses else math.nan
+
+    def apply_update(self) -> None:
+        """Change the parameters by their diffs: clip, divide by iter_size, decay, add momentum, step.
+
+        Afterwards the diffs still hold the gradients (Caffe overwrites them with the step).
+        """
+        rate, clip = np.float32(self.rate), self._clip_factor()
+        share = np.float32(1) / np.float32(self.param.iter_size)
+        for learnable, history in zip(self.net.learnable_params, self.history):
+            if learnable.lr_mult:
+                self._update(learnable, history, rate, clip, share)
+
+    def test_all(self) -> list[dict[str, np.ndarray]]:
+        """Run every test net ``test_iter`` times; returns each one's outputs, averaged."""
+        return [self._test(i, net) for i, net in enumerate(self.test_nets)]
+
+    # Saving
+
+    def snapshot(self, prefix: str | os.PathLike[str] | None = None) -> tuple[Path, Path]:
+        """Save weights and solver state under Caffe's names, PREFIX_iter_N.caffemodel[.h5] and .solverstate[.h5].
+
+        Parameters
+        ----------
+        prefix : path, optional
+            Instead of ``snapshot_prefix``.
+
+        Returns
+        -------
+        tuple of Path
+            The files of weights and of state; each appears whole or not at all.
+        """
+        stem = f"{os.fspath(prefix or self.param.snapshot_prefix)}_iter_{self.iter}"
+        ending = ".h5" if self.param.snapshot_format == HDF5 else ""
+        weights, state = Path(f"{stem}.caffemodel{ending}"), Path(f"{stem}.solverstate{ending}")
+        self.net.save(weights)
+        history = [device.current().tonumpy(h) for h in self.history]
+        write_state(state, SolverSnapshot(self.iter, self.current_step, str(weights), history))
+        return weights, state
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a solver state, written here or by Caffe, and from the weights it names.
+
+        Weights are looked for where the state says, then beside the state. A source with a ``seek`` method is told
+        how many items the run has taken.
+        """
+        state = read_state(path)
+        shapes = [p.blob.shape for p in self.net.learnable_params]
+        found = [h.shape for h in state.history]
+        if len(found) != len(shapes) or any(
+            np.prod(a) != np.prod(b) for a, b in zip(found, shapes, strict=False)
+        ):
+            raise InputError(
+                f"{os.fspath(path)}: its history ({len(found)} arrays) does not fit the net's {len(shapes)} parameters"
+            )
+        if state.learned_net:
+            self.net.copy_from(_beside(state.learned_net, path))
+        for mine, saved in zip(self.history, state.history):
+            mine[...] = device.current().asarray(saved.reshape(mine.shape))
+        self.iter, self.current_step = state.iter, state.current_step
+        seek = getattr(self.source, "seek", None)
+        if seek is not None:
+            seek(self.iter * self.param.iter_size)
+
+    # Parts
+
+    def _accumulate(self) -> float:
+        """The gradients of iter_size passes, added up; returns their mean loss."""
+        self.net.clear_param_diffs()
+        losses = [
+            self.net.forward_backward(self.keep_blobs, **self._next_inputs())
+            for _ in range(self.param.iter_size)
+        ]
+        return sum(float(loss) for loss in losses) / self.param.iter_size
+
+    def _next_inputs(self) -> Mapping[str, Any]:
+        if self.source is None:
+            return {}
+        try:
+            return next(self.source)
+        except StopIteration:
+            raise InputError(
+                f"the data ended at iteration {self.iter}; a solver needs an endless source"
+            ) from None
+
+    def _update(
+        self, learnable: LearnableParam, history: Any, rate: np.float32, clip: np.float32, share: np.float32
+    ) -> None:
+        param, blob = self.param, learnable.blob
+        decay = np.float32(param.weight_decay) * np.float32(learnable.decay_mult)
+        local_rate = rate * np.float32(learnable.lr_mult)
+        l1 = int(param.regularization_type == "L1")
+        numbers = (clip, share, decay, l1, np.float32(param.momentum), local_rate)
+        launch_flat("sgd_update", blob.count, *map(_plain, numbers), blob.diff, history, blob.data)
+
+    def _clip_factor(self) -> np.float32:
+        """What the whole gradient is scaled by so that its L2 norm is at most clip_gradients."""
+        limit = self.param.clip_gradients
+        if limit < 0:
+            return np.float32(1)
+        diffs = [p.blob.diff.reshape(-1) for p in self.net.learnable_params]
+        norm = math.sqrt(sum(float(d @ d) for d in diffs))
+        return np.float32(limit / norm) if norm > limit else np.float32(1)
+
+    def _train_net(self) -> Any:
+        param = self.param
+        given = [
+            name for name in ("train_net", "train_net_param", "net", "net_param") if param.HasField(name)
+        ]
+        if len(given) != 1:
+            raise InputError(f"the solver must name one training net; it has {', '.join(given) or 'none'}")
+        value = getattr(param, given[0])
+        return value if given[0].endswith("param") else self._find(value)
+
+    def _make_test_nets(self) -> list[Net]:
+        param = self.param
+        if not param.test_iter:
+            return []
+        sources: list[Any] = [*param.test_net_param, *map(self._find, param.test_net)]
+        if not sources:  # the training net's file with phase TEST
+            shared = (
+                param.net_param
+                if param.HasField("net_param")
+                else self._find(param.net)
+                if param.net
+                else None
+            )
+            sources = [shared] * len(param.test_iter) if shared is not None else []
+        if len(sources) != len(param.test_iter):
+            raise InputError(
+                f"the solver has {len(param.test_iter)} test_iter values for {len(sources)} test nets"
+            )
+        nets = [Net(source, phase="TEST") for source in sources]
+        for net in nets:
+            net.share_with(self.net)
+        return nets
+
+    def _find(self, name: str) -> Path:
+        """A net's file, named as Caffe does from the working folder, or beside the solver."""
+        for path in (Path(name), self._folder / name, self._folder / Path(name).name):
+            if path.is_file():
+                return path
+        raise FileNotFoundError(
+            f"the solver's net {name} is neither in {Path.cwd()} nor in {self._folder.resolve()}"
+        )
+
+    def _test_if_due(self) -> None:
+        interval = self.param.test_interval
+        due = interval and self.iter % interval == 0 and (self.iter > 0 or self.param.test_initialization)
+        if due and self.test_nets:
+            for i, outputs in enumerate(self.test_all()):
+                for name, value in outputs.items():
+                    log.info("Iteration %d, test net %d: %s = %s", self.iter, i, name, np.array2string(value))
+
+    def _test(self, number: int, net: Net) -> dict[str, np.ndarray]:
+        net.share_with(self.net)
+        source = iter(self.test_source(number)) if self.test_source else None
+        rounds = self.param.test_iter[number]
+        sums: dict[str, np.ndarray] = {}
+        for _ in range(rounds):
+            outputs = net.forward(**(next(source) if source else {}))
+            for name, value in outputs.items():
+                sums[name] = sums.get(name, 0) + device.current().tonumpy(value).astype(np.float64)
+        return {name: total / rounds for name, total in sums.items()}
+
+
+def _check(param: Any) -> None:
+    """Refuse what would train otherwise than the file says."""
+    if param.type not in ("", "SGD"):
+        raise InputError(f"solver type '{param.type}' is not supported; fcnlite trains with SGD")
+    if param.iter_size < 1:
+        raise InputError(f"iter_size {param.iter_size} must be at least 1")
+    if param.regularization_type not in ("L1", "L2"):
+        raise InputError(f"regularization_type '{param.regularization_type}' is unknown; there are L1 and L2")
+    learning_rate(param, 0)
+
+
+def _beside(learned_net: str, state: str | os.PathLike[str]) -> Path:
+    for path in (Path(learned_net), Path(state).parent / Path(learned_net).name):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"{os.fspath(state)}: the weights it belongs to, {learned_net}, are neither there nor beside it"
+    )
+
+
+def _is_file(param: Any) -> bool:
+    return isinstance(param, os.PathLike) or (
+        isinstance(param, str) and "\n" not in param and Path(param).is_file()
+    )
+
+
+def _plain(value: Any) -> float | int:
+    return value if isinstance(value, int) else float(value)
