@@ -6,7 +6,10 @@ are the top-level folders `kernels/` and `weights/`.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import platformdirs
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -42,3 +45,8 @@ def _find(name: str, landmark: str) -> Path:
         f"fcnlite's {name}/{landmark} is neither in {_PACKAGE} nor in {_PACKAGE.parent}: "
         "reinstall fcnlite, or run from a complete checkout"
     )
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made or fetched again: `FCNLITE_CACHE` or the user's cache folder."""
+    return Path(os.environ.get("FCNLITE_CACHE") or platformdirs.user_cache_dir("fcnlite"))

@@ -1,0 +1,295 @@
+"""Downloads from a server of the test's own, which misbehaves as told, and their conversion."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from fcnlite import download, models
+from fcnlite.errors import InputError
+from fcnlite.io import read_deploy, read_weights, write_weights
+from fcnlite.proto import parse_net
+from fcnlite.surgery import fresh
+
+CONTENT = np.random.default_rng(7).bytes(1_000_000)
+SHA1 = hashlib.sha1(CONTENT).hexdigest()
+
+
+@dataclass
+class Server:
+    """What the server has and does; `requests` lists the Range header of each request it got."""
+
+    content: bytes = CONTENT
+    etag: str = '"one"'
+    ranges: bool = True
+    cuts: list[int] = field(default_factory=list)  # bytes after which the next responses break off
+    replaced_by: bytes = b""  # what the file becomes after the first such break
+    statuses: list[int] = field(default_factory=list)  # what the next requests get instead of the file
+    announce: bool = True  # whether to say how long the file is
+    requests: list[str] = field(default_factory=list)
+    base: str = ""
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            state.requests.append(self.headers.get("Range", ""))
+            status = state.statuses.pop(0) if state.statuses else 200
+            if status != 200 or not self.path.endswith(".caffemodel"):
+                self.send_error(status if status != 200 else 404)
+                return
+            begin = self.begin()
+            self.send_response(206 if begin else 200)
+            if begin:
+                self.send_header(
+                    "Content-Range", f"bytes {begin}-{len(state.content) - 1}/{len(state.content)}"
+                )
+            if state.etag:
+                self.send_header("ETag", state.etag)
+            if state.announce:
+                self.send_header("Content-Length", str(len(state.content) - begin))
+            self.end_headers()
+            cut = state.cuts.pop(0) if state.cuts else None
+            self.wfile.write(state.content[begin:][:cut])
+            if cut and state.replaced_by:
+                state.content, state.etag = state.replaced_by, '"two"'
+
+        def begin(self):
+            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            same = self.headers.get("If-Range") == state.etag
+            return int(asked[1]) if asked and state.ranges and same else 0
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        state.base = f"http://127.0.0.1:{httpd.server_port}"
+        yield state
+        httpd.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def weights(server):
+    return download.Published(
+        "fcn32s", "a net", f"{server.base}/some/net.caffemodel", "free", SHA1, len(CONTENT)
+    )
+
+
+def fetch(weights, folder):
+    return download.fetch(weights, folder, attempts=3, pause=0.0)
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_a_download_arrives_whole_and_once(server, weights, tmp_path):
+    for _ in range(2):
+        path = fetch(weights, tmp_path / "new" / "folder")
+        assert path == tmp_path / "new" / "folder" / "net.caffemodel"
+        assert path.read_bytes() == CONTENT
+    assert server.requests == [""]
+    assert files(path.parent) == ["net.caffemodel"]
+
+
+def test_a_cut_download_goes_on_where_it_stopped(server, weights, tmp_path):
+    server.cuts = [400_000, 1, 200_000, 7]
+    assert fetch(weights, tmp_path).read_bytes() == CONTENT
+    begins = [int(asked[6:-1]) for asked in server.requests[1:]]
+    assert len(begins) == 4 and begins == sorted(begins)
+    assert 300_000 < begins[0] <= 400_000 and 500_000 < begins[-1] <= 600_000
+
+
+@pytest.mark.parametrize("ranges, etag", [(False, '"one"'), (True, ""), (True, 'W/"weak"')])
+def test_a_server_that_cannot_continue_starts_over(server, weights, tmp_path, ranges, etag):
+    server.ranges, server.etag, server.cuts = ranges, etag, [400_000, 400_000]
+    assert fetch(weights, tmp_path).read_bytes() == CONTENT
+    assert len(server.requests) == 3
+
+
+def test_a_file_that_changes_meanwhile_is_not_stitched_together(server, weights, tmp_path):
+    server.cuts, server.replaced_by = [400_000], bytes(reversed(CONTENT))
+    changed = replace(weights, sha1=hashlib.sha1(server.replaced_by).hexdigest())
+    assert fetch(changed, tmp_path).read_bytes() == server.replaced_by
+    assert server.requests[1] != ""
+
+
+def test_a_download_that_never_gets_further_is_given_up(server, weights, tmp_path):
+    server.cuts, server.ranges = [400_000] * 9, False
+    with pytest.raises(
+        InputError, match=r"^fcn32s: cannot download from 127.0.0.1:\d+ \(.*put it in"
+    ) as caught:
+        fetch(weights, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(server.requests) < 9
+    assert files(tmp_path) == []
+
+
+def test_a_server_in_trouble_is_asked_again(server, weights, tmp_path):
+    server.statuses = [503, 500]
+    assert fetch(weights, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_missing_file_is_an_error_at_once(server, weights, tmp_path):
+    gone = replace(weights, url=f"{server.base}/gone")
+    with pytest.raises(InputError, match=r"^fcn32s: the server answers 404 Not Found for http://127.*/gone$"):
+        fetch(gone, tmp_path)
+    assert server.requests == [""]
+    assert files(tmp_path) == []
+
+
+def test_a_wrong_checksum_is_refused(server, weights, tmp_path):
+    server.content = CONTENT[:-1] + b"?"
+    with pytest.raises(InputError, match=f"has not the published checksum .sha1 {SHA1}.*was not kept$"):
+        fetch(weights, tmp_path)
+    assert files(tmp_path) == []
+
+
+def test_a_damaged_file_from_before_is_fetched_again(server, weights, tmp_path):
+    (tmp_path / "net.caffemodel").write_bytes(CONTENT[:1000])
+    assert fetch(weights, tmp_path).read_bytes() == CONTENT
+
+
+def test_another_length_is_refused_before_it_is_fetched(server, weights, tmp_path):
+    server.content = b"<html>please log in to this network</html>"
+    with pytest.raises(InputError, match="is 42 bytes long instead of 1000000: not the published file$"):
+        fetch(weights, tmp_path)
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("announce", [True, False])
+def test_without_checksum_and_length_what_comes_is_taken(server, weights, tmp_path, announce):
+    server.announce = announce
+    assert fetch(replace(weights, sha1=None, bytes=None), tmp_path).read_bytes() == CONTENT
+
+
+def test_without_a_network_the_error_says_what_to_do(weights, tmp_path):
+    nobody = replace(weights, url="http://127.0.0.1:9/net.caffemodel")
+    with pytest.raises(
+        InputError, match="cannot download from 127.0.0.1:9 .Connection refused.; check the network"
+    ):
+        fetch(nobody, tmp_path)
+
+
+def test_a_file_put_there_by_hand_needs_no_network(weights, tmp_path):
+    (tmp_path / "net.caffemodel").write_bytes(CONTENT)
+    nobody = replace(weights, url="http://127.0.0.1:9/net.caffemodel")
+    assert fetch(nobody, tmp_path) == tmp_path / "net.caffemodel"
+
+
+def test_a_folder_that_cannot_be_made_is_named(server, weights, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=f"^{tmp_path}/file/folder: cannot be written"):
+        fetch(weights, tmp_path / "file" / "folder")
+
+
+def test_the_catalogue_names_nets_that_exist():
+    entries = download.catalogue()
+    assert len(entries) == len({weights.file_name for weights in entries.values()}) == 18
+    for name, weights in entries.items():
+        assert models.canonical(name) == name
+        assert weights.url.startswith("http") and weights.file_name.endswith(".caffemodel")
+        assert weights.sha1 is None or re.fullmatch("[0-9a-f]{40}", weights.sha1)
+        assert weights.about and weights.licence
+
+
+def test_names_are_understood_as_everywhere_else():
+    assert download.find("VOC_FCN8s").name == "fcn8s"
+    with pytest.raises(InputError, match="did you mean 'googlenet'"):
+        download.find("gogglenet")
+    with pytest.raises(InputError, match="no weights of fcn-googlenet were ever published"):
+        download.find("fcn-googlenet")
+
+
+def test_the_list_shows_every_entry(capsys):
+    assert download.main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(download.catalogue())
+
+
+@pytest.fixture(scope="module")
+def googlenet(tmp_path_factory):
+    """A published file as it could be: GoogLeNet, with the blobs of Caffe's oldest form."""
+    path = tmp_path_factory.mktemp("published") / "googlenet.caffemodel"
+    params = {
+        name: [array.reshape((1,) * (4 - array.ndim) + array.shape) for array in arrays]
+        for name, arrays in fresh(models.build("googlenet")).items()
+    }
+    rng = np.random.default_rng(3)
+    for arrays in params.values():
+        for array in arrays:
+            array[...] = rng.standard_normal(array.shape, np.float32)
+    write_weights(path, params, net=models.build("googlenet"))
+    return path, params
+
+
+def test_the_command_downloads_checks_and_converts(server, googlenet, tmp_path, monkeypatch, capsys):
+    source, params = googlenet
+    server.content = source.read_bytes()
+    published = download.Published(
+        "googlenet", "", f"{server.base}/bvlc_googlenet.caffemodel", "unrestricted use"
+    )
+    monkeypatch.setattr(download, "catalogue", lambda: {"googlenet": published})
+    assert download.main(["GoogLeNet", "--to", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert hashlib.sha1(server.content).hexdigest() in printed
+    assert f"{tmp_path}/googlenet.h5  [unrestricted use]" in printed
+    assert files(tmp_path) == ["bvlc_googlenet.caffemodel", "googlenet.h5"]
+
+    written = read_weights(tmp_path / "googlenet.h5")
+    assert {name for name, arrays in written.items() if arrays} == params.keys()
+    for name, arrays in params.items():
+        for mine, theirs in zip(written[name], arrays, strict=True):
+            np.testing.assert_array_equal(mine.ravel(), theirs.ravel())
+    assert written["loss3/classifier"][0].shape == (1000, 1024)
+    assert written["loss3/classifier"][1].shape == (1000,)
+    deploy = parse_net(read_deploy(tmp_path / "googlenet.h5"), "deploy")
+    assert [layer.name for layer in deploy.layer][-1] == models.build("googlenet").layer[-1].name
+
+
+def test_the_original_alone_is_kept_on_request(server, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "catalogue", lambda: {"fcn32s": weights})
+    assert download.main(["fcn32s", "--to", str(tmp_path), "--no-hdf5"]) == 0
+    assert files(tmp_path) == ["net.caffemodel"]
+
+
+def test_what_is_no_model_is_one_line_and_status_2(server, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(download, "catalogue", lambda: {"fcn32s": weights})
+    assert download.main(["fcn32s", "--to", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fcnlite: ") and error.count("\n") == 1
+    assert files(tmp_path) == ["net.caffemodel"]
+
+
+def test_a_file_of_another_net_is_refused(googlenet, tmp_path):
+    source, _ = googlenet
+    with pytest.raises(InputError, match="has no parameters for .*of fcn-alexnet"):
+        download.convert(download.find("fcn-alexnet"), source)
+    assert not source.with_name("fcn-alexnet.h5").exists()
+
+
+def test_the_module_runs_as_a_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "fcnlite.download", "nonsense"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("fcnlite: no net is called 'nonsense'") and result.stderr.count("\n") == 1
+
+
+def test_the_catalogue_is_plain_json():
+    entries = json.loads((download.weights_folder() / "catalogue.json").read_text())
+    assert set().union(*entries.values()) == {"about", "url", "licence", "sha1", "bytes"}
