@@ -200,7 +200,7 @@ def crop(top_from: Top, top_to: Top) -> Top:
         raise AlignmentError(f"{pair}: scale mismatch, one step of it is {_show(scale)} steps there")
     if not np.allclose(offset, whole):
         raise AlignmentError(
-            f"{pair}: the offset {_show(offset)} is not an integer; change a kernel size or pad by one"
+            f"{pair}: the offset {_show(offset)} is not an integer; change a kernel size by one"
         )
     if (whole < 0).any():
         raise AlignmentError(

@@ -7,7 +7,6 @@ from typing import Any
 
 from fcnlite import device
 from fcnlite.blob import Blob, launch_flat
-from fcnlite.fillers import fill
 from fcnlite.layers.base import Layer, new_array, register
 from fcnlite.proto import FillerParameter
 
@@ -32,10 +31,10 @@ class Scale(Layer):
                 )
             last = len(bottom[0].shape) if p.num_axes == -1 else first + p.num_axes
             filler = p.filler if p.HasField("filler") else FillerParameter(type="constant", value=1)
-            self.blobs = [Blob(fill(filler, bottom[0].shape[first:last]))]
+            self.blobs = [self.make_blob(bottom[0].shape[first:last], filler)]
         if p.bias_term:
             shape = self._factor(bottom).shape
-            self.blobs.append(Blob(fill(p.bias_filler, shape)))
+            self.blobs.append(self.make_blob(shape, p.bias_filler))
         self._input: Any = None
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
