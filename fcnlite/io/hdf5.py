@@ -50,8 +50,8 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         raise InputError(f"{path}: damaged or cut short, or no HDF5 file ({reason})") from None
 
 
-def _member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
-    """What `name` is in the group; links that lead out of the file, or in circles by name, are refused."""
+def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """What `name` is in the group, if anything; links, which may lead out of the file, are refused."""
     link = group.get(name, getlink=True)
     if link is None:
         return None
@@ -62,23 +62,31 @@ def _member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
     return group[name]
 
 
+def check_inside(dataset: h5py.Dataset) -> None:
+    """Refuse a dataset that keeps its numbers outside its file: reading it would read whatever it names."""
+    if dataset.external or dataset.is_virtual:
+        raise InputError(
+            f"{dataset.file.filename}: {dataset.name} keeps its numbers in another file, as Caffe never does; refused"
+        )
+
+
 def read_array(dataset: h5py.Dataset) -> np.ndarray:
     """A dataset of numbers as float32 (float64 stays), after checking that the file can hold what it claims.
 
     Raises
     ------
     InputError
-        It is no array of numbers, lies outside the file, or is far larger than what the file stores.
+        It is no array of numbers, lies outside the file, or claims far more than the file stores.
     """
     where = f"{dataset.file.filename}: {dataset.name}"
+    check_inside(dataset)
     if dataset.shape is None or dataset.dtype.kind not in "fiu":
         raise InputError(f"{where} is no array of numbers")
-    if dataset.external or dataset.is_virtual:
-        raise InputError(f"{where} keeps its numbers in another file; refused")
     size = math.prod(dataset.shape) * dataset.dtype.itemsize
     if size > _MAX_EXPANSION * max(dataset.id.get_storage_size(), 4096):
         raise InputError(f"{where} claims shape {dataset.shape}, more than the file stores; it is damaged")
-    array = np.empty(dataset.shape, np.float64 if dataset.dtype == np.float64 else np.float32)
+    wide = dataset.dtype.kind == "f" and dataset.dtype.itemsize == 8
+    array = np.empty(dataset.shape, np.float64 if wide else np.float32)
     if array.size:
         dataset.read_direct(array)
     return array
@@ -86,9 +94,8 @@ def read_array(dataset: h5py.Dataset) -> np.ndarray:
 
 def numbered_arrays(group: h5py.Group) -> list[np.ndarray]:
     """The datasets "0", "1", ... of a group; a number left out gives an array of shape (0,)."""
-    numbers = sorted(
-        int(name) for name in group if name.isdecimal() and isinstance(_member(group, name), h5py.Dataset)
-    )
+    names = [name for name in group if name.isascii() and name.isdecimal()]
+    numbers = sorted(int(name) for name in names if isinstance(member(group, name), h5py.Dataset))
     if numbers and numbers[-1] > 4 * len(numbers) + 8:
         raise InputError(
             f"{group.file.filename}: {group.name} has a parameter number {numbers[-1]}; it is damaged"
@@ -97,19 +104,26 @@ def numbered_arrays(group: h5py.Group) -> list[np.ndarray]:
     return [found.get(number, np.empty(0, np.float32)) for number in range(numbers[-1] + 1 if numbers else 0)]
 
 
-def _layer_groups(group: h5py.Group, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, h5py.Group]]:
+def _layer_groups(
+    group: h5py.Group, prefix: str = "", depth: int = 0, seen: set[int] | None = None
+) -> Iterator[tuple[str, h5py.Group]]:
     """Every layer below the group: one whose name has a slash lies in a group of groups."""
-    if depth > _MAX_DEPTH:
-        raise InputError(f"{group.file.filename}: groups within groups without end; not a file of weights")
+    seen = set() if seen is None else seen
+    address = h5py.h5o.get_info(group.id).addr
+    if depth > _MAX_DEPTH or address in seen:
+        raise InputError(
+            f"{group.file.filename}: {group.name} is nested without end; this is no file of weights"
+        )
+    seen.add(address)
     for name in group:
-        member = _member(group, name)
-        if not isinstance(member, h5py.Group):
+        layer = member(group, name)
+        if not isinstance(layer, h5py.Group):
             continue
-        kinds = [isinstance(_member(member, inner), h5py.Group) for inner in member]
-        if not all(kinds) or not kinds:
-            yield prefix + name, member
-        if any(kinds):
-            yield from _layer_groups(member, f"{prefix}{name}/", depth + 1)
+        nested = [isinstance(member(layer, inner), h5py.Group) for inner in layer]
+        if not nested or not all(nested):
+            yield prefix + name, layer
+        if any(nested):
+            yield from _layer_groups(layer, f"{prefix}{name}/", depth + 1, seen)
 
 
 def iter_hdf5(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.ndarray]]]:
@@ -133,7 +147,7 @@ def iter_hdf5(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.ndarr
         There is no such file; it is damaged, or no file of weights.
     """
     with open_hdf5(path) as file:
-        data = _member(file, "data")
+        data = member(file, "data")
         if not isinstance(data, h5py.Group):
             hint = "; it is a solver state" if "history" in file else ""
             raise InputError(f"{path}: no group /data with the weights in this HDF5 file{hint}")

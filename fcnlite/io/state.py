@@ -11,7 +11,15 @@ import numpy as np
 
 from fcnlite.errors import InputError
 from fcnlite.io.atomic import atomic_path
-from fcnlite.io.hdf5 import create_array, create_hdf5, is_hdf5, numbered_arrays, open_hdf5
+from fcnlite.io.hdf5 import (
+    check_inside,
+    create_array,
+    create_hdf5,
+    is_hdf5,
+    member,
+    numbered_arrays,
+    open_hdf5,
+)
 from fcnlite.io.weights import names_hdf5
 from fcnlite.io.wire import (
     LENGTH,
@@ -27,6 +35,7 @@ from fcnlite.io.wire import (
 )
 
 _MAX_HISTORY = 100_000
+_MAX_TEXT = 1 << 16
 
 
 @dataclass
@@ -78,25 +87,47 @@ def _read_binary(path: Path) -> SolverSnapshot:
     return snapshot
 
 
+def _dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
+    """A dataset at the top of the file that really lies in it."""
+    dataset = member(file, name)
+    if not isinstance(dataset, h5py.Dataset):
+        return None
+    check_inside(dataset)
+    return dataset
+
+
 def _read_int(file: h5py.File, name: str) -> int:
-    dataset = file.get(name)
-    if not isinstance(dataset, h5py.Dataset) or dataset.size != 1 or dataset.dtype.kind not in "iu":
+    dataset = _dataset(file, name)
+    if dataset is None or dataset.size != 1 or dataset.dtype.kind not in "iu":
         raise InputError(f"{file.filename}: no number /{name} in this file: it is not a Caffe solver state")
     return int(np.asarray(dataset[()]).reshape(-1)[0])
 
 
+def _read_text(file: h5py.File, name: str) -> str:
+    dataset = _dataset(file, name)
+    if dataset is None:
+        return ""
+    if (
+        dataset.shape not in ((), (1,))
+        or dataset.dtype.kind not in "SO"
+        or dataset.dtype.itemsize > _MAX_TEXT
+    ):
+        raise InputError(f"{file.filename}: /{name} is no text: this is not a Caffe solver state")
+    value = np.asarray(dataset[()]).reshape(-1)[0]
+    return value.rstrip(b"\0").decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
 def _read_hdf5(path: Path) -> SolverSnapshot:
     with open_hdf5(path) as file:
-        history = file.get("history")
+        history = member(file, "history")
         if not isinstance(history, h5py.Group):
             hint = "; it holds weights" if "data" in file else ""
             raise InputError(f"{path}: no group /history in this file: it is not a Caffe solver state{hint}")
-        learned = file.get("learned_net")
-        text = learned[()] if isinstance(learned, h5py.Dataset) and learned.shape == () else b""
-        if isinstance(text, bytes):
-            text = text.rstrip(b"\0").decode("utf-8", "replace")
         return SolverSnapshot(
-            _read_int(file, "iter"), _read_int(file, "current_step"), str(text), numbered_arrays(history)
+            _read_int(file, "iter"),
+            _read_int(file, "current_step"),
+            _read_text(file, "learned_net"),
+            numbered_arrays(history),
         )
 
 

@@ -1,0 +1,164 @@
+"""Convert Caffe's weights and solver states between their binary and HDF5 forms: ``python -m
+fcnlite.convert``."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from fcnlite.errors import InputError
+from fcnlite.io.caffemodel import read_definition, write_caffemodel
+from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, write_hdf5
+from fcnlite.io.state import read_state, write_state
+from fcnlite.io.weights import names_hdf5, read_deploy, read_weights
+from fcnlite.proto import parse_net, read_net, to_text
+
+Progress = Callable[[int], object] | None
+Layers = Iterable[tuple[str, Sequence[np.ndarray]]]
+
+_HELP = """\
+Convert Caffe's files. The suffix of OUT says what to write:
+
+  .caffemodel               weights, as Caffe's published models are (brings old V1 files up to date, too)
+  .h5, .hdf5                weights in Caffe's HDF5 layout: /data/LAYER/0 the weight, /data/LAYER/1 the bias
+  .solverstate              a solver state, to go on with training
+  .solverstate.h5           the same in HDF5
+
+IN is recognised by its content. Every number is kept, bit for bit. OUT appears only when it is complete.
+
+examples:
+  python -m fcnlite.convert VGG_ILSVRC_16_layers.caffemodel vgg16.h5
+  python -m fcnlite.convert fcn8s-heavy-pascal.caffemodel fcn8s.h5 --prototxt deploy.prototxt
+  python -m fcnlite.convert snapshot/train_iter_4000.solverstate.h5 train_iter_4000.solverstate
+"""
+
+
+def _is_state(path: Path) -> bool:
+    return ".solverstate" in [suffix.lower() for suffix in path.suffixes[-2:]]
+
+
+def _check_paths(source: Path, target: Path) -> None:
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: there is no such file")
+    if target.exists() and os.path.samefile(source, target):
+        raise InputError(f"{target}: IN and OUT are the same file; give OUT another name")
+    if not (names_hdf5(target) or target.suffix.lower() in (".caffemodel", ".solverstate")):
+        raise InputError(
+            f"{target}: its suffix names no format; end it with .caffemodel, .h5, .solverstate "
+            "or .solverstate.h5"
+        )
+
+
+def _read_layers(source: Path) -> Layers:
+    """The layers of a file: those of a mapped file all at once, as views; those of HDF5 one after the
+    other."""
+    return iter_hdf5(source) if is_hdf5(source) or names_hdf5(source) else read_weights(source).items()
+
+
+def convert_weights(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    prototxt: str | os.PathLike[str] | None = None,
+    progress: Progress = None,
+) -> None:
+    """Write the weights in `source` to `target`, in the format that its suffix names.
+
+    Parameters
+    ----------
+    source, target : path
+        `.caffemodel` (any generation) or HDF5, in any combination.
+    prototxt : path, optional
+        The net that the weights belong to. An HDF5 file stores its text, so that :func:`fcnlite.net.load` can
+        build the net; a `.caffemodel` takes its layers' types and connections from it. Without it the
+        description goes along that `source` has.
+    progress : callable, optional
+        Called with the number of bytes just written, many times.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        A file is missing, damaged, or cannot be written.
+    """
+    source, target = Path(source), Path(target)
+    text = to_text(read_net(Path(prototxt))) if prototxt is not None else read_deploy(source)
+    if names_hdf5(target):
+        write_hdf5(target, _read_layers(source), text, progress)
+    elif text is not None:
+        write_caffemodel(target, _read_layers(source), parse_net(text, f"{prototxt or source}"), progress)
+    else:
+        net = None if is_hdf5(source) else read_definition(source)
+        write_caffemodel(target, _read_layers(source), net, progress)
+
+
+def convert_state(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], progress: Progress = None
+) -> None:
+    """Write the solver state in `source` to `target`, in the format that its suffix names.
+
+    The path of the weights that belong to it (`learned_net`) is kept as it stands.
+
+    Parameters
+    ----------
+    source, target : path
+        `.solverstate` or `.solverstate.h5`.
+    progress : callable, optional
+        Called with the number of bytes just written, many times.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        A file is missing, damaged, or cannot be written.
+    """
+    write_state(target, read_state(source), progress)
+
+
+@contextmanager
+def _bar(source: Path) -> Iterator[Callable[[int], object]]:
+    """A progress bar over the bytes of a file, on a terminal."""
+    with tqdm(total=source.stat().st_size, unit="B", unit_scale=True, disable=None, desc=source.name) as bar:
+        yield bar.update
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fcnlite.convert",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="IN", type=Path, help="the file to read")
+    parser.add_argument("target", metavar="OUT", type=Path, help="the file to write; its suffix says what")
+    parser.add_argument(
+        "--prototxt",
+        type=Path,
+        metavar="FILE",
+        help="the net the weights belong to: stored in an HDF5 file, so that it loads without a prototxt",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status (0, or 2 for a mistake in what was given)."""
+    options = _parser().parse_args(arguments)
+    try:
+        _check_paths(options.source, options.target)
+        with _bar(options.source) as progress:
+            if not _is_state(options.target):
+                convert_weights(options.source, options.target, options.prototxt, progress)
+            elif options.prototxt is None:
+                convert_state(options.source, options.target, progress)
+            else:
+                raise InputError("--prototxt goes with weights, not with a solver state; leave it out")
+    except (InputError, FileNotFoundError) as error:
+        print(f"fcnlite.convert: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.target}: {options.target.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
