@@ -91,16 +91,8 @@ def test_the_installed_package_predicts(installed, tmp_path):
     net = models.build("fcn8s", classes=21, width=4, fc=8, deploy=True)
     write_weights(tmp_path / "narrow.h5", fresh(net), net=net, deploy=to_text(net))
     Image.new("RGB", (50, 40), (90, 120, 150)).save(tmp_path / "photo.png")
-    command = [
-        installed,
-        "-m",
-        "fcnlite.predict",
-        "photo.png",
-        "--weights",
-        "narrow.h5",
-        "--out",
-        "predicted",
-    ]
-    run(command, tmp_path, FCNLITE_CACHE=str(tmp_path / "cache"), FCNLITE_DEVICE="cpu")
+    options = ["--weights", "narrow.h5", "--out", "predicted"]
+    cache = str(tmp_path / "cache")
+    run([installed, "-m", "fcnlite.predict", "photo.png", *options], tmp_path, FCNLITE_CACHE=cache)
     labels = [Image.open(path) for path in (tmp_path / "predicted").glob("photo*.png")]
     assert any(label.mode == "P" and label.size == (50, 40) for label in labels)
