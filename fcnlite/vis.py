@@ -67,9 +67,10 @@ def overlay(
     palette: np.ndarray | None = None,
     *,
     alpha: float = 0.5,
+    background: int | None = 0,
     classes: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """An image tinted with its labels' colours; the background (label 0) stays as it is.
+    """An image tinted with its labels' colours.
 
     Parameters
     ----------
@@ -81,6 +82,8 @@ def overlay(
         (256, 3) uint8 RGB; VOC's by default.
     alpha : float
         Weight of the label colours, 0 to 1.
+    background : int or None
+        The label whose pixels stay as they are.
     classes : sequence of str, optional
         Class names: adds a legend of those present below the image.
 
@@ -92,7 +95,7 @@ def overlay(
     if image.shape[:2] != label.shape:
         raise ValueError(f"image is {image.shape[:2]} but label is {label.shape}")
     colours = paint(label, palette).astype(np.float32)
-    tinted = image + alpha * (colours - image) * (label != 0)[:, :, np.newaxis]
+    tinted = image + alpha * (colours - image) * (label != background)[:, :, np.newaxis]
     picture = (tinted + 0.5).astype(np.uint8)
     return (
         picture

@@ -1,29 +1,51 @@
 """Data sets: sequences of samples (name, image, label) read from their true on-disk formats, the image order
-of the original experiments, and the batches that feed a net."""
+of the original experiments, and the batches that feed a net.
+
+>>> data = open_dataset("voc", "VOCdevkit/VOC2012", "val")      # doctest: +SKIP
+>>> data[0].image.shape, data.classes[1]                        # doctest: +SKIP
+((366, 500, 3), 'aeroplane')
+>>> for blobs in Batches(data, count=len(data)):                # doctest: +SKIP
+...     net.forward(**blobs)
+"""
 
 from fcnlite.data.batches import Batches, Prefetch
+from fcnlite.data.catalogue import open_dataset
 from fcnlite.data.dataset import IGNORE, MEAN_BGR, Dataset, Sample, preprocess
 from fcnlite.data.files import read_image, read_label
+from fcnlite.data.nyud import NYUD
 from fcnlite.data.order import ImageOrder
 from fcnlite.data.palette import voc_palette
+from fcnlite.data.pascalcontext import PASCALContext
+from fcnlite.data.python_layers import is_data_layer, open_data_layer
+from fcnlite.data.recipes import SPLITS, Recipe, recipe
 from fcnlite.data.sbd import SBD
 from fcnlite.data.shapes import open_shapes
+from fcnlite.data.siftflow import SIFTFlow
 from fcnlite.data.voc import VOC, seg11valid
 
 __all__ = [
     "IGNORE",
     "MEAN_BGR",
+    "NYUD",
     "SBD",
+    "SPLITS",
     "VOC",
     "Batches",
     "Dataset",
     "ImageOrder",
+    "PASCALContext",
     "Prefetch",
+    "Recipe",
+    "SIFTFlow",
     "Sample",
+    "is_data_layer",
+    "open_data_layer",
+    "open_dataset",
     "open_shapes",
     "preprocess",
     "read_image",
     "read_label",
+    "recipe",
     "seg11valid",
     "voc_palette",
 ]

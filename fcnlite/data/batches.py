@@ -4,7 +4,7 @@ thread while the net computes."""
 import queue
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from fcnlite.data.dataset import Dataset
 from fcnlite.data.order import SEED, ImageOrder
+from fcnlite.errors import InputError
 
 T = TypeVar("T")
 
@@ -110,6 +111,8 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         from outside is the mean colour, with void labels.
     depth : int
         How many batches may be prepared ahead.
+    names : sequence of str, optional
+        What to call the blobs instead, in the data set's order: the tops of a net's data layer.
 
     Attributes
     ----------
@@ -134,6 +137,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         mirror: bool = False,
         jitter: int = 0,
         depth: int = 2,
+        names: Sequence[str] | None = None,
     ) -> None:
         if jitter < 0:
             raise ValueError(f"jitter must not be negative, not {jitter}")
@@ -141,12 +145,19 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         self.dataset = dataset
         self.position = position
         self.order_seed = order.seed
+        self._names = None if names is None else list(names)
         self._made = Prefetch(_make(dataset, order, count, mirror, jitter), depth)
 
     def __next__(self) -> dict[str, np.ndarray]:
         blobs = next(self._made)
         self.position += 1
-        return blobs
+        if self._names is None:
+            return blobs
+        if len(self._names) != len(blobs):
+            raise InputError(
+                f"the data set gives {', '.join(blobs)}; it cannot fill {', '.join(self._names)}"
+            )
+        return dict(zip(self._names, blobs.values()))
 
     def close(self) -> None:
         """Stop preparing batches; the iterator is then at its end."""

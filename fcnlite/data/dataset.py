@@ -83,6 +83,8 @@ class Dataset(Sequence[Sample]):
         The void label, 255.
     has_labels : bool
         False for a split whose truth is not published (the VOC test set).
+    background : int or None
+        The class that pictures leave untinted; None where every class is a thing to see.
     not_scored : tuple of int
         Classes that the data set's own evaluation leaves out of the means.
     """
@@ -95,6 +97,7 @@ class Dataset(Sequence[Sample]):
     mean_bgr: Any = MEAN_BGR
     ignore_label: int = IGNORE
     has_labels: bool = True
+    background: int | None = 0
     not_scored: tuple[int, ...] = ()
 
     @abstractmethod

@@ -178,7 +178,8 @@ def check_label(label: np.ndarray, path: object, classes: int, ignore: int = 255
 
 
 def _out_of_range(path: object, value: int, classes: int, ignore: int) -> str:
-    return f"label {path} holds the value {value}; labels are 0 to {classes - 1}, or {ignore} for void"
+    void = f", or {ignore} for void" if ignore >= classes else ""
+    return f"label {path} holds the value {value}; labels are 0 to {classes - 1}{void}"
 
 
 def same_size(image: np.ndarray, label: np.ndarray, image_path: object, label_path: object) -> None:
