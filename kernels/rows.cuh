@@ -71,3 +71,11 @@ DEVICE float exp_real(float a) { return expf(a); }
 DEVICE double exp_real(double a) { return exp(a); }
 DEVICE float log_real(float a) { return logf(a); }
 DEVICE double log_real(double a) { return log(a); }
+DEVICE float log1p_real(float a) { return log1pf(a); }
+DEVICE double log1p_real(double a) { return log1p(a); }
+DEVICE float tanh_real(float a) { return tanhf(a); }
+DEVICE double tanh_real(double a) { return tanh(a); }
+DEVICE float sqrt_real(float a) { return sqrtf(a); }
+DEVICE double sqrt_real(double a) { return sqrt(a); }
+DEVICE float pow_real(float a, float b) { return powf(a, b); }
+DEVICE double pow_real(double a, double b) { return pow(a, b); }

@@ -172,6 +172,16 @@ def new_array(shape: Sequence[int], dtype: Any = None) -> Any:
     return device.current().empty(shape, dtype)
 
 
+def add_channel_sums(values: Any, outer: int, channels: int, target: Blob) -> None:
+    """Add to ``target.diff`` (or, if it holds none yet, write there) each channel's sum.
+
+    ``values`` is (outer, channels, ...) in memory; ``target`` has ``channels`` elements.
+    """
+    for block in values.reshape(outer, channels, -1):
+        diff, held = target.sum_diff()
+        device.current().row_sums(block, diff.reshape(-1), held)
+
+
 def _size(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape)) or "a scalar"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fcnlite import device
 from fcnlite.blob import Blob, launch_flat
-from fcnlite.layers.base import Layer, new_array, register
+from fcnlite.layers.base import Layer, add_channel_sums, new_array, register
 from fcnlite.proto import FillerParameter
 
 
@@ -60,7 +60,7 @@ class Scale(Layer):
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         diff = top[0].diff
         if self.param.scale_param.bias_term and self.learns(len(self.blobs) - 1):
-            self._sum_channels(diff, self.blobs[-1])
+            add_channel_sums(diff, self.outer, self.channels, self.blobs[-1])
         factor = self._factor(bottom)
         if propagate_down[1] if len(bottom) > 1 else self.learns(0):
             product = new_array(bottom[0].shape)
@@ -68,7 +68,7 @@ class Scale(Layer):
             launch_flat("eltwise_prod", bottom[0].count, data, diff, product)
             if len(bottom) > 1:
                 factor.drop_diff()
-            self._sum_channels(product, factor)
+            add_channel_sums(product, self.outer, self.channels, factor)
         if propagate_down[0]:
             self._run(factor.data, None, diff, bottom[0].new_diff())
 
@@ -81,12 +81,6 @@ class Scale(Layer):
         device.current().launch(
             "scale_forward", rows, self.width, self.channels, inner_rows, factor, bias, source, target
         )
-
-    def _sum_channels(self, values: Any, target: Blob) -> None:
-        """Add to a parameter's diff the sum of ``values`` over everything but the channels."""
-        for block in values.reshape(self.outer, self.channels, self.inner):
-            diff, held = target.sum_diff()
-            device.current().row_sums(block, diff.reshape(-1), held)
 
 
 def _count(shape: Sequence[int]) -> int:
