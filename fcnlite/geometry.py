@@ -195,7 +195,8 @@ def _parameter(blob: Blob, filler: Any, spec: Any, owned: set[str]) -> Parameter
 def _assumed(param: Any, name: str, size: tuple[int, int] | None) -> Blob:
     if size is None:
         raise InputError(
-            f"layer '{param.name}' ({param.type}) does not say how large its images are; give the input size"
+            f"layer '{param.name}' ({param.type}) does not say how large its images are;"
+            " give the input size (--size)"
         )
     return Blob(shape=(1, 1 if name in ONE_CHANNEL else 3, *size), name=name)
 

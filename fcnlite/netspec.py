@@ -16,7 +16,6 @@ the named Tops need. Scripts written for Caffe's ``caffe.net_spec`` run on this 
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -150,8 +149,7 @@ class Function:
         if key.endswith("param") or key not in fields:
             target = layer
             if key not in general:
-                near = difflib.get_close_matches(key, [*fields, *general], 1)
-                hint = f"; did you mean '{near[0]}'?" if near else ""
+                hint = proto.nearest(key, [*fields, *general])
                 raise FieldError(f"{where} has no field '{key}'{hint}")
         try:
             assign_proto(target, key, value)

@@ -238,7 +238,9 @@ def test_names_may_be_spelled_as_people_do(name, expected):
 
 
 def test_unknown_names_and_options_say_what_there_is():
-    with pytest.raises(InputError, match="no net is called 'fcn8'; did you mean 'fcn8s'.*googlenet"):
+    with pytest.raises(
+        InputError, match="no net is called 'fcn8'; did you mean 'fcn8s'.*the catalogue has .*googlenet"
+    ):
         models.build("fcn8")
     with pytest.raises(InputError, match="net 'fcn8s' has no option 'clases'.*classes, width"):
         models.build("fcn8s", clases=3)

@@ -8,11 +8,10 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fcnlite.errors import InputError
 from fcnlite.models.alexnet import alexnet, caffenet, fcn_alexnet
@@ -21,9 +20,7 @@ from fcnlite.models.nyud import nyud_early_fusion, nyud_late_fusion
 from fcnlite.models.recognise import recognise
 from fcnlite.models.siftflow import siftflow_fcn8s, siftflow_fcn16s, siftflow_fcn32s
 from fcnlite.models.vgg16 import fcn8s, fcn8s_atonce, fcn16s, fcn32s, vgg16
-
-if TYPE_CHECKING:
-    from fcnlite.proto import NetParameter
+from fcnlite.proto import NetParameter, nearest
 
 __all__ = [
     "CATALOGUE",
@@ -110,9 +107,8 @@ def canonical(name: str) -> str:
     wanted = name.lower().replace("_", "-").removeprefix("voc-")
     if wanted in CATALOGUE:
         return wanted
-    near = difflib.get_close_matches(wanted, CATALOGUE, 1, 0.4)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    raise InputError(f"no net is called '{name}'; {hint}There are: {', '.join(CATALOGUE)}")
+    hint = nearest(wanted, CATALOGUE)
+    raise InputError(f"no net is called '{name}'{hint}; the catalogue has {', '.join(CATALOGUE)}")
 
 
 def build(name: str, **options: Any) -> NetParameter:

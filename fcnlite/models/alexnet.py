@@ -7,7 +7,7 @@ groups) and scales the others; ``fc`` is the channels of fc6 and fc7. The other 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fcnlite.coord_map import crop
 from fcnlite.errors import InputError
@@ -29,9 +29,7 @@ from fcnlite.models.blocks import (
 )
 from fcnlite.netspec import NetSpec, Top
 from fcnlite.netspec import layers as L
-
-if TYPE_CHECKING:
-    from fcnlite.proto import NetParameter
+from fcnlite.proto import NetParameter
 
 # Caffe's defaults: the original FCN-AlexNet leaves every rate at 1 but the score layer's.
 EVEN_RATES: list[dict[str, Any]] = []

@@ -6,15 +6,13 @@ Learning rates follow the original nets: weights 1, biases twice that and undeca
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fcnlite.errors import InputError
 from fcnlite.netspec import NetSpec, Top
 from fcnlite.netspec import layers as L
 from fcnlite.netspec import params as P
-
-if TYPE_CHECKING:
-    from fcnlite.proto import NetParameter
+from fcnlite.proto import NetParameter
 
 Filler = Mapping[str, Any] | None
 

@@ -6,8 +6,6 @@ options are as in `fcnlite.models.vgg16`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fcnlite.coord_map import crop
 from fcnlite.models.blocks import (
     LEARNED,
@@ -27,9 +25,7 @@ from fcnlite.models.blocks import (
 from fcnlite.netspec import NetSpec, Top
 from fcnlite.netspec import layers as L
 from fcnlite.netspec import params as P
-
-if TYPE_CHECKING:
-    from fcnlite.proto import NetParameter
+from fcnlite.proto import NetParameter
 
 # Channels at width 64:   1x1, 3x3 reduced, 3x3, 5x5 reduced, 5x5, projected pool; None is a pooling between.
 INCEPTIONS: dict[str, tuple[int, ...] | None] = {

@@ -6,17 +6,13 @@ Options are as in `fcnlite.models.vgg16`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fcnlite.coord_map import crop
 from fcnlite.models.blocks import Filler, image, named, pixel_loss, positive, score, upsample
 from fcnlite.models.vgg16 import base, convolutions, fully_convolutional
 from fcnlite.netspec import NetSpec
 from fcnlite.netspec import layers as L
 from fcnlite.netspec import params as P
-
-if TYPE_CHECKING:
-    from fcnlite.proto import NetParameter
+from fcnlite.proto import NetParameter
 
 SIZE = (480, 640)
 

@@ -37,7 +37,7 @@ def recognise(shapes: Shapes) -> NetParameter | None:
 
 
 def _options(shapes: Mapping[str, list[tuple[int, ...]]], known: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Classes and widths read off the shapes, as far as the net takes such options; None if it cannot be the net."""
+    """Classes and widths read off the shapes, as far as the net takes them; None if it is another net."""
     first = next((s for n, s in shapes.items() if n.startswith(("conv1_1", "conv1"))), None)
     options: dict[str, Any] = {"deploy": True} if "deploy" in known else {}
     if first is None:

@@ -7,15 +7,12 @@ The other options are as in `fcnlite.models.vgg16`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fcnlite.coord_map import crop
 from fcnlite.models.blocks import Filler, add, image, named, pixel_loss, positive, score, upsample
 from fcnlite.models.vgg16 import base
 from fcnlite.netspec import NetSpec, Top
-
-if TYPE_CHECKING:
-    from fcnlite.proto import NetParameter
+from fcnlite.proto import NetParameter
 
 SIZE = (256, 256)
 

@@ -13,8 +13,6 @@ Each function returns a NetParameter, with layers and blobs named as in the orig
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fcnlite.coord_map import crop
 from fcnlite.models.blocks import (
     LEARNED,
@@ -36,9 +34,7 @@ from fcnlite.models.blocks import (
 )
 from fcnlite.netspec import NetSpec
 from fcnlite.netspec import layers as L
-
-if TYPE_CHECKING:
-    from fcnlite.proto import NetParameter
+from fcnlite.proto import NetParameter
 
 # Convolutions in each of the five blocks, and their channels as a multiple of the width; a pooling ends each.
 BLOCKS = [(2, 1), (2, 2), (3, 4), (3, 8), (3, 8)]

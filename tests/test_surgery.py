@@ -1,0 +1,277 @@
+"""Weights carried from net to net: what is copied, reshaped and left, and what cannot be."""
+
+import cases
+import h5py
+import numpy as np
+import pytest
+import rule
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fcnlite import models, surgery
+from fcnlite.errors import InputError
+from fcnlite.io import read_weights
+from fcnlite.net import Net
+
+
+def drawn(param, case="surgery"):
+    """Parameters of a net as the reference rule draws them."""
+    return {
+        layer: [rule.weight(case, layer, i, array.shape) for i, array in enumerate(arrays)]
+        for layer, arrays in surgery.fresh(param).items()
+    }
+
+
+@given(st.integers(1, 5), st.integers(1, 70), st.booleans())
+def test_bilinear_weights_are_the_references(channels, kernel, dense):
+    shape = (channels, channels if dense else 1, kernel, kernel)
+    np.testing.assert_array_equal(surgery.bilinear_weights(shape), rule.bilinear(shape))
+    assert surgery.bilinear_weights(shape).dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 4, 4), (3, 3, 4, 5), (3, 3, 4), (3,)])
+def test_bilinear_weights_refuse_other_shapes(shape):
+    with pytest.raises(InputError, match="need a shape"):
+        surgery.bilinear_weights(shape)
+
+
+@pytest.mark.parametrize("stride", [2, 8, 16, 32])
+def test_bilinear_upsampling_keeps_flat_maps_flat(stride):
+    """Interpolation: away from the border, the weights that reach a pixel sum to one."""
+    kernel = surgery.bilinear_weights((1, 1, 2 * stride, 2 * stride))[0, 0]
+    phases = kernel.reshape(2, stride, 2, stride).sum((0, 2))
+    np.testing.assert_allclose(phases, 1, rtol=1e-6)
+
+
+def test_classifier_weights_reach_the_fully_convolutional_net():
+    source = drawn(models.vgg16(classes=10, width=2, fc=6))
+    target = surgery.fresh(models.fcn32s(classes=4, width=2, fc=6))
+    report = surgery.initialise(target, source)
+    assert "conv1_1" in report.copied and "conv5_3" in report.copied and "fc7" not in report.copied
+    assert report.reshaped == ["fc6 (6, 784) to (6, 16, 7, 7)", "fc7 (6, 6) to (6, 6, 1, 1)"]
+    assert report.left == ["fc8"]
+    assert report.untouched == ["score_fr", "upscore"]
+    np.testing.assert_array_equal(target["fc6"][0].reshape(6, -1), source["fc6"][0])
+    np.testing.assert_array_equal(target["conv3_2"][1], source["conv3_2"][1])
+    np.testing.assert_array_equal(target["upscore"][0], rule.bilinear((4, 4, 64, 64)))
+    assert not target["score_fr"][0].any() and not target["score_fr"][1].any()
+
+
+def test_chain_from_32s_to_16s_to_8s():
+    source = drawn(models.fcn32s(classes=4, width=2, fc=6))
+    sixteen = surgery.fresh(models.fcn16s(classes=4, width=2, fc=6))
+    report = surgery.initialise(sixteen, source)
+    assert report.left == ["upscore"] and report.untouched == ["upscore2", "score_pool4", "upscore16"]
+    np.testing.assert_array_equal(sixteen["score_fr"][0], source["score_fr"][0])
+    assert not sixteen["score_pool4"][0].any()
+    np.testing.assert_array_equal(sixteen["upscore16"][0], rule.bilinear((4, 4, 32, 32)))
+
+    eight = surgery.fresh(models.fcn8s(classes=4, width=2, fc=6))
+    report = surgery.initialise(eight, sixteen)
+    assert report.left == ["upscore16"] and report.untouched == ["upscore_pool4", "score_pool3", "upscore8"]
+    np.testing.assert_array_equal(eight["upscore2"][0], rule.bilinear((4, 4, 4, 4)))
+    np.testing.assert_array_equal(eight["upscore8"][0], rule.bilinear((4, 4, 16, 16)))
+
+
+def test_a_new_skip_changes_nothing_at_first():
+    """FCN-16s just made from FCN-32s differs in its interpolation only: the deep scores are the same."""
+    source = drawn(models.fcn32s(classes=3, width=2, fc=6))
+    thirty_two = Net(models.fcn32s(classes=3, width=2, fc=6, size=(40, 50), deploy=True))
+    surgery.transplant(thirty_two, source)
+    sixteen = Net(models.fcn16s(classes=3, width=2, fc=6, size=(40, 50), deploy=True))
+    surgery.initialise(sixteen, thirty_two)
+    image = rule.image("surgery", "data", (1, 3, 40, 50)) / 64
+    thirty_two.forward(data=image)
+    sixteen.forward(data=image)
+    np.testing.assert_array_equal(sixteen.blobs["score_fr"].data, thirty_two.blobs["score_fr"].data)
+    np.testing.assert_array_equal(sixteen.blobs["fuse_pool4"].data, sixteen.blobs["upscore2"].data)
+
+
+def test_nets_and_mappings_are_the_same_to_surgery():
+    source, param = drawn(models.vgg16(classes=10, width=2, fc=6)), models.fcn32s(classes=4, width=2, fc=6)
+    mapping, net = surgery.fresh(param), Net(param)
+    told = str(surgery.initialise(mapping, source)), str(surgery.initialise(net, source))
+    assert told[0] == told[1]
+    for layer, arrays in mapping.items():
+        for array, blob in zip(arrays, net.params[layer]):
+            np.testing.assert_array_equal(array, blob.data)
+    back = surgery.fresh(param)
+    surgery.transplant(back, net)
+    for layer, arrays in mapping.items():
+        for array, copied in zip(arrays, back[layer]):
+            np.testing.assert_array_equal(array, copied)
+
+
+def test_files_of_weights_are_not_written_into():
+    source = read_weights(cases.REFERENCE / "tiny-vgg16-v1.caffemodel")
+    target = surgery.fresh(models.fcn32s(classes=4, width=4, fc=24))
+    report = surgery.initialise(target, source)
+    assert report.left == ["fc8"] and report.untouched == ["score_fr", "upscore"]
+    assert target["conv1_1"][1].shape == (4,) and target["fc6"][0].shape == (24, 32, 7, 7)
+    np.testing.assert_array_equal(target["fc6"][0].ravel(), source["fc6"][0].ravel())
+    surgery.interpolate(target)
+    surgery.expand_score(target, "score_fr", target, "score_fr")
+    again = read_weights(cases.REFERENCE / "tiny-vgg16-v1.caffemodel")
+    for layer, arrays in again.items():
+        for array, kept in zip(arrays, source[layer]):
+            np.testing.assert_array_equal(array, kept)
+
+
+def test_two_towers_take_their_weights_by_suffix():
+    color = drawn(models.fcn32s(classes=4, width=2, fc=6), "color")
+    hha = drawn(models.fcn32s(classes=4, width=2, fc=6), "hha")
+    target = surgery.fresh(models.nyud_late_fusion(classes=4, width=2, fc=6))
+    report = surgery.transplant(target, color, suffix="color")
+    assert report.left == ["upscore"] and "conv1_1 -> conv1_1color" in report.copied
+    assert "conv1_1hha" in report.untouched
+    surgery.transplant(target, hha, suffix="hha")
+    np.testing.assert_array_equal(target["score_frcolor"][0], color["score_fr"][0])
+    np.testing.assert_array_equal(target["score_frhha"][0], hha["score_fr"][0])
+
+
+def test_early_fusion_sees_depth_as_the_mean_colour():
+    source = drawn(models.vgg16(classes=10, width=2, fc=6))
+    target = surgery.fresh(models.nyud_early_fusion(classes=4, width=2, fc=6))
+    report = surgery.initialise(target, source)
+    weight = target["conv1_1_bgrd"][0]
+    assert weight.shape == (2, 4, 3, 3)
+    np.testing.assert_array_equal(weight[:, :3], source["conv1_1"][0])
+    np.testing.assert_allclose(weight[:, 3], source["conv1_1"][0].mean(1), rtol=1e-6)
+    np.testing.assert_array_equal(target["conv1_1_bgrd"][1], source["conv1_1"][1])
+    assert report.left == ["fc8"] and report.untouched == ["score_fr", "upscore"]
+    assert "conv1_1 -> conv1_1_bgrd (2, 3, 3, 3) to (2, 4, 3, 3)" in report.reshaped
+
+
+def test_early_fusion_refuses_what_is_not_a_first_convolution():
+    target = {"a": [np.zeros((2, 4, 3, 3), np.float32)]}
+    for shape in ((2, 5, 3, 3), (3, 3, 3, 3), (2, 3, 5, 5), (2, 27)):
+        with pytest.raises(InputError, match="only input channels may be added"):
+            surgery.add_input_channels(target, "a", {"b": [np.ones(shape, np.float32)]}, "b")
+
+
+@given(st.integers(1, 6), st.integers(0, 5))
+def test_new_classes_come_last_and_start_at_zero(old, new):
+    source = {"score": [np.ones((old, 3, 1, 1), np.float32), np.ones((1, 1, 1, old), np.float32)]}
+    target = {"score59": [np.full((old + new, 3, 1, 1), 7, np.float32), np.full(old + new, 7, np.float32)]}
+    surgery.expand_score(target, "score59", source, "score")
+    assert (target["score59"][0][:old] == 1).all() and (target["score59"][1][:old] == 1).all()
+    assert not target["score59"][0][old:].any() and not target["score59"][1][old:].any()
+    if new:
+        with pytest.raises(InputError, match="only classes may be added"):
+            surgery.expand_score(source, "score", target, "score59")
+
+
+def test_score_layers_of_other_classes_are_refused_unless_left():
+    source, param = drawn(models.fcn32s(classes=4, width=1)), models.fcn32s(classes=6, width=1)
+    target = surgery.fresh(param)
+    before = {layer: [array.copy() for array in arrays] for layer, arrays in target.items()}
+    with pytest.raises(InputError) as caught:
+        surgery.transplant(target, source)
+    message = str(caught.value)
+    assert "layer 'score_fr'" in message and "(4, 64, 1, 1)" in message and "(6, 64, 1, 1)" in message
+    for layer, arrays in before.items():  # all or nothing
+        for array, kept in zip(arrays, target[layer]):
+            np.testing.assert_array_equal(array, kept)
+    report = surgery.transplant(target, source, leave=("score_fr", "upscore"))
+    assert report.left == ["score_fr", "upscore"] and report.untouched == ["score_fr", "upscore"]
+
+
+def test_equal_counts_of_another_layout_are_refused():
+    target = {"conv": [np.zeros((6, 4, 1, 1), np.float32)]}
+    with pytest.raises(InputError, match=r"\(4, 6\) do not fit \(6, 4, 1, 1\)"):
+        surgery.transplant(target, {"conv": [np.zeros((4, 6), np.float32)]})
+
+
+def test_biases_that_the_target_lacks_are_told():
+    target = {"conv": [np.zeros((2, 3, 1, 1), np.float32)]}
+    report = surgery.transplant(target, {"conv": [np.ones((2, 3, 1, 1), np.float32), np.ones(2, np.float32)]})
+    assert report.copied == ["conv"] and report.left == ["conv (of 2 parameters, all but 1)"]
+    assert str(report) == "copied: conv\nleft out: conv (of 2 parameters, all but 1)"
+
+
+def test_renamed_layers_go_where_they_are_told():
+    source = {"fc8": [np.ones((2, 3), np.float32)], "fc7": [np.full((3, 1), 2, np.float32)]}
+    target = {"score_fr": [np.zeros((2, 3, 1, 1), np.float32)], "fc7": [np.zeros((3, 1, 1, 1), np.float32)]}
+    report = surgery.transplant(target, source, rename={"fc8": "score_fr"})
+    assert report.reshaped[0] == "fc8 -> score_fr (2, 3) to (2, 3, 1, 1)" and not report.untouched
+    assert target["score_fr"][0].all() and target["fc7"][0].all()
+
+
+def test_layers_that_do_not_exist_are_named():
+    target = {"up": [np.zeros((2, 2, 4, 4), np.float32)]}
+    with pytest.raises(InputError, match="no layer 'upscore'.*up"):
+        surgery.interpolate(target, ["upscore"])
+    with pytest.raises(InputError, match=r"layer 'conv': bilinear weights need.*\(2, 3, 4, 4\)"):
+        surgery.interpolate({"conv": [np.zeros((2, 3, 4, 4), np.float32)]}, ["conv"])
+
+
+def test_fresh_parameters_are_a_new_nets():
+    param = models.fcn8s_atonce(classes=3, width=1, filler={"type": "msra"})
+    fresh, net = surgery.fresh(param), Net(param)
+    assert list(fresh) == list(net.params)
+    for layer, arrays in fresh.items():
+        assert [array.shape for array in arrays] == [blob.shape for blob in net.params[layer]]
+    assert fresh["conv1_1"][0].std() > 0.1 and not fresh["conv1_1"][1].any()
+    assert (fresh["scale_pool4"][0] == np.float32(0.01)).all()
+    assert not fresh["score_fr"][0].any() and fresh["fc6"][0].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vgg16", {"width": 2, "fc": 6, "size": (224, 224)}),
+        ("caffenet", {"width": 6, "fc": 8, "size": (227, 227)}),
+        ("alexnet", {"width": 6, "fc": 8, "size": (227, 227)}),
+        ("googlenet", {"width": 4, "size": (224, 224)}),
+    ],
+)
+def test_a_convolutionalised_classifier_gives_the_classifiers_scores(name, options):
+    """Section 3.1: at the classifier's input size its scores, on a larger image a map of scores."""
+    param = models.build(name, classes=7, deploy=True, **options)
+    classifier, convolutional = Net(param), Net(surgery.convolutionalise(param))
+    assert all(layer.type != "InnerProduct" for layer in convolutional.layers)
+    surgery.transplant(classifier, drawn(param))
+    report = surgery.transplant(convolutional, classifier)
+    assert not report.left and not report.untouched
+    height, width = options["size"]
+    image = rule.image(name, "data", (1, 3, height, width)) / 64
+    expected, got = classifier.forward(data=image)["prob"], convolutional.forward(data=image)["prob"]
+    assert got.shape == (1, 7, 1, 1)
+    assert cases.relative_error(got.reshape(1, 7), expected) < 1e-5
+    assert expected.std() > 1e-3  # the images are told apart, or equality would say little
+    larger = np.zeros((1, 3, height + 64, width + 32), np.float32)
+    larger[:, :, :height, :width] = image
+    assert convolutional.forward(data=larger)["prob"].shape == (1, 7, 3, 2)
+
+
+def test_a_published_classifier_file_gives_its_scores_when_convolutional():
+    with h5py.File(cases.REFERENCE / "tiny-vgg16.h5") as file:
+        expected = file["fc8"][()]
+    param = surgery.convolutionalise(models.vgg16(classes=10, width=4, fc=24, deploy=True))
+    net = Net(param)
+    surgery.transplant(net, read_weights(cases.REFERENCE / "tiny-vgg16-v1.caffemodel"))
+    net.forward(data=rule.image("tiny-vgg16", "data", (1, 3, 224, 224)) / 64)
+    got = net.blobs["fc8"].data
+    assert cases.relative_error(got.reshape(expected.shape), expected) < 1e-5
+
+
+def test_googlenets_scores_are_the_mean_of_its_fcns():
+    """The classifier averages its map, then scores; the FCN scores: the mean of that is the same."""
+    classifier = Net(models.googlenet(classes=5, width=4, deploy=True))
+    fcn = Net(models.fcn_googlenet(classes=5, width=4, size=(224, 224), deploy=True))
+    surgery.transplant(classifier, drawn(classifier.param))
+    report = surgery.initialise(fcn, classifier, rename={"loss3/classifier": "score_fr"})
+    assert not report.left and report.untouched == ["upscore"]
+    image = rule.image("googlenet", "data", (1, 3, 224, 224)) / 64
+    classifier.forward(data=image)
+    fcn.forward(data=image)
+    scores = fcn.blobs["score_fr"].data.mean((2, 3))
+    assert cases.relative_error(scores, classifier.blobs["loss3/classifier"].data) < 1e-5
+
+
+def test_only_plain_inner_products_are_convolutions():
+    param = models.vgg16(width=1, deploy=True)
+    param.layer[-8].inner_product_param.transpose = True
+    wrong = next(layer for layer in param.layer if layer.inner_product_param.transpose)
+    with pytest.raises(InputError, match=f"layer '{wrong.name}'.*not transposed"):
+        surgery.convolutionalise(param)
