@@ -61,8 +61,8 @@ def encode(depth: np.ndarray, camera: Camera | None = None, missing: np.ndarray 
     -------
     numpy.ndarray
         (H, W, 3) uint8: 31000 / depth in cm (at least 100), height above ground in cm, 38 + angle in degrees
-        between the surface normal (pointing away from the camera) and gravity; 0 for the angle where nothing
-        near was measured.
+        between the surface normal (pointing away from the camera) and gravity: 38 is a floor, 128 a wall, 218
+        a ceiling or unknown.
 
     Raises
     ------
@@ -81,7 +81,8 @@ def encode(depth: np.ndarray, camera: Camera | None = None, missing: np.ndarray 
         depth = depth[tuple(nearest)]
     points = point_cloud(100 * depth, kinect(*depth.shape) if camera is None else camera)
     down = gravity(normals(points, missing, COARSE))
-    cosine = np.clip(normals(points, missing, FINE) @ down, -1, 1)
+    # Like Gupta et al.'s code: where nothing is known of the surface, it counts as a ceiling.
+    cosine = np.nan_to_num(normals(points, missing, FINE) @ down, nan=-1).clip(-1, 1)
     height = -(points @ down)
     lowest = height.min() if height.min() <= -LOWEST else -ASSUMED
     channels = np.stack(
@@ -92,7 +93,7 @@ def encode(depth: np.ndarray, camera: Camera | None = None, missing: np.ndarray 
         ],
         axis=2,
     )
-    return np.floor(np.nan_to_num(channels, nan=0.0) + 0.5).clip(0, 255).astype(np.uint8)
+    return np.floor(channels + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def point_cloud(depth: np.ndarray, camera: Camera) -> np.ndarray:
@@ -106,7 +107,7 @@ def point_cloud(depth: np.ndarray, camera: Camera) -> np.ndarray:
 def normals(points: np.ndarray, missing: np.ndarray, radius: int) -> np.ndarray:
     """Unit normals, pointing away from the camera, of the planes that fit best around each pixel.
 
-    The plane n . p = 1 is fitted to the points within `radius` pixels by least squares of n . (p / z) = 1 / z. A
+    The plane n . p = 1 is fitted to points within `radius` pixels by least squares of n . (p / z) = 1 / z. A
     Kinect measures disparity, so its noise is even there.
 
     Parameters
@@ -162,11 +163,13 @@ def gravity(field: np.ndarray, start: tuple[float, float, float] = (0.0, 1.0, 0.
             along = np.abs(every @ down)
             floor = every[along > np.cos(np.radians(degrees))]
             wall = every[along < np.sin(np.radians(degrees))]
-            if not len(floor) and not len(wall):
+            values, axes = np.linalg.eigh(wall.T @ wall - floor.T @ floor)
+            # A single wall leaves a plane of equally good directions: take the nearest one.
+            best = axes[:, values <= values[0] + 1e-9 * max(len(every), 1)]
+            turned = best @ (best.T @ down)
+            if np.linalg.norm(turned) < 1e-9:
                 return down
-            _, axes = np.linalg.eigh(wall.T @ wall - floor.T @ floor)
-            turned = axes[:, 0]
-            down = turned if turned @ down >= 0 else -turned
+            down = turned / np.linalg.norm(turned)
     return down
 
 
