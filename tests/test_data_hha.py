@@ -22,7 +22,7 @@ def down_of(pitch, roll=0.0):
 
 
 def room(pitch, roll=0.0, height=120, width=160, ceiling=2.5, wall=4.0):
-    """Depth in metres and which plane each pixel sees: 0 floor, 1 ceiling, 2 wall ahead, 3 and 4 at the sides."""
+    """Depth in metres and the plane each pixel sees: 0 floor, 1 ceiling, 2 wall ahead, 3 and 4 the others."""
     rays = point_cloud(np.ones((height, width)), CAMERA)
     down = down_of(pitch, roll)
     ahead = np.array([0.0, 0, 1]) - down[2] * down
