@@ -82,7 +82,9 @@ def _check_array(where: str, value: Any, dtype: np.dtype, array_type: type) -> N
 def source() -> str:
     """All kernels as one translation unit; every .cu file still says which file its lines come from."""
     parts = [f'#line 1 "{path.name}"\n{path.read_text()}' for path in _files()]
-    return "\n".join(part.replace('#include "rows.cuh"', "") for part in parts)
+    for line in ('#include "rows.cuh"', "#pragma once"):  # all in one file now
+        parts = [part.replace(line, "") for part in parts]
+    return "\n".join(parts)
 
 
 def _files() -> list[Any]:

@@ -1,0 +1,162 @@
+"""The CPU backend: matrix products in every layout, work sharing, and the kernel cache's safety."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fcnlite import device
+from fcnlite.backend import compile as compiler
+from fcnlite.backend.source import source
+from fcnlite.errors import InputError
+
+sizes = st.integers(1, 40)
+
+
+@given(m=sizes, n=sizes, k=sizes, layout=st.tuples(st.booleans(), st.booleans(), st.booleans()), add=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_gemm_in_every_layout(m, n, k, layout, add):
+    """Transposes, slices of wider matrices, accumulation, double: all equal to NumPy's product."""
+    backend = device.use("cpu", dtype=np.float64)
+    rng = np.random.default_rng(m * 10007 + n * 101 + k)
+    turned_a, turned_b, sliced = layout
+    a = rng.standard_normal((k, m + 3))[:, 1 : m + 1].T if turned_a else rng.standard_normal((m, k + 2))[:, 2:]
+    b = rng.standard_normal((n, k + 1))[:, :k].T if turned_b else rng.standard_normal((k, n))
+    whole = rng.standard_normal((m, n + 5))
+    before = whole.copy()
+    out = whole[:, 3 : n + 3] if sliced else whole[:, :n].copy()
+    expected = a @ b + (out if add else 0)
+    backend.gemm(a, b, out, add)
+    np.testing.assert_allclose(out, expected, rtol=1e-12, atol=1e-12)
+    if sliced:
+        np.testing.assert_array_equal(whole[:, :3], before[:, :3])
+        np.testing.assert_array_equal(whole[:, n + 3 :], before[:, n + 3 :])
+    device.use("cpu")
+
+
+def test_gemm_refuses_what_it_would_get_wrong():
+    backend = device.use("cpu")
+    a, b, out = (np.zeros(s, np.float32) for s in ((3, 4), (4, 5), (3, 5)))
+    with pytest.raises(ValueError, match="does not give"):
+        backend.gemm(a, b, out.T)
+    with pytest.raises(TypeError, match="float64"):
+        backend.gemm(a.astype(np.float64), b, out)
+    with pytest.raises(ValueError, match="no dense axis"):
+        backend.gemm(np.zeros((6, 8), np.float32)[::2, ::2], b, out)
+    with pytest.raises(ValueError, match="dense rows"):
+        backend.gemm(a, b, np.zeros((5, 3), np.float32).T)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_big_products_and_sums_do_not_depend_on_threads(threads):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((300, 200), np.float32), rng.standard_normal((200, 170), np.float32)
+    results = []
+    for count in (1, threads):
+        backend = device.use("cpu", threads=count)
+        out, sums = np.empty((300, 170), np.float32), np.empty(300, np.float32)
+        backend.gemm(a, b, out)
+        backend.row_sums(a, sums)
+        results.append((out, sums))
+    device.use("cpu")
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    np.testing.assert_array_equal(results[0][1], results[1][1])
+    np.testing.assert_allclose(results[0][0], a @ b, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(results[0][1], a.sum(1), rtol=1e-4, atol=1e-3)
+
+
+def test_total_adds_one_after_the_other():
+    values = np.random.default_rng(3).standard_normal(10_001).astype(np.float32)
+    expected = np.float32(0)
+    for value in values:
+        expected += value
+    assert device.use("cpu").total(values)[0] == expected
+
+
+def test_parallel_runs_each_task_once_and_carries_errors_over():
+    backend = device.use("cpu", threads=3)
+    seen, lock = [], threading.Lock()
+
+    def note(i):
+        with lock:
+            seen.append(i)
+
+    backend.parallel(100, note)
+    assert sorted(seen) == list(range(100))
+
+    def fail(i):
+        if i == 57:
+            raise RuntimeError("task 57")
+
+    with pytest.raises(RuntimeError, match="task 57"):
+        backend.parallel(100, fail)
+    backend.parallel(3, note)  # still works
+    device.use("cpu")
+
+
+def test_damaged_and_foreign_cache_files_are_built_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("FCNLITE_CACHE", str(tmp_path))
+    text = 'extern "C" int answer() { return 42; }'
+    path = compiler.library(text, "float")
+    good = path.read_bytes()
+    assert path.parent == tmp_path / "kernels"
+    for damage in (good[: len(good) // 2], b"not a library", b"", good[:-1] + bytes([good[-1] ^ 1])):
+        path.write_bytes(damage)
+        assert compiler.library(text, "float") == path
+        assert compiler._intact(path)
+    assert list(path.parent.iterdir()) == [path], "no leftovers"
+
+
+def test_cache_key_covers_source_and_precision(tmp_path, monkeypatch):
+    monkeypatch.setenv("FCNLITE_CACHE", str(tmp_path))
+    text = 'extern "C" int answer() { return 42; }'
+    paths = {compiler.library(text, "float"), compiler.library(text, "double"), compiler.library(text + " ", "float")}
+    assert len(paths) == 3
+
+
+def test_two_processes_may_build_at_once(tmp_path):
+    script = (
+        "import sys; from fcnlite.backend import compile as c;"
+        "import ctypes; p = c.library('extern \"C\" int answer() { return 42; }', 'float');"
+        "sys.exit(ctypes.CDLL(str(p)).answer() != 42)"
+    )
+    environment = {**os.environ, "FCNLITE_CACHE": str(tmp_path)}
+    running = [subprocess.Popen([sys.executable, "-c", script], env=environment) for _ in range(3)]
+    assert [process.wait() for process in running] == [0, 0, 0]
+
+
+def test_compiler_errors_are_clear(tmp_path, monkeypatch):
+    monkeypatch.setenv("FCNLITE_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match="could not compile the kernels"):
+        compiler.library("this is no C++", "float")
+    assert not list((tmp_path / "kernels").iterdir()), "nothing half-built stays"
+    compiler.find_compiler.cache_clear()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match="no-such-compiler"):
+        compiler.find_compiler()
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="install g\\+\\+"):
+        compiler.find_compiler()
+    compiler.find_compiler.cache_clear()
+
+
+def test_kernels_compile_without_warnings(tmp_path):
+    command = [*compiler.find_compiler(), *compiler.FLAGS, "-Wall", "-Wextra", "-Werror", "-x", "c++", "-", "-o"]
+    command.append(str(tmp_path / "kernels.so"))
+    result = subprocess.run(command, input=source(), text=True, capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_unknown_devices_are_refused():
+    for name in ("gpu", "cuda:x", "cpu:1"):
+        with pytest.raises(InputError, match="choose auto, cpu, cuda"):
+            device.use(name)
+    with pytest.raises(InputError, match="float32 or float64"):
+        device.use("cpu", dtype=np.int32)
