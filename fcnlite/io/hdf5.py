@@ -66,7 +66,7 @@ def check_inside(dataset: h5py.Dataset) -> None:
     """Refuse a dataset that keeps its numbers outside its file: reading it would read whatever it names."""
     if dataset.external or dataset.is_virtual:
         raise InputError(
-            f"{dataset.file.filename}: {dataset.name} keeps its numbers in another file, as Caffe never does; refused"
+            f"{dataset.file.filename}: {dataset.name} keeps its numbers in another file; refused"
         )
 
 
@@ -206,7 +206,7 @@ def create_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         try:
             with h5py.File(temporary, "w", locking=False) as file:
                 yield file
-        except (RuntimeError, KeyError) as error:
+        except (RuntimeError, KeyError, TypeError) as error:
             raise InputError(f"{path}: HDF5 cannot store this ({error})") from error
 
 

@@ -18,7 +18,7 @@ from fcnlite.errors import InputError
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 _WIRE_NAMES = {VARINT: "a number", FIXED64: "8 bytes", LENGTH: "bytes with a length", FIXED32: "4 bytes"}
-MAX_FIELDS = 1_000_000  # a real model has some thousands; a hostile file must not keep us busy
+MAX_FIELDS = 300_000  # the deepest nets have tens of thousands; a hostile file must not keep us busy
 MAX_AXES = 32  # Caffe's kMaxBlobAxes
 MAX_MESSAGE = 2**31 - 1  # bytes that protobuf, and so Caffe, can read
 _MAX_DIM = 2**31 - 1
@@ -101,7 +101,10 @@ class WireFile:
             if self.budget < 0:
                 self.fail(f"more than {MAX_FIELDS} fields: this is not {self.what}")
             here = position
-            key, position = self._varint(position, end)
+            key = self.data[position]
+            position += 1
+            if key > 0x7F:
+                key, position = self._varint(here, end)
             number, wire = key >> 3, key & 7
             if number == 0 or number >= 1 << 29:
                 self._damaged(here, f"impossible field number {number}")
