@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +61,17 @@ def use(name: str = "auto", dtype: Any = np.float32, threads: int | None = None)
 
         _current = CudaBackend(np.dtype(dtype), int(index or 0))
     return _current
+
+
+@contextmanager
+def using(backend: Any) -> Iterator[None]:
+    """Make ``backend`` (what :func:`current` gave earlier) the current device for the length of a block."""
+    global _current
+    previous, _current = _current, backend
+    try:
+        yield
+    finally:
+        _current = previous
 
 
 def _gpu_answers() -> bool:

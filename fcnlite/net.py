@@ -59,7 +59,10 @@ class Net:
     weights : path, optional
         Weights to copy in, by layer name (see :meth:`copy_from`).
     level, stages : int, sequence of str
-        What the include and exclude rules of layers look at besides the phase.
+        What the include and exclude rules of layers look at besides the phase; stages add to the net's own.
+    folder : path, optional
+        Where files that layers name are looked for if they are not in the working folder; that of the prototxt by
+        default.
 
     Attributes
     ----------
@@ -86,11 +89,13 @@ class Net:
         weights: str | os.PathLike[str] | None = None,
         level: int = 0,
         stages: Sequence[str] = (),
+        folder: str | os.PathLike[str] | None = None,
     ):
         self._source = source
+        self._folder = Path(folder) if folder is not None else _folder_of(source)
         param = source if isinstance(source, NetParameter) else read_net(source)
         self.phase = {"TRAIN": TRAIN, "TEST": TEST}[phase.upper()] if isinstance(phase, str) else phase
-        state = NetState(phase=self.phase, level=level, stage=list(stages))
+        state = NetState(phase=self.phase, level=level, stage=[*param.state.stage, *stages])
         self.param = filter_net(upgrade(param), state)
         self.name = self.param.name
         self.blobs: OrderedDict[str, Blob] = OrderedDict()
@@ -117,6 +122,7 @@ class Net:
         where = "" if isinstance(self._source, NetParameter) else locate(self._source, param.name)
         try:
             layer = create(param, self.phase)
+            layer.folder = self._folder
             layer.check_counts(len(param.bottom), len(param.top))
             bottoms = [self._bottom(layer, name) for name in param.bottom]
             tops = [self._top(layer, name, list(param.bottom)) for name in param.top]
@@ -520,6 +526,12 @@ class _Folded:
     def __exit__(self, *_: object) -> None:
         for convolution, relu in self.pairs:
             convolution.slope, relu.folded = 1.0, False
+
+
+def _folder_of(source: Any) -> Path | None:
+    """The folder a net was read from, if it was read from a file."""
+    named = isinstance(source, os.PathLike) or (isinstance(source, str) and "\n" not in source)
+    return Path(source).parent if named and os.path.isfile(source) else None
 
 
 def load(path: str | os.PathLike[str], prototxt: Any = None) -> Net:

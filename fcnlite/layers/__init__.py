@@ -24,6 +24,7 @@ from fcnlite.layers.neuron import (
     Threshold,
 )
 from fcnlite.layers.pooling import Pooling
+from fcnlite.layers.python import Python
 from fcnlite.layers.relu import PReLU, ReLU
 from fcnlite.layers.scale import Scale
 from fcnlite.layers.softmax import Softmax
@@ -49,6 +50,7 @@ __all__ = [
     "PReLU",
     "Pooling",
     "Power",
+    "Python",
     "ReLU",
     "Scale",
     "Sigmoid",

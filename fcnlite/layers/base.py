@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from fcnlite import device
@@ -76,6 +77,7 @@ class Layer:
         self.blobs: list[Blob] = []
         self.loss_weights: list[float] = []
         self.param_propagate_down: list[bool] = []  # which parameters learn; empty: all
+        self.folder: Path | None = None  # where paths in param are looked for besides the working folder
         self._ready = False
 
     # The life cycle; a layer type overrides these.

@@ -1,0 +1,224 @@
+"""Caffe's Python layer: the data layers of the original FCN experiments, served by fcnlite.data, and layers that
+users write.
+
+A prototxt must not be able to run code that its reader has not chosen. So a user's layer runs when the program has
+loaded its module itself; modules are imported for a prototxt only after :func:`allow_python_layers`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fcnlite import device
+from fcnlite.blob import Blob
+from fcnlite.data.python_layers import open_data_layer
+from fcnlite.errors import InputError
+from fcnlite.hostblob import HostBlob, HostBlobs, push, wrap
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.common import MANY
+
+# The modules of the original experiments and the data layers in each.
+DATA_LAYERS = {
+    "voc_layers": ("VOCSegDataLayer", "SBDDSegDataLayer"),
+    "nyud_layers": ("NYUDSegDataLayer",),
+    "siftflow_layers": ("SIFTFlowSegDataLayer",),
+    "pascalcontext_layers": ("PASCALContextSegDataLayer",),
+}
+_may_import = False
+
+
+def allow_python_layers(allow: bool = True) -> None:
+    """Whether nets may import the modules of their Python layers, from the prototxt's folder or ``sys.path``.
+
+    That runs code: allow it for nets whose folder you trust.
+    """
+    global _may_import
+    _may_import = allow
+
+
+class PythonLayer:
+    """What users' layers derive from (pycaffe's ``caffe.Layer``).
+
+    Subclasses define setup, reshape, forward and, where something is to be learned through them, backward; all get
+    lists of :class:`~fcnlite.hostblob.HostBlob`.
+
+    Attributes
+    ----------
+    param_str : str
+        What the prototxt says in ``python_param { param_str: ... }``.
+    phase : int
+        TRAIN (0) or TEST (1).
+    blobs : HostBlobs
+        Learnable parameters, made in setup with ``self.blobs.add_blob(*shape)``.
+    type : str
+        "Python".
+    """
+
+    type = "Python"
+    param_str = ""
+    phase: int
+    blobs: HostBlobs
+
+    def __new__(cls, *_: Any, **__: Any) -> PythonLayer:
+        layer = super().__new__(cls)
+        layer.blobs = HostBlobs()  # here, for subclasses whose __init__ does not call ours
+        return layer
+
+    def __init__(self, param: Any = None) -> None:
+        """Made by the net, with the layer's LayerParameter."""
+
+    def setup(self, bottom: Sequence[HostBlob], top: Sequence[HostBlob]) -> None:
+        """Read the parameters; called once."""
+
+    def reshape(self, bottom: Sequence[HostBlob], top: Sequence[HostBlob]) -> None:
+        """Give the tops their shapes; called before every forward."""
+        raise NotImplementedError(f"{type(self).__name__} defines no reshape(bottom, top)")
+
+    def forward(self, bottom: Sequence[HostBlob], top: Sequence[HostBlob]) -> None:
+        """Write the tops' data."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward(bottom, top)")
+
+    def backward(
+        self, top: Sequence[HostBlob], propagate_down: Sequence[bool], bottom: Sequence[HostBlob]
+    ) -> None:
+        """Write the bottoms' diffs where ``propagate_down`` says so, and add to the parameters'."""
+        raise NotImplementedError(f"{type(self).__name__} defines no backward(top, propagate_down, bottom)")
+
+
+@register
+class Python(Layer):
+    """Caffe's Python layer: hands over to what ``python_param`` names by module and layer."""
+
+    bottoms = (0, MANY)
+    tops = (0, MANY)
+    in_place = True
+    messages = ("python_param",)
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        given = self.param.python_param
+        self.served: PythonLayer | DataFeed
+        loaded = _class_in(sys.modules.get(given.module), given.layer)
+        if loaded is None and given.layer in DATA_LAYERS.get(given.module, ()):
+            self.served = DataFeed(self, bottom)
+            return
+        self.served = (loaded or self._import(given.module, given.layer))(self.param)
+        self.served.param_str, self.served.phase = given.param_str, int(self.phase)
+        self.served.setup(wrap(bottom), wrap(top))
+        push()
+        self.blobs = self.served.blobs.blobs
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        if isinstance(self.served, DataFeed):
+            self.served.reshape(top)
+        else:
+            self.served.reshape(wrap(bottom), wrap(top))
+            push()
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        if isinstance(self.served, DataFeed):
+            self.served.forward(top)
+        else:
+            self.served.forward(wrap(bottom), wrap(top))
+            push()
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        if not isinstance(self.served, DataFeed):
+            self.served.backward(wrap(top), list(propagate_down), wrap(bottom))
+            push()
+
+    def seek(self, position: int) -> None:
+        """Go on as if ``position`` forwards had been made, if this is one of the FCN data layers."""
+        if isinstance(self.served, DataFeed):
+            self.served.seek(position)
+
+    def _import(self, module: str, name: str) -> type[PythonLayer]:
+        if not _may_import:
+            raise self.fail(
+                f"it needs {name or 'a class'} of module '{module}', which is code to run: if you trust it, import"
+                " the module in your program, call fcnlite.caffe.allow_python_layers(), or give a command"
+                " --allow-python-layers"
+            )
+        loaded = self._load(module)
+        found = _class_in(loaded, name)
+        if found is None:
+            raise self.fail(f"{loaded.__file__ or module} has no class '{name}' derived from caffe.Layer")
+        return found
+
+    def _load(self, name: str) -> ModuleType:
+        """The module, from the prototxt's folder first."""
+        path = self.folder / f"{name}.py" if self.folder is not None and name.isidentifier() else None
+        if path is None or not path.is_file():
+            try:
+                return importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                if error.name != name:
+                    raise
+                places = f"{self.folder or Path.cwd()} or on sys.path"
+                raise self.fail(f"there is no module '{name}' in {places}") from None
+        folder = str(path.parent.resolve())
+        if folder not in sys.path:
+            sys.path.append(folder)  # for the module's neighbours
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        return module
+
+
+def _class_in(module: ModuleType | None, name: str) -> type[PythonLayer] | None:
+    found = getattr(module, name, None)
+    return found if isinstance(found, type) and issubclass(found, PythonLayer) else None
+
+
+class DataFeed:
+    """A data layer of the original experiments: one image with its labels a forward, in the original order."""
+
+    def __init__(self, layer: Layer, bottom: Sequence[Blob]):
+        if bottom:
+            raise layer.fail(f"{layer.param.python_param.layer} takes no bottoms")
+        self._layer = layer
+        self._next: dict[str, np.ndarray] | None = None
+        self._open(0)
+
+    def seek(self, position: int) -> None:
+        """Go on as if ``position`` forwards had been made."""
+        self._batches.close()
+        self._next = None
+        self._open(position)
+
+    def reshape(self, top: Sequence[Blob]) -> None:
+        """Take the next image, unless it is at hand, and size the tops for it."""
+        if self._next is None:
+            self._next = next(self._batches)
+        for blob, array in zip(top, self._next.values()):
+            blob.reshape(*array.shape)
+
+    def forward(self, top: Sequence[Blob]) -> None:
+        assert self._next is not None  # reshape comes first
+        for blob, array in zip(top, self._next.values()):
+            blob.new_data()[...] = device.current().asarray(array)
+        self._next = None
+
+    def _open(self, position: int) -> None:
+        layer, given = self._layer, self._layer.param.python_param
+        try:
+            self._batches = open_data_layer(
+                given.layer, given.param_str, list(layer.param.top), layer.folder or Path(), position
+            )
+        except InputError as error:
+            raise layer.fail(str(error)) from None
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"layer '{layer.name}' ({given.layer}): {error}") from None
