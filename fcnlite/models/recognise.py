@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from fcnlite.proto import NetParameter
+from fcnlite.proto import NetParameter
 
 Shapes = Mapping[str, Sequence[tuple[int, ...]]]
+
+# Where each option of a net's function shows: the number of outputs of one of these layers.
+TELLTALES = {
+    "width": ("conv1_1", "conv1_1_bgrd", "conv1_1color", "conv1", "conv1/7x7_s2"),
+    "fc": ("fc6", "fc6color"),
+    "classes": ("score_fr", "score_fr_sem", "score_frcolor", "fc8", "loss3/classifier"),
+    "geometric": ("score_fr_geo",),
+}
+# Classifiers that only served to train GoogLeNet; its published weights have them.
+AUXILIARY = ("loss1/", "loss2/")
 
 
 def recognise(shapes: Shapes) -> NetParameter | None:
@@ -17,44 +28,66 @@ def recognise(shapes: Shapes) -> NetParameter | None:
     Parameters
     ----------
     shapes : mapping of layer name to the shapes of its parameters
+        As in the file; the 4-axis shapes of old files will do.
 
     Returns
     -------
     NetParameter or None
-        The catalogue's net with exactly these learnable layers, its classes and widths as in the shapes;
-        None if no net has them.
+        The first net of the catalogue with exactly these learnable layers, its classes and widths as the
+        shapes have them; None if there is none. CaffeNet and AlexNet have the same parameters: it is CaffeNet
+        then, and FCN-32s for RGB or HHA is FCN-32s.
     """
     from fcnlite.models import CATALOGUE, build
 
-    learned = {layer: list(values) for layer, values in shapes.items() if len(values)}
+    learned = {
+        layer: list(values)
+        for layer, values in shapes.items()
+        if len(values) and not layer.startswith(AUXILIARY)
+    }
     for name, model in CATALOGUE.items():
         options = _options(learned, model.defaults())
-        if options is None:
-            continue
-        if _learnable_layers(build(name, **options)) == set(learned):
-            return build(name, **options)
+        if options is not None and _learnable_layers(name) == set(learned):
+            net = build(name, **options)
+            if _fits(net, learned):
+                return net
     return None
 
 
-def _options(shapes: Mapping[str, list[tuple[int, ...]]], known: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Classes and widths read off the shapes, as far as the net takes them; None if it is another net."""
-    first = next((s for n, s in shapes.items() if n.startswith(("conv1_1", "conv1"))), None)
-    options: dict[str, Any] = {"deploy": True} if "deploy" in known else {}
-    if first is None:
-        return None
-    if "width" in known:
-        options["width"] = first[0][0]
-    scores = next((s for n, s in shapes.items() if n.startswith(("score_fr", "fc8"))), None)
-    if scores is not None and "classes" in known:
-        options["classes"] = scores[0][0]
-    if "fc" in known and "fc6" in shapes:
-        options["fc"] = shapes["fc6"][0][0]
-    return options
+def _options(shapes: Shapes, known: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The options that the shapes show, of those the net knows; None if they cannot be this net's."""
+    options: dict[str, Any] = {"deploy": True}
+    for option, layers in TELLTALES.items():
+        present = [layer for layer in layers if layer in shapes]
+        if present and option in known:
+            options[option] = _outputs(shapes[present[0]][0])
+        elif present and option != "fc":
+            return None
+    odd_groups = known.get("width") == 96 and options.get("width", 0) % 2
+    return None if odd_groups or min(v for v in options.values()) < 1 else options
 
 
-def _learnable_layers(net: NetParameter) -> set[str]:
-    return {
-        layer.name
-        for layer in net.layer
-        if layer.type in ("Convolution", "Deconvolution", "InnerProduct", "Scale")
-    }
+def _outputs(shape: tuple[int, ...]) -> int:
+    """Outputs of a layer by its weight's shape; inner products of old files are (1, 1, outputs, inputs)."""
+    if not shape:
+        return 0
+    return shape[2] if len(shape) == 4 and shape[:2] == (1, 1) else shape[0]
+
+
+@functools.cache
+def _learnable_layers(name: str) -> frozenset[str]:
+    """Layers with parameters of a net of the catalogue, the same whatever its options."""
+    from fcnlite.models import build
+
+    types = ("Convolution", "Deconvolution", "InnerProduct", "Scale")
+    return frozenset(layer.name for layer in build(name).layer if layer.type in types)
+
+
+def _fits(net: NetParameter, shapes: Shapes) -> bool:
+    """Whether every parameter has as many values as in the net."""
+    from fcnlite.geometry import measure
+
+    return all(
+        [parameter.count for parameter in layer.parameters] == [math.prod(s) for s in shapes[layer.name]]
+        for layer in measure(net)
+        if layer.parameters
+    )
