@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from fcnlite import device
+from fcnlite import device, models
 from fcnlite.errors import InputError
 from fcnlite.fillers import fill
 from fcnlite.geometry import Parameter, measure
@@ -357,6 +357,42 @@ def convolutionalise(net: NetParameter, size: tuple[int, int] | None = None) -> 
         layer.ClearField("inner_product_param")
         converted.update(layer.top)
     return net
+
+
+def classifier_to_fcn(
+    weights: Weights, net: NetParameter | None = None
+) -> tuple[NetParameter, dict[str, list[np.ndarray]], Transplant]:
+    """Turn a classifier's weights into those of its fully convolutional form, all scores included.
+
+    Parameters
+    ----------
+    weights : mapping of str to list of numpy.ndarray
+        As `fcnlite.io.read_weights` gives them.
+    net : NetParameter, optional
+        The classifier; without it, the net of the catalogue that has these layers.
+
+    Returns
+    -------
+    net : NetParameter
+        The convolutional form (`convolutionalise`).
+    weights : dict of str to list of numpy.ndarray
+        Its parameters; views of those given, in other shapes.
+    report : Transplant
+
+    Raises
+    ------
+    InputError
+        The weights are those of no net in the catalogue, or do not fit `net`.
+    """
+    if net is None:
+        net = models.recognise({layer: [tuple(a.shape) for a in arrays] for layer, arrays in weights.items()})
+    if net is None:
+        raise InputError(
+            "these weights are those of no net in the catalogue; give the classifier's prototxt too"
+        )
+    convolutional = convolutionalise(net)
+    params = fresh(convolutional)
+    return convolutional, params, transplant(params, weights)
 
 
 class _View:

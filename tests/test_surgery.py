@@ -8,10 +8,10 @@ import rule
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcnlite import models, surgery
+from fcnlite import models, proto, surgery
 from fcnlite.errors import InputError
-from fcnlite.io import read_weights
-from fcnlite.net import Net
+from fcnlite.io import read_weights, write_weights
+from fcnlite.net import Net, load
 
 
 def drawn(param, case="surgery"):
@@ -253,6 +253,19 @@ def test_a_published_classifier_file_gives_its_scores_when_convolutional():
     net.forward(data=rule.image("tiny-vgg16", "data", (1, 3, 224, 224)) / 64)
     got = net.blobs["fc8"].data
     assert cases.relative_error(got.reshape(expected.shape), expected) < 1e-5
+
+
+def test_a_classifier_file_becomes_its_convolutional_form(tmp_path):
+    source = read_weights(cases.REFERENCE / "tiny-vgg16-v1.caffemodel")
+    net, weights, report = surgery.classifier_to_fcn(source)
+    assert net == surgery.convolutionalise(models.vgg16(10, 4, 24, deploy=True))
+    assert weights["fc6"][0].shape == (24, 32, 7, 7) and weights["fc8"][0].shape == (10, 24, 1, 1)
+    assert np.shares_memory(weights["fc6"][0], source["fc6"][0])  # half a gigabyte at full size
+    assert not report.left and not report.untouched
+    write_weights(tmp_path / "fcn.h5", weights, deploy=proto.to_text(net))
+    assert load(tmp_path / "fcn.h5").params["fc6"][0].shape == (24, 32, 7, 7)
+    with pytest.raises(InputError, match="no net in the catalogue"):
+        surgery.classifier_to_fcn({"odd": [np.zeros((2, 2), np.float32)]})
 
 
 def test_googlenets_scores_are_the_mean_of_its_fcns():
