@@ -41,6 +41,8 @@ class Transplant:
         Layers whose arrays took another shape, with both shapes.
     left : list of str
         Layers of the source that the target lacks, or that the caller held back.
+    interpolated : list of str
+        Upsampling layers that `initialise` gave bilinear weights.
     untouched : list of str
         Layers of the target that got nothing.
     """
@@ -48,6 +50,7 @@ class Transplant:
     copied: list[str] = field(default_factory=list)
     reshaped: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    interpolated: list[str] = field(default_factory=list)
     untouched: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -55,7 +58,8 @@ class Transplant:
             "copied": self.copied,
             "reshaped": self.reshaped,
             "left out": self.left,
-            "not given anything": self.untouched,
+            "bilinear": self.interpolated,
+            "as they were": self.untouched,
         }
         return "\n".join(f"{what}: {', '.join(layers)}" for what, layers in told.items() if layers)
 
@@ -283,7 +287,8 @@ def initialise(
         report.left = [layer for layer in report.left if layer != "conv1_1"]
         shapes = [_show(old.shape("conv1_1", 0)), _show(new.shape("conv1_1_bgrd", 0))]
         report.reshaped.append("conv1_1 -> conv1_1_bgrd " + " to ".join(shapes))
-    interpolate(target, [layer for layer in report.untouched if "up" in layer])
+    report.interpolated = interpolate(target, [layer for layer in report.untouched if "up" in layer])
+    report.untouched = [layer for layer in report.untouched if layer not in report.interpolated]
     return report
 
 

@@ -50,7 +50,8 @@ def test_classifier_weights_reach_the_fully_convolutional_net():
     assert "conv1_1" in report.copied and "conv5_3" in report.copied and "fc7" not in report.copied
     assert report.reshaped == ["fc6 (6, 784) to (6, 16, 7, 7)", "fc7 (6, 6) to (6, 6, 1, 1)"]
     assert report.left == ["fc8"]
-    assert report.untouched == ["score_fr", "upscore"]
+    assert report.untouched == ["score_fr"] and report.interpolated == ["upscore"]
+    assert str(report).splitlines()[2:] == ["left out: fc8", "bilinear: upscore", "as they were: score_fr"]
     np.testing.assert_array_equal(target["fc6"][0].reshape(6, -1), source["fc6"][0])
     np.testing.assert_array_equal(target["conv3_2"][1], source["conv3_2"][1])
     np.testing.assert_array_equal(target["upscore"][0], rule.bilinear((4, 4, 64, 64)))
@@ -61,14 +62,16 @@ def test_chain_from_32s_to_16s_to_8s():
     source = drawn(models.fcn32s(classes=4, width=2, fc=6))
     sixteen = surgery.fresh(models.fcn16s(classes=4, width=2, fc=6))
     report = surgery.initialise(sixteen, source)
-    assert report.left == ["upscore"] and report.untouched == ["upscore2", "score_pool4", "upscore16"]
+    assert report.left == ["upscore"] and report.untouched == ["score_pool4"]
+    assert report.interpolated == ["upscore2", "upscore16"]
     np.testing.assert_array_equal(sixteen["score_fr"][0], source["score_fr"][0])
     assert not sixteen["score_pool4"][0].any()
     np.testing.assert_array_equal(sixteen["upscore16"][0], rule.bilinear((4, 4, 32, 32)))
 
     eight = surgery.fresh(models.fcn8s(classes=4, width=2, fc=6))
     report = surgery.initialise(eight, sixteen)
-    assert report.left == ["upscore16"] and report.untouched == ["upscore_pool4", "score_pool3", "upscore8"]
+    assert report.left == ["upscore16"] and report.untouched == ["score_pool3"]
+    assert report.interpolated == ["upscore_pool4", "upscore8"]
     np.testing.assert_array_equal(eight["upscore2"][0], rule.bilinear((4, 4, 4, 4)))
     np.testing.assert_array_equal(eight["upscore8"][0], rule.bilinear((4, 4, 16, 16)))
 
@@ -106,7 +109,7 @@ def test_files_of_weights_are_not_written_into():
     source = read_weights(cases.REFERENCE / "tiny-vgg16-v1.caffemodel")
     target = surgery.fresh(models.fcn32s(classes=4, width=4, fc=24))
     report = surgery.initialise(target, source)
-    assert report.left == ["fc8"] and report.untouched == ["score_fr", "upscore"]
+    assert report.left == ["fc8"] and report.untouched == ["score_fr"]
     assert target["conv1_1"][1].shape == (4,) and target["fc6"][0].shape == (24, 32, 7, 7)
     np.testing.assert_array_equal(target["fc6"][0].ravel(), source["fc6"][0].ravel())
     surgery.interpolate(target)
@@ -138,7 +141,7 @@ def test_early_fusion_sees_depth_as_the_mean_colour():
     np.testing.assert_array_equal(weight[:, :3], source["conv1_1"][0])
     np.testing.assert_allclose(weight[:, 3], source["conv1_1"][0].mean(1), rtol=1e-6)
     np.testing.assert_array_equal(target["conv1_1_bgrd"][1], source["conv1_1"][1])
-    assert report.left == ["fc8"] and report.untouched == ["score_fr", "upscore"]
+    assert report.left == ["fc8"] and report.untouched == ["score_fr"]
     assert "conv1_1 -> conv1_1_bgrd (2, 3, 3, 3) to (2, 4, 3, 3)" in report.reshaped
 
 
@@ -274,7 +277,7 @@ def test_googlenets_scores_are_the_mean_of_its_fcns():
     fcn = Net(models.fcn_googlenet(classes=5, width=4, size=(224, 224), deploy=True))
     surgery.transplant(classifier, drawn(classifier.param))
     report = surgery.initialise(fcn, classifier, rename={"loss3/classifier": "score_fr"})
-    assert not report.left and report.untouched == ["upscore"]
+    assert not report.left and not report.untouched
     image = rule.image("googlenet", "data", (1, 3, 224, 224)) / 64
     classifier.forward(data=image)
     fcn.forward(data=image)
