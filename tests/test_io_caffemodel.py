@@ -70,6 +70,15 @@ def test_definition_is_the_net_without_weights(tmp_path):
         assert read_definition(path) == net
 
 
+def test_a_definition_larger_than_any_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcnlite.io.caffemodel._MAX_DEFINITION", 60)
+    short, long = (GOOD + delimited(100, delimited(1, b"x" * n)) for n in (30, 60))
+    assert read_definition(save(tmp_path, short)).layer[1].name == "x" * 30
+    for data in (long, GOOD + delimited(1, b"x" * 60), short + delimited(1, b"x" * 30)):
+        with pytest.raises(InputError, match="beside the weights"):
+            read_definition(save(tmp_path, data))
+
+
 def test_v1_becomes_the_present_form(tmp_path):
     again = tmp_path / "again.caffemodel"
     write_weights(again, read_weights(V1), read_definition(V1))

@@ -51,6 +51,13 @@ def test_reads_every_notation():
     assert net.layer[1].pooling_param.kernel_size == 2
 
 
+def test_lists_of_messages():
+    net = parse_net("layer [ { name: 'a' param: [<lr_mult: 1>, {}] }, { name: 'b' } ] layer: []\nname: 'n'")
+    assert [layer.name for layer in net.layer] == ["a", "b"] and net.name == "n"
+    assert [p.HasField("lr_mult") for p in net.layer[0].param] == [True, False]
+    assert locate("layer [ { name: 'a' }, \n { name: 'b' } ]", "b") == "<text>:2: "
+
+
 def test_defaults_and_presence_are_caffes():
     layer = message_class("LayerParameter")()
     assert not layer.HasField("phase") and not layer.HasField("pooling_param")
@@ -105,7 +112,10 @@ MISTAKES = [
     ('layer { name: ["a", "b"] }', 1, "takes one value, not a list"),
     ("layer { top: [", 1, "has no value"),
     ('layer { top: ["a" "b" 3 ]', 1, "expected ',' or ']'"),
-    ("layer: [ { } ]\n", 1, "once for each element"),
+    ("layer: [ { } 3 ]\n", 1, "expected ',' or ']'"),
+    ("layer: [ 3 ]\n", 1, "the list of 'layer' holds fields"),
+    ("layer: [ { name: 'x'\n", 1, "never closed"),
+    ("layer { loss_weight: +1 }", 1, "takes a number, not +1"),
     ("name:\n", 1, "has no value"),
     ("layer { @ }", 1, "unexpected character '@'"),
     ('"layer" { }', 1, "expected a field name"),

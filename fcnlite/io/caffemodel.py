@@ -118,7 +118,7 @@ def iter_caffemodel(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np
 
 def _without_blobs(file: WireFile, start: int, end: int, form: _Form | None) -> Iterator[bytes]:
     """The bytes of a message (a net if `form` is None, else a layer) but for the weights."""
-    position = start
+    position, kept = start, 0
     for field in file.fields(start, end):
         begin, position = position, field.end
         if form is None:
@@ -127,13 +127,15 @@ def _without_blobs(file: WireFile, start: int, end: int, form: _Form | None) -> 
             inner = _V0_FORM if field.number == form.inner else None
         if inner is not None:
             file.expect(field, LENGTH, "layer")
-            yield delimited(field.number, b"".join(_without_blobs(file, field.start, field.end, inner)))
+            part = delimited(field.number, b"".join(_without_blobs(file, field.start, field.end, inner)))
         elif form is None or field.number != form.blobs:
-            if position - begin > _MAX_DEFINITION:
-                file.fail(
-                    f"a field of {position - begin} bytes beside the weights: this is not a Caffe model"
-                )
-            yield bytes(file.data[begin:position])
+            part = bytes(file.data[begin : min(position, begin + _MAX_DEFINITION + 1)])
+        else:
+            continue
+        kept += len(part)
+        if kept > _MAX_DEFINITION:
+            file.fail(f"more than {_MAX_DEFINITION} bytes beside the weights: this is not a Caffe model")
+        yield part
 
 
 def read_definition(path: str | os.PathLike[str]) -> Any:

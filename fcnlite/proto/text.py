@@ -36,9 +36,9 @@ _TOKEN = re.compile(
     r"""|(?P<word>[\w.+-]+)|(?P<mark>[{}<>\[\]:;,])""",
     re.ASCII | re.DOTALL,
 )
-_INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
+_INTEGER = re.compile(r"-?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _NUMBER = re.compile(
-    r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?)[fF]?|[+-]?(inf|infinity|nan)", re.IGNORECASE
+    r"-?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?)[fF]?|-?(inf|infinity|nan)", re.IGNORECASE
 )
 _MAX_TEXT = 64 << 20
 _BOOLEANS = ("true", "false", "True", "False", "t", "f", "1", "0")
@@ -124,16 +124,22 @@ class _Walk:
 
     def run(self) -> str:
         """Walk the whole text; returns it with what only forks know blanked out or renamed."""
-        while self.peek().kind != "end":
+        self.inside(0)
+        return self.edited()
+
+    def inside(self, depth: int) -> None:
+        """Walk on until no more than `depth` blocks are open, or to the end of the text."""
+        while len(self.blocks) > depth:
             token = self.take()
+            if token.kind == "end":
+                break
             if token.text in ("}", ">"):
                 self.close(token)
             elif token.text not in (";", ","):
                 self.entry(token)
-        if len(self.blocks) > 1:
+        if len(self.blocks) > max(depth, 1):
             block = self.blocks[-1]
             self.fail(block.line, f"the '{block.opening}' of '{block.name}' opened here is never closed")
-        return self.edited()
 
     def close(self, token: _Token) -> None:
         if len(self.blocks) == 1:
@@ -218,13 +224,17 @@ class _Walk:
         self.blocks.append(_Block(known.message_type, name.text, brace.text, brace.line))
 
     def listed(self, name: _Token, known: FieldDescriptor) -> None:
-        """``[a, b, c]``, the short way to write a repeated field of numbers, words or strings."""
+        """``[a, b, c]``, the short way to write a repeated field."""
         if not is_repeated(known):
             self.fail(name.line, f"'{name.text}' takes one value, not a list")
-        if known.message_type is not None:
-            self.fail(name.line, f"write '{name.text} {{ ... }}' once for each element instead of a list")
         while self.peek().text != "]":
-            self.scalar(name, known)
+            if known.message_type is None:
+                self.scalar(name, known)
+            elif self.peek().text in ("{", "<"):
+                self.open(name, known)
+                self.inside(len(self.blocks) - 1)
+            else:
+                self.fail(self.peek().line, f"the list of '{name.text}' holds fields: [{{ ... }}, {{ ... }}]")
             if self.peek().text == ",":
                 self.take()
             elif self.peek().text != "]":
@@ -483,7 +493,7 @@ def locate(source: str | os.PathLike[str], layer: str, field: str = "") -> str:
     for before, token in zip([_Token("", "", 0, 0), *tokens], tokens):
         if token.kind == "mark" and token.text in "{<":
             if depth == 0:
-                start, lines, names = before.line, {}, []
+                start, lines, names = (token if before.text in "[," else before).line, {}, []
             depth += 1
         elif token.kind == "mark" and token.text in "}>":
             depth -= 1
