@@ -291,10 +291,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for weights in wanted:
             _get(weights, chosen.to or default_folder(), chosen.hdf5)
     except (InputError, FileNotFoundError) as error:
-        print(f"fcnlite: {error}", file=sys.stderr)
+        print(f"fcnlite.download: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("fcnlite: stopped; nothing incomplete was kept", file=sys.stderr)
+        print("fcnlite.download: stopped; nothing incomplete was kept", file=sys.stderr)
         return 130
     return 0
 

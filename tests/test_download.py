@@ -15,6 +15,7 @@ import pytest
 from fcnlite import download, models
 from fcnlite.errors import InputError
 from fcnlite.io import read_deploy, read_weights, write_weights
+from fcnlite.net import load
 from fcnlite.proto import parse_net
 from fcnlite.surgery import fresh
 
@@ -257,8 +258,11 @@ def test_the_command_downloads_checks_and_converts(server, googlenet, tmp_path, 
             np.testing.assert_array_equal(mine.ravel(), theirs.ravel())
     assert written["loss3/classifier"][0].shape == (1000, 1024)
     assert written["loss3/classifier"][1].shape == (1000,)
-    deploy = parse_net(read_deploy(tmp_path / "googlenet.h5"), "deploy")
-    assert [layer.name for layer in deploy.layer][-1] == models.build("googlenet").layer[-1].name
+    assert parse_net(read_deploy(tmp_path / "googlenet.h5"), "deploy") == models.build(
+        "googlenet", deploy=True
+    )
+    net = load(tmp_path / "googlenet.h5")
+    assert net.inputs == ["data"] and net.outputs == ["prob"]
 
 
 def test_the_original_alone_is_kept_on_request(server, weights, tmp_path, monkeypatch):
@@ -271,7 +275,7 @@ def test_what_is_no_model_is_one_line_and_status_2(server, weights, tmp_path, mo
     monkeypatch.setattr(download, "catalogue", lambda: {"fcn32s": weights})
     assert download.main(["fcn32s", "--to", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("fcnlite: ") and error.count("\n") == 1
+    assert error.startswith("fcnlite.download: ") and error.count("\n") == 1
     assert files(tmp_path) == ["net.caffemodel"]
 
 
@@ -287,7 +291,10 @@ def test_the_module_runs_as_a_command():
         [sys.executable, "-m", "fcnlite.download", "nonsense"], capture_output=True, text=True, check=False
     )
     assert result.returncode == 2
-    assert result.stderr.startswith("fcnlite: no net is called 'nonsense'") and result.stderr.count("\n") == 1
+    assert (
+        result.stderr.startswith("fcnlite.download: no net is called 'nonsense'")
+        and result.stderr.count("\n") == 1
+    )
 
 
 def test_the_catalogue_is_plain_json():
