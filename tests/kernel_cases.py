@@ -1,0 +1,415 @@
+"""Launches to try each kernel with: arguments by family, in shapes drawn at random from a fixed seed.
+
+A kernel whose only whole number is `width` is taken to be elementwise; every other one needs a recipe here.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fcnlite.backend.source import Parameter, signature, signatures, source
+from fcnlite.layers.columns import Window, _strips
+
+Rng = np.random.Generator
+Named = dict[str, Any]
+# Lanes about the edges of what machines do at a time: a tile of 256, a warp, the launcher's powers of two.
+WIDTHS = (1, 2, 3, 5, 11, 16, 31, 33, 64, 100, 255, 257, 300)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One launch. Arrays are the smallest that the kernel may be given, so that nothing else may be touched.
+
+    ``whole`` names the arrays of which the kernel writes every element without reading any.
+    """
+
+    kernel: str
+    rows: int
+    arguments: tuple[Any, ...]
+    whole: frozenset[str]
+
+    def __str__(self) -> str:
+        sizes = [
+            f"{p.name}[{a.size}]" if isinstance(a, np.ndarray) else f"{p.name}={a}" for p, a in self.pairs()
+        ]
+        return f"{self.kernel} over {self.rows} rows, {', '.join(sizes)}"
+
+    def pairs(self) -> list[tuple[Parameter, Any]]:
+        """Parameters with their arguments."""
+        return list(zip(signature(self.kernel).parameters, self.arguments))
+
+    def filled(self, byte: int) -> tuple[Any, ...]:
+        """Fresh arguments, the arrays in ``whole`` holding nothing but this byte."""
+        return tuple(
+            np.full(a.nbytes, byte, np.uint8).view(a.dtype)
+            if p.name in self.whole
+            else a.copy()
+            if isinstance(a, np.ndarray)
+            else a
+            for p, a in self.pairs()
+        )
+
+
+class Missing(LookupError):
+    """A kernel that nobody has written a recipe for."""
+
+
+def cases(kernel: str, real: np.dtype, count: int = 12) -> list[Case]:
+    """Some launches of a kernel, always the same ones."""
+    rng = np.random.default_rng(zlib.crc32(kernel.encode()))
+    return [_case(kernel, real, rng) for _ in range(count)]
+
+
+def _case(kernel: str, real: np.dtype, rng: Rng) -> Case:
+    parameters = signature(kernel).parameters
+    recipe = _RECIPES.get(kernel)
+    if recipe is None:
+        numbers = [p.name for p in parameters if p.ctype == "int" and not p.pointer]
+        if numbers != ["width"]:
+            raise Missing(f"kernel {kernel} has no case: add a recipe for it to tests/kernel_cases.py")
+        recipe = _elementwise
+    drawn = recipe(rng)
+    rows, updated = drawn.pop("rows"), drawn.pop("updated", ())
+    width = drawn.setdefault("width", _width(rng))
+    arguments = tuple(_argument(p, drawn.pop(p.name, None), rows * width, real, rng) for p in parameters)
+    assert not drawn, (
+        f"kernel {kernel} has no parameters {', '.join(drawn)}; see its recipe in tests/kernel_cases.py"
+    )
+    outputs = {p.name for p in parameters if p.pointer and not is_constant(kernel, p.name)}
+    present = {p.name for p, a in zip(parameters, arguments) if a is not None}
+    return Case(kernel, rows, arguments, frozenset((outputs & present) - set(updated)))
+
+
+NULL = object()
+
+
+def _argument(p: Parameter, given: Any, count: int, real: np.dtype, rng: Rng) -> Any:
+    """The argument as given, or drawn: an array's size may be given alone; by default a number a lane."""
+    if given is NULL:
+        return None
+    if isinstance(given, np.ndarray):
+        return given.astype(p.dtype(real)).reshape(-1)
+    if p.pointer:
+        size = count if given is None else given
+        if p.ctype == "real":
+            return rng.normal(size=size).astype(real)
+        return rng.integers(0, 2, size).astype(p.dtype(real))
+    if given is None:
+        given = rng.uniform(0.1, 2) if p.ctype == "real" else 1
+    return float(p.dtype(real).type(given)) if p.ctype == "real" else int(given)
+
+
+def is_constant(kernel: str, name: str) -> bool:
+    """Whether a pointer parameter points to const."""
+    listing = source().split(f"KERNEL {kernel}(", 1)[1].split(")", 1)[0]
+    return any("const" in item and item.split()[-1].lstrip("*") == name for item in listing.split(","))
+
+
+def _width(rng: Rng) -> int:
+    return int(rng.choice(WIDTHS))
+
+
+def _few(rng: Rng, most: int, least: int = 1) -> int:
+    return int(rng.integers(least, most + 1))
+
+
+def _elementwise(rng: Rng) -> Named:
+    return {"rows": _few(rng, 9)}
+
+
+# Channels lie `inner_rows` rows of `width` lanes apart.
+
+
+def _channels(rng: Rng) -> tuple[Named, int]:
+    """(rows, width, channels, inner_rows) of an (outer, channels, inner rows, width) array, and its size."""
+    outer, channels, inner, width = _few(rng, 2), _few(rng, 7), _few(rng, 5), _width(rng)
+    drawn = {"rows": outer * inner, "width": width, "channels": channels, "inner_rows": inner}
+    return drawn, outer * channels * inner * width
+
+
+def _labels(rng: Rng, drawn: Named) -> np.ndarray:
+    """Classes, some ignored (255), some neither."""
+    labels = rng.integers(-1, drawn["channels"] + 1, drawn["rows"] * drawn["width"])
+    return np.where(rng.random(labels.size) < 0.2, 255, labels)
+
+
+def _over_channels(*arrays: str) -> Callable[[Rng], Named]:
+    """A kernel whose lanes loop over the channels of these arrays; others have a number a lane."""
+
+    def recipe(rng: Rng) -> Named:
+        drawn, size = _channels(rng)
+        return {**drawn, **dict.fromkeys(arrays, size)}
+
+    return recipe
+
+
+def _accuracy(rng: Rng) -> Named:
+    drawn, size = _channels(rng)
+    return {**drawn, "in": size, "label": _labels(rng, drawn), "top_k": _few(rng, 3), "ignore_label": 255}
+
+
+def _top_k(rng: Rng) -> Named:
+    drawn, size = _channels(rng)
+    top_k = _few(rng, drawn["channels"])
+    taken = size // drawn["channels"] * top_k
+    alone = rng.integers(3)
+    return {
+        **drawn,
+        "top_k": top_k,
+        "in": np.round(rng.normal(size=size)),  # with ties
+        "value": NULL if alone == 1 else taken,
+        "index": NULL if alone == 2 else taken,
+    }
+
+
+def _loss(rng: Rng) -> Named:
+    drawn, size = _channels(rng)
+    return {**drawn, "in": size, "label": _labels(rng, drawn), "ignore_label": 255}
+
+
+# Rows (outer, group, inner row); a number or none for each group.
+
+
+def _groups(name: str, *each: str, nullable: tuple[str, ...] = ()) -> Callable[[Rng], Named]:
+    def recipe(rng: Rng) -> Named:
+        outer, groups, inner = _few(rng, 2), _few(rng, 5), _few(rng, 4)
+        drawn: Named = {"rows": outer * groups * inner, name: groups, "inner_rows": inner}
+        drawn |= dict.fromkeys(each, groups)
+        drawn |= {array: NULL for array in nullable if rng.random() < 0.3}
+        return drawn
+
+    return recipe
+
+
+def _normalise_backward(rng: Rng) -> Named:
+    drawn = _groups("groups", "mean", "std", "mean_g", "mean_gy")(rng)
+    nulls = ((), ("mean_g", "mean_gy", "in"), ("std", "mean_gy", "in"))[rng.integers(3)]
+    return {**drawn, **dict.fromkeys(nulls, NULL)}
+
+
+def _reduction_backward(rng: Rng) -> Named:
+    groups, inner = _few(rng, 4), _few(rng, 4)
+    return {"rows": groups * inner, "inner_rows": inner, "operation": _few(rng, 3), "out_diff": groups}
+
+
+def _bias(rng: Rng) -> Named:
+    """A strip of `channel_rows` rows of each channel, the channels further apart than that."""
+    channels, rows, width, between = _few(rng, 5), _few(rng, 4), _width(rng), _few(rng, 40, 0)
+    stride = rows * width + between
+    return {
+        "rows": channels * rows,
+        "width": width,
+        "channel_rows": rows,
+        "channel_stride": stride,
+        "bias": channels if rng.random() < 0.7 else NULL,
+        "out": (channels - 1) * stride + rows * width,
+        "slope": rng.choice([0.0, 1.0, 0.1]),
+        "updated": ("out",),
+    }
+
+
+def _crop(rng: Rng, backward: bool) -> Named:
+    out = np.array([_few(rng, 2), _few(rng, 3), _few(rng, 4), _width(rng)])
+    off = rng.integers(0, 4, 4)
+    whole = out + off + rng.integers(0, 4, 4)
+    names = ("n", "c", "h", "w")
+    drawn = {f"off_{name}": v for name, v in zip(names, off)}
+    inner = {f"out_{name}": v for name, v in zip(names, out)}
+    outer = {f"in_{name}": v for name, v in zip(names, whole)}
+    if backward:
+        drawn |= inner | {"in_c": whole[1], "in_h": whole[2], "out_diff": out.prod()}
+        return drawn | {"rows": int(whole[:3].prod()), "width": int(whole[3])}
+    drawn |= {"out_c": out[1], "out_h": out[2], "in": whole.prod()} | {
+        f"in_{n}": outer[f"in_{n}"] for n in "chw"
+    }
+    return drawn | {"rows": int(out[:3].prod()), "width": int(out[3])}
+
+
+def _pooling(rng: Rng) -> tuple[Named, int, int, int, int]:
+    """A window's geometry by parameter name; planes, output rows and columns, pixels of an input plane."""
+    named: Named = {}
+    size = {}
+    for axis, least in (("h", 1), ("w", 1)):
+        kernel, stride = _few(rng, 4), _few(rng, 3)
+        pad = _few(rng, kernel - 1, 0)
+        n = max(least, kernel - 2 * pad) + (_few(rng, 8, 0) if axis == "h" else _width(rng) - 1)
+        out = -(-(n + 2 * pad - kernel) // stride) + 1
+        if pad and (out - 1) * stride >= n + pad:
+            out -= 1
+        named |= {f"kernel_{axis}": kernel, f"pad_{axis}": pad, f"stride_{axis}": stride, f"in_{axis}": n}
+        size[axis] = out
+    return named, _few(rng, 3), size["h"], size["w"], named["in_h"] * named["in_w"]
+
+
+def _pool_forward(rng: Rng, winner: bool = False) -> Named:
+    named, planes, out_h, out_w, pixels = _pooling(rng)
+    drawn = {**named, "rows": planes * out_h, "width": out_w, "out_h": out_h, "in": planes * pixels}
+    if winner and rng.random() < 0.3:
+        drawn["winner"] = NULL
+    return drawn
+
+
+def _pool_backward(rng: Rng, winner: bool = False) -> Named:
+    named, planes, out_h, out_w, pixels = _pooling(rng)
+    stride = named["stride_w"]
+    drawn = {**named, "rows": planes * named["in_h"] * stride, "width": -(-named["in_w"] // stride)}
+    drawn |= {"out_h": out_h, "out_w": out_w, "out_diff": planes * out_h * out_w, "in_diff": planes * pixels}
+    if winner:
+        taps = named["kernel_h"] * named["kernel_w"]
+        drawn["winner"] = rng.integers(0, taps, planes * out_h * out_w)
+    return drawn
+
+
+def _window(rng: Rng) -> tuple[Named, Window, int, tuple[int, int], tuple[int, int]]:
+    """A convolution's geometry by parameter name, as a Window, channels, and sizes of image and output."""
+    pairs = {}
+    for name, most, least in (("kernel", 3, 1), ("pad", 2, 0), ("stride", 3, 1), ("dilation", 2, 1)):
+        pairs[name] = (_few(rng, most, least), _few(rng, most, least))
+    window = Window(**pairs)
+    image = tuple(
+        max(1, e - 2 * p) + grow
+        for e, p, grow in zip(window.extent, window.pad, (_few(rng, 7, 0), _width(rng)))
+    )
+    named = {f"{name}_{axis}": v for name, pair in pairs.items() for axis, v in zip("hw", pair)}
+    named |= {"in_h": image[0], "in_w": image[1]}
+    return named, window, _few(rng, 2), image, window.output_size(image)  # type: ignore[return-value]
+
+
+def _im2col(rng: Rng) -> Named:
+    named, window, channels, image, (height, width) = _window(rng)
+    first = _few(rng, height - 1, 0)
+    rows = _few(rng, height - first)
+    depth = channels * window.area
+    named |= {"rows": depth * rows, "width": width, "out_y": first, "out_rows": rows}
+    return named | {"image": channels * image[0] * image[1], "col": depth * rows * width}
+
+
+def _col2im(rng: Rng) -> Named:
+    named, window, channels, image, (height, width) = _window(rng)
+    strips = list(_strips(window, image[0], height, _few(rng, height)))
+    begin, end, image_begin, image_end, fresh = strips[rng.integers(len(strips))]
+    stride = window.stride[1]
+    named |= {
+        "rows": channels * (image_end - image_begin) * stride,
+        "width": -(-image[1] // stride),
+        "out_w": width,
+    }
+    named |= {
+        "out_y": begin,
+        "out_rows": end - begin,
+        "image_y": image_begin,
+        "image_rows": image_end - image_begin,
+    }
+    named |= {"fresh_y": fresh, "col": channels * window.area * (end - begin) * width}
+    return named | {
+        "image": channels * image[0] * image[1],
+        "updated": () if len(strips) == 1 else ("image",),
+    }
+
+
+def _copy_run(rng: Rng) -> Named:
+    stretches, rows, width = _few(rng, 4), _few(rng, 3), _width(rng)
+    run = rows * width
+    named: Named = {"rows": stretches * rows, "width": width, "run_rows": rows}
+    for array in ("in", "out"):
+        first = _few(rng, 9, 0)
+        stretch = first + run + _few(rng, 9, 0)
+        named |= {f"{array}_stretch": stretch, f"{array}_first": first}
+        named[array] = (stretches - 1) * stretch + first + run
+    return named | {"updated": ("out",)}
+
+
+def _tile_backward(rng: Rng) -> Named:
+    stretches, rows, width, tiles = _few(rng, 3), _few(rng, 3), _width(rng), _few(rng, 4)
+    named = {"rows": stretches * rows, "width": width, "run_rows": rows, "tiles": tiles}
+    return named | {"out_diff": stretches * tiles * rows * width}
+
+
+def _lrn(rng: Rng) -> Named:
+    n, channels, height, width = _few(rng, 2), _few(rng, 6), _few(rng, 4), _width(rng)
+    across = rng.random() < 0.5
+    named: Named = {"rows": n * channels * height, "width": width, "channels": channels, "height": height}
+    named |= {"reach_c": _few(rng, 3, 0) if across else 0, "reach": 0 if across else _few(rng, 3, 0)}
+    return named | {"beta": 0.75 if rng.random() < 0.5 else 0.6}
+
+
+def _lrn_forward(rng: Rng) -> Named:
+    return _lrn(rng) | [{}, {"scale": NULL}, {"out": NULL}][rng.integers(3)]
+
+
+def _lrn_backward(rng: Rng) -> Named:
+    named = _lrn(rng)
+    return named | {"scale": rng.uniform(1, 2, named["rows"] * named["width"])}
+
+
+def _softmax_loss_backward(rng: Rng) -> Named:
+    drawn, size = _channels(rng)
+    drawn |= {"in": size, "in_diff": size, "label": _labels(rng, drawn), "ignore_label": 255}
+    return drawn | {"weight": 1, "normaliser": np.array([7.0])}
+
+
+def _numbered(**given: Any) -> Callable[[Rng], Named]:
+    """Elementwise, with the number of an input, and arrays that are read as well as written."""
+
+    def recipe(rng: Rng) -> Named:
+        first = rng.random() < 0.5
+        drawn = {"rows": _few(rng, 9), **given}
+        return drawn | {"number": 0 if first else 1}
+
+    return recipe
+
+
+def _updating(*arrays: str, **numbers: tuple[int, int]) -> Callable[[Rng], Named]:
+    """Elementwise, reading the arrays it writes; whole numbers from a range."""
+
+    def recipe(rng: Rng) -> Named:
+        drawn = {name: _few(rng, most, least) for name, (least, most) in numbers.items()}
+        return {"rows": _few(rng, 9), "updated": arrays, **drawn}
+
+    return recipe
+
+
+_RECIPES: dict[str, Callable[[Rng], Named]] = {
+    "accuracy_forward": _accuracy,
+    "add_scaled": _updating("out"),
+    "argmax_forward": _over_channels("in"),
+    "ave_pool_backward": _pool_backward,
+    "ave_pool_forward": _pool_forward,
+    "bias_forward": _bias,
+    "centred_squares": _groups("groups", "mean"),
+    "col2im": _col2im,
+    "copy_run": _copy_run,
+    "crop_backward": lambda rng: _crop(rng, True),
+    "crop_forward": lambda rng: _crop(rng, False),
+    "eltwise_max": _numbered(updated=("out", "winner")),
+    "eltwise_max_backward": _numbered(),
+    "im2col": _im2col,
+    "lrn_backward": _lrn_backward,
+    "lrn_forward": _lrn_forward,
+    "max_pool_backward": lambda rng: _pool_backward(rng, True),
+    "max_pool_forward": lambda rng: _pool_forward(rng, True),
+    "normalise_backward": _normalise_backward,
+    "normalise_forward": _groups("groups", "mean", "std", nullable=("std",)),
+    "normalise_products": _groups("groups", "mean", "std"),
+    "prelu_backward": _groups("channels", "slope"),
+    "prelu_forward": _groups("channels", "slope"),
+    "reduction_backward": _reduction_backward,
+    "scale_forward": _groups("channels", "factor", "bias", nullable=("factor", "bias")),
+    "sgd_update": _updating("history", "weight", l1=(0, 1)),
+    "softmax_backward": _over_channels("out", "out_diff", "in_diff"),
+    "softmax_forward": _over_channels("in", "out"),
+    "softmax_loss_backward": _softmax_loss_backward,
+    "softmax_loss_forward": _loss,
+    "tile_backward": _tile_backward,
+    "top_k_forward": _top_k,
+}
+
+
+def without_kernel() -> list[str]:
+    """Recipes for kernels that do not exist (any more)."""
+    return sorted(_RECIPES.keys() - signatures().keys())
