@@ -31,7 +31,7 @@ def write_label(path: str | os.PathLike, label: np.ndarray, palette: np.ndarray 
     """
     if label.ndim != 2 or label.size == 0 or label.min() < 0 or label.max() > 255:
         raise ValueError(f"a label map is height x width with values 0 to 255, not {label.shape}")
-    image = Image.fromarray(label.astype(np.uint8), mode="P")
+    image = Image.fromarray(label.astype(np.uint8))
     image.putpalette((voc_palette() if palette is None else palette).astype(np.uint8).tobytes())
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG")

@@ -25,7 +25,7 @@ def random_label(rng, height, width, classes=21):
 
 
 def write_palette(path, label):
-    image = Image.fromarray(label, mode="P")
+    image = Image.fromarray(label)
     image.putpalette(voc_palette().tobytes())
     image.save(path)
 
@@ -191,9 +191,9 @@ def test_labels_of_every_grey_kind_give_their_numbers(tmp_path, mode):
     label = np.array([[0, 1, 1], [1, 0, 1]], np.uint8)
     image = {
         "1": lambda: Image.fromarray(label * 255).convert("1"),
-        "I": lambda: Image.fromarray(label.astype(np.int32), mode="I"),
+        "I": lambda: Image.fromarray(label.astype(np.int32)),
         "I;16": lambda: Image.fromarray(label.astype(np.uint16)),
-    }.get(mode, lambda: Image.fromarray(label, mode=mode))()
+    }.get(mode, lambda: Image.fromarray(label))()
     if mode == "P":
         image.putpalette(voc_palette().tobytes())
     path = tmp_path / ("l.tiff" if mode == "I" else "l.png")

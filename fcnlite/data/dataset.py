@@ -17,7 +17,7 @@ IGNORE = 255
 MEAN_BGR = (104.00699, 116.66877, 122.67892)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One image with its truth.
 

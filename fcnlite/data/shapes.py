@@ -231,7 +231,7 @@ def open_shapes(folder: str | os.PathLike, split: str = "train", **settings: int
 def _write_sample(folder: Path, sample: Sample) -> str:
     with atomic_path(folder / "JPEGImages" / f"{sample.name}.jpg") as path:
         Image.fromarray(sample.image).save(path, format="JPEG", quality=92)
-    label = Image.fromarray(sample.label, mode="P")
+    label = Image.fromarray(sample.label)
     label.putpalette(voc_palette().tobytes())
     with atomic_path(folder / "SegmentationClass" / f"{sample.name}.png") as path:
         label.save(path, format="PNG")
