@@ -1,0 +1,183 @@
+"""What the command lines share: errors as one line, the device options, stopping between two steps."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import functools
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from fcnlite import device
+from fcnlite.errors import InputError
+
+BAD_INPUT = 2  # exit statuses, as shells and argparse have them
+INTERRUPTED = 128 + signal.SIGINT
+CLOSED_PIPE = 128 + signal.SIGPIPE
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that tells a mistake in one line, with the nearest option where one is misspelt.
+
+    Parameters
+    ----------
+    module : str
+        The command's module, ``fcnlite.train``.
+    """
+
+    def __init__(self, module: str, **options: Any) -> None:
+        self.module = module
+        super().__init__(
+            prog=f"python -m {module}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **options,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake and leave with status 2."""
+        print(f"{self.module}: error: {message}{self._hint(message)} (--help explains)", file=sys.stderr)
+        raise SystemExit(BAD_INPUT)
+
+    def _hint(self, message: str) -> str:
+        wrong = re.search(r"unrecognized arguments:.*?(--?[\w-]+)", message)
+        near = difflib.get_close_matches(wrong[1], self._option_string_actions, 1) if wrong else []
+        return f"; did you mean {near[0]}?" if near else ""
+
+
+def guarded(module: str) -> Callable[[Main], Main]:
+    """Decorate a command's ``main(arguments) -> status``: what a user can cause ends in one line.
+
+    Mistakes and missing, unreadable or unwritable files give status 2, Ctrl-C 130, a closed pipe 141.
+
+    Parameters
+    ----------
+    module : str
+        What the line starts with.
+    """
+
+    def decorate(main: Main) -> Main:
+        @functools.wraps(main)
+        def run(arguments: Sequence[str] | None = None) -> int:
+            try:
+                return main(arguments)
+            except KeyboardInterrupt:
+                print(f"\n{module}: interrupted", file=sys.stderr)
+                return INTERRUPTED
+            except BrokenPipeError:  # the reader left: `... | head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return CLOSED_PIPE
+            except MemoryError as error:
+                reason = f"{error}; " if str(error) else ""
+                message = f"out of memory: {reason}try smaller images or a narrower net"
+            except (InputError, OSError) as error:
+                message = describe(error)
+            print(f"{module}: error: {message}", file=sys.stderr)
+            return BAD_INPUT
+
+        return run
+
+    return decorate
+
+
+def describe(error: Exception) -> str:
+    """An error as one line; what the system says of a file begins with the file's name."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, os.PathLike)) else ""
+        return f"{where}{error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Add --device and --threads."""
+    group = parser.add_argument_group("where it runs")
+    group.add_argument(
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda, cuda:N, or auto: the GPU if one answers (default: $FCNLITE_DEVICE, else auto)",
+    )
+    group.add_argument(
+        "--threads",
+        type=at_least(1),
+        metavar="N",
+        help="worker threads on the CPU; results do not depend on it (default: all cores)",
+    )
+
+
+def use_device(options: argparse.Namespace) -> None:
+    """Choose the device that the options name."""
+    device.use(options.device or os.environ.get("FCNLITE_DEVICE", "auto"), threads=options.threads)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an option that takes whole numbers from ``least`` on."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return value
+
+    return parse
+
+
+def number(positive: bool = False) -> Callable[[str], float]:
+    """The type of an option that takes finite numbers from 0 on; above 0 if ``positive``."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not (0 <= value < float("inf")) or (positive and value == 0):
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a number {'above' if positive else 'of at least'} 0"
+            )
+        return value
+
+    return parse
+
+
+class Stop:
+    """Whether the user has asked to stop; true after the first Ctrl-C (or SIGTERM)."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __bool__(self) -> bool:
+        return self.signal != 0
+
+
+@contextmanager
+def stopping() -> Iterator[Stop]:
+    """While active, the first Ctrl-C or SIGTERM only sets the yielded flag, to stop between two steps.
+
+    A second one interrupts at once. Outside the main thread Python allows no signal handlers, and nothing
+    changes.
+    """
+    stop = Stop()
+
+    def ask(number: int, frame: Any) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        stop.signal = number
+
+    try:
+        before = {which: signal.signal(which, ask) for which in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        before = {}
+    try:
+        yield stop
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
