@@ -413,22 +413,25 @@ class Net:
 
     def _copy_layer(self, layer: str, arrays: Sequence[np.ndarray], label: str) -> None:
         blobs = self.params[layer]
-        if len(arrays) != len(blobs):
+        owned = {p.index for p in self.learnable_params if p.layer == layer}
+        # Caffe's HDF5 leaves out parameters that an earlier layer shares.
+        left_out = {
+            i for i in range(len(blobs)) if i not in owned and (i >= len(arrays) or not arrays[i].size)
+        }
+        if len(arrays) > len(blobs) or not left_out.issuperset(range(len(arrays), len(blobs))):
             raise InputError(
                 f"{label}: layer '{layer}' has {len(arrays)} parameters there, {len(blobs)} in the net"
             )
         for i, (blob, array) in enumerate(zip(blobs, arrays)):
+            if i in left_out:
+                continue
             if array.shape != blob.shape and _trim(array.shape) != _trim(blob.shape):
                 raise InputError(
-                    f"{label}: layer '{layer}', parameter {i}: shape {array.shape} there, {blob.shape} in the net; to start "
-                    "this layer afresh rename it"
+                    f"{label}: layer '{layer}', parameter {i}: shape {array.shape} there, {blob.shape} in the "
+                    "net; to start this layer afresh rename it"
                 )
-            backend = device.current()
-            values = array.reshape(blob.shape)
-            if values.dtype == backend.dtype and values.flags.writeable and values.flags.c_contiguous:
-                blob.data = backend.asarray(values)  # an array just read: take it over instead of copying
-            else:
-                blob.data = backend.asarray(np.array(values, backend.dtype))
+            # Into the blob's own array: nets that share it see the change.
+            blob.data[...] = device.current().asarray(array.reshape(blob.shape))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the parameters: .h5 in Caffe's HDF5 layout with the deploy net inside, or .caffemodel."""

@@ -1,0 +1,5 @@
+"""pycaffe's ``caffe.proto``: the messages of Caffe's files."""
+
+from fcnlite.caffe.proto import caffe_pb2
+
+__all__ = ["caffe_pb2"]

@@ -1,0 +1,609 @@
+"""pycaffe's Net and solvers over fcnlite's: same names, same calls, NumPy arrays in and out.
+
+Everything a script may look at stays as Caffe leaves it: blobs keep their data and diff after a pass, arrays once
+taken stay the net's own, and parameters' diffs hold the step after an update.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from fcnlite import device
+from fcnlite import net as core
+from fcnlite import solver as core_solver
+from fcnlite.blob import Node
+from fcnlite.errors import InputError
+from fcnlite.hostblob import HostBlob, HostBlobs, push, wrap
+from fcnlite.io.caffemodel import write_caffemodel
+from fcnlite.io.hdf5 import write_hdf5
+from fcnlite.layers import Layer as CoreLayer
+from fcnlite.layers.data import MemoryData
+from fcnlite.layers.python import PythonLayer
+from fcnlite.proto import insert_splits
+
+Hook = Callable[[int], object]
+
+
+class Layer:
+    """A layer of a net, as ``net.layers[i]`` shows it.
+
+    Attributes
+    ----------
+    type : str
+        Caffe's type name.
+    blobs : HostBlobs
+        Its parameters, weight first.
+    """
+
+    def __init__(self, layer: CoreLayer):
+        self._layer = layer
+        self.type = layer.type
+        self.blobs = HostBlobs(layer.blobs)
+
+    def setup(self, bottom: Sequence[HostBlob], top: Sequence[HostBlob]) -> None:
+        """Read the parameters again."""
+        self._layer.setup([b.blob for b in bottom], [t.blob for t in top])
+
+    def reshape(self, bottom: Sequence[HostBlob], top: Sequence[HostBlob]) -> None:
+        """Size the tops for the bottoms."""
+        self._layer.reshape([b.blob for b in bottom], [t.blob for t in top])
+
+
+class Net:
+    """A net (pycaffe's ``caffe.Net``), in any of its forms::
+
+        Net(network_file, phase, level=0, stages=None, weights=None)
+        Net(network_file, weights, phase)
+
+    It lives on the device that is current when it is made.
+
+    Parameters
+    ----------
+    network_file : path
+        Prototxt.
+    phase : int
+        ``caffe.TRAIN`` or ``caffe.TEST``.
+    level, stages : int, list of str
+        For the include and exclude rules of layers.
+    weights : path, optional
+        Weights to copy in, ``.caffemodel`` or HDF5.
+
+    Attributes
+    ----------
+    blobs : OrderedDict of str to HostBlob
+    params : OrderedDict of str to HostBlobs
+    layers : list of Layer
+        A Python layer shows itself.
+    layer_dict : OrderedDict of str to Layer
+    inputs, outputs : list of str
+    top_names, bottom_names : OrderedDict of str to list of str
+        The blobs of each layer.
+    blob_loss_weights : OrderedDict of str to float
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        Naming file, line and layer, where the net cannot be built.
+    """
+
+    def __init__(self, network_file: Any, *arguments: Any, **named: Any):
+        phase, level, stages, weights = _net_arguments(arguments, named)
+        self._show(core.Net(network_file, phase, level=level, stages=stages))
+        if weights is not None:
+            self.copy_from(weights)
+
+    @classmethod
+    def _of(cls, net: core.Net) -> Net:
+        """The pycaffe view of a net that a solver made."""
+        self = cls.__new__(cls)
+        self._show(net)
+        return self
+
+    def _show(self, net: core.Net) -> None:
+        self._net = net
+        self._backend = device.current()
+        self._hooks: dict[str, list[Hook]] = {}
+        self.blobs = OrderedDict((name, HostBlob(blob)) for name, blob in net.blobs.items())
+        self.layers = [_shown(layer) for layer in net.layers]
+        self._layer_names = [layer.name for layer in net.layers]
+        self.params = OrderedDict((name, HostBlobs(blobs)) for name, blobs in net.params.items())
+        self.inputs, self.outputs = list(net.inputs), list(net.outputs)
+        for node in self._nodes:
+            if node.layer.loss_weights:
+                node.seed()
+
+    @property
+    def name(self) -> str:
+        return self._net.name
+
+    @property
+    def _nodes(self) -> list[Node]:
+        return self._net._nodes
+
+    # What the net consists of
+
+    @property
+    def layer_dict(self) -> OrderedDict[str, Any]:
+        return OrderedDict(zip(self._layer_names, self.layers))
+
+    @property
+    def top_names(self) -> OrderedDict[str, list[str]]:
+        return OrderedDict((layer.name, list(layer.param.top)) for layer in self._net.layers)
+
+    @property
+    def bottom_names(self) -> OrderedDict[str, list[str]]:
+        return OrderedDict((layer.name, list(layer.param.bottom)) for layer in self._net.layers)
+
+    @property
+    def blob_loss_weights(self) -> OrderedDict[str, float]:
+        return OrderedDict(zip(self._blob_names, self._blob_loss_weights))
+
+    @property
+    def _blob_names(self) -> list[str]:
+        return list(self.blobs)
+
+    @property
+    def _blobs(self) -> list[HostBlob]:
+        return list(self.blobs.values())
+
+    @property
+    def _blob_loss_weights(self) -> list[float]:
+        weights = dict.fromkeys(self.blobs, 0.0)
+        for layer in self._net.layers:
+            weights.update(zip(layer.param.top, layer.loss_weights))
+        return list(weights.values())
+
+    @property
+    def _inputs(self) -> list[int]:
+        return [self._blob_names.index(name) for name in self.inputs]
+
+    @property
+    def _outputs(self) -> list[int]:
+        return [self._blob_names.index(name) for name in self.outputs]
+
+    def _top_ids(self, layer: int) -> list[int]:
+        return [self._blob_names.index(name) for name in self._net.layers[layer].param.top]
+
+    def _bottom_ids(self, layer: int) -> list[int]:
+        return [self._blob_names.index(name) for name in self._net.layers[layer].param.bottom]
+
+    # Running
+
+    def forward(
+        self,
+        blobs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **kwargs: Any,
+    ) -> dict[str, np.ndarray]:
+        """Run forward.
+
+        Parameters
+        ----------
+        blobs : list of str, optional
+            Blobs to return besides the outputs.
+        start, end : str, optional
+            First and last layer to run.
+        **kwargs : numpy.ndarray
+            Content of all input blobs, in their present shapes.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            The data of the outputs (with ``end``: of that layer's tops).
+        """
+        first, last = self._index(start, 0), self._index(end, len(self.layers) - 1)
+        returned = [*(self.outputs if end is None else self.top_names[end]), *(blobs or ())]
+        self._fill("input", self.inputs, kwargs, "data")
+        self._forward(first, last)
+        return {name: self._blob(name).data for name in returned}
+
+    def backward(
+        self,
+        diffs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **kwargs: Any,
+    ) -> dict[str, np.ndarray]:
+        """Run backward from the losses, or from the diffs that the outputs hold; parameters' diffs are added to.
+
+        Parameters
+        ----------
+        diffs : list of str, optional
+            Blobs whose diffs to return besides the inputs'.
+        start, end : str, optional
+            First (nearest the output) and last layer to run.
+        **kwargs : numpy.ndarray
+            Diffs of all outputs.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            The diffs of the inputs (with ``end``: of that layer's bottoms).
+        """
+        first, last = self._index(start, len(self.layers) - 1), self._index(end, 0)
+        returned = [*(self.inputs if end is None else self.bottom_names[end]), *(diffs or ())]
+        self._fill("output", self.outputs, kwargs, "diff")
+        self._backward(first, last)
+        return {name: self._blob(name).diff for name in returned}
+
+    def _forward(self, first: int, last: int) -> float:
+        """Run layers number ``first`` to ``last``; returns their weighted losses."""
+        with self._running():
+            for i in range(first, last + 1):
+                self._call("before_forward", i)
+                self._net._forward_node(self._nodes[i])
+                self._call("after_forward", i)
+            loss = 0.0
+            for node in self._nodes[first : last + 1]:
+                for top, weight in zip(node.tops, node.layer.loss_weights):
+                    loss += weight * float(top.data.sum()) if weight else 0.0
+        return loss
+
+    def _backward(self, first: int, last: int) -> None:
+        """Run layers number ``first`` down to ``last`` backward."""
+        with self._running():
+            for i in range(first, last - 1, -1):
+                node = self._nodes[i]
+                if node.layer.loss_weights and not all(
+                    top.has_diff for top, weight in zip(node.tops, node.layer.loss_weights) if weight
+                ):
+                    node.seed()  # a reshape has lost the loss_weight
+                self._call("before_backward", i)
+                if node.runs_back:
+                    node.backward()
+                self._call("after_backward", i)
+
+    def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: Any) -> dict[str, np.ndarray]:
+        """Run any number of inputs forward, a batch at a time.
+
+        Parameters
+        ----------
+        blobs : list of str, optional
+            Blobs to return besides the outputs.
+        **kwargs : numpy.ndarray
+            Content of all input blobs, of one length along the first axis; the last batch is filled up with zeros.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            One entry an input along the first axis.
+        """
+        outs = [
+            {name: array.copy() for name, array in self.forward(blobs=blobs, **batch).items()}
+            for batch in self._batch(kwargs)
+        ]
+        return _joined(outs, _length(kwargs))
+
+    def forward_backward_all(
+        self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **kwargs: Any
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Run any number of inputs forward and of output diffs backward, a batch at a time.
+
+        Parameters
+        ----------
+        blobs, diffs : list of str, optional
+            What to return besides the outputs' data and the inputs' diffs.
+        **kwargs : numpy.ndarray
+            Content of the inputs and diffs of the outputs.
+
+        Returns
+        -------
+        tuple of dict of str to numpy.ndarray
+            Data and diffs, one entry an input along the first axis.
+        """
+        forwards = self._batch({name: kwargs[name] for name in self.inputs if name in kwargs})
+        backwards = self._batch({name: kwargs[name] for name in self.outputs if name in kwargs})
+        outs, backs = [], []
+        for inputs, given in zip_longest(forwards, backwards, fillvalue={}):
+            outs.append({n: a.copy() for n, a in self.forward(blobs=blobs, **inputs).items()})
+            backs.append({n: a.copy() for n, a in self.backward(diffs=diffs, **given).items()})
+        length = _length(kwargs)
+        return _joined(outs, length), _joined(backs, length)
+
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Give a net whose first layer is MemoryData its images and labels.
+
+        Parameters
+        ----------
+        data : numpy.ndarray
+            (N, C, H, W) float32, N a multiple of the batch size.
+        labels : numpy.ndarray
+            (N,) or (N, 1, 1, 1) float32.
+        """
+        first = self._net.layers[0] if self._net.layers else None
+        if not isinstance(first, MemoryData):
+            raise InputError("set_input_arrays needs a net whose first layer is MemoryData")
+        first.reset(data, labels)
+
+    def reshape(self) -> None:
+        """Size every blob for the inputs' present shapes."""
+        with self._running():
+            self._net.reshape()
+
+    def clear_param_diffs(self) -> None:
+        """Set the parameters' diffs to zero."""
+        with self._running():
+            for param in self._net.learnable_params:
+                param.blob.diff.fill(0)
+
+    def before_forward(self, hook: Hook) -> None:
+        """Call ``hook(layer number)`` before each layer's forward."""
+        self._hooks.setdefault("before_forward", []).append(hook)
+
+    def after_forward(self, hook: Hook) -> None:
+        """Call ``hook(layer number)`` after each layer's forward."""
+        self._hooks.setdefault("after_forward", []).append(hook)
+
+    def before_backward(self, hook: Hook) -> None:
+        """Call ``hook(layer number)`` before each layer's backward."""
+        self._hooks.setdefault("before_backward", []).append(hook)
+
+    def after_backward(self, hook: Hook) -> None:
+        """Call ``hook(layer number)`` after each layer's backward."""
+        self._hooks.setdefault("after_backward", []).append(hook)
+
+    # Weights
+
+    def copy_from(self, weights: str | os.PathLike[str]) -> None:
+        """Copy parameters in by layer name, from ``.caffemodel`` or HDF5."""
+        with self._running():
+            self._net.copy_from(weights)
+
+    def load_hdf5(self, path: str | os.PathLike[str]) -> None:
+        """Copy parameters in from an HDF5 file."""
+        self.copy_from(path)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write net and parameters as ``.caffemodel``, whatever the file's suffix."""
+        write_caffemodel(path, self._arrays().items(), insert_splits(self._net.param))
+
+    def save_hdf5(self, path: str | os.PathLike[str]) -> None:
+        """Write the parameters as HDF5, whatever the file's suffix."""
+        write_hdf5(path, self._arrays().items())
+
+    def share_with(self, other: Net) -> None:
+        """Use the other net's parameters, by layer name: a change to either is a change to both."""
+        with self._running():
+            self._net.share_with(other._net)
+
+    # Services
+
+    def _running(self) -> Any:
+        push()
+        return device.using(self._backend)
+
+    def _call(self, when: str, layer: int) -> None:
+        for hook in self._hooks.get(when, ()):
+            hook(layer)
+            push()
+
+    def _arrays(self) -> dict[str, list[np.ndarray]]:
+        push()
+        with device.using(self._backend):
+            tonumpy = self._backend.tonumpy
+            return {layer.name: [tonumpy(blob.data) for blob in layer.blobs] for layer in self._net.layers}
+
+    def _blob(self, name: str) -> HostBlob:
+        if name not in self.blobs:
+            raise InputError(f"the net has no blob '{name}'")
+        return self.blobs[name]
+
+    def _index(self, layer: str | None, default: int) -> int:
+        if layer is None:
+            return default
+        if layer not in self._layer_names:
+            raise InputError(f"the net has no layer '{layer}'")
+        return self._layer_names.index(layer)
+
+    def _fill(self, what: str, names: Sequence[str], given: Mapping[str, Any], kind: str) -> None:
+        """Write the arrays given for all inputs or outputs into their blobs."""
+        if given and set(given) != set(names):
+            raise InputError(
+                f"give all {what} blobs of the net or none: they are {', '.join(names) or 'none'}, "
+                f"given are {', '.join(given)}"
+            )
+        for name, array in given.items():
+            target = getattr(self.blobs[name], kind)
+            if np.shape(array)[:1] != target.shape[:1] or not _fits(np.shape(array), target.shape):
+                raise InputError(
+                    f"the array for {what} '{name}' has shape {np.shape(array)}, the blob {target.shape}; "
+                    f"reshape first: net.blobs['{name}'].reshape(...)"
+                )
+            target[...] = array
+
+    def _batch(self, arrays: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]]:
+        """Cut arrays into batches as long as the net's; the last one is filled up with zeros."""
+        if not arrays:
+            return
+        size = next(iter(self.blobs.values())).shape[0]
+        for start in range(0, _length(arrays), size):
+            batch = {}
+            for name, array in arrays.items():
+                part = np.asarray(array[start : start + size])
+                missing = size - len(part)
+                batch[name] = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
+            yield batch
+
+
+def _net_arguments(arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[int, int, Sequence[str], Any]:
+    """Phase, level, stages and weights, from either order of arguments."""
+    names = ("phase", "level", "stages", "weights")
+    if arguments and isinstance(arguments[0], str | os.PathLike) and arguments[0] not in ("TRAIN", "TEST"):
+        names = ("weights", "phase")
+    if len(arguments) > len(names):
+        raise TypeError(f"Net takes at most {len(names) + 1} arguments, {len(arguments) + 1} were given")
+    given = dict(zip(names, arguments))
+    for name, value in named.items():
+        if name not in ("phase", "level", "stages", "weights"):
+            raise TypeError(f"Net has no argument '{name}'; it has phase, level, stages and weights")
+        if name in given:
+            raise TypeError(f"Net got two values for '{name}'")
+        given[name] = value
+    if "phase" not in given:
+        raise TypeError("Net needs a phase: caffe.TRAIN or caffe.TEST")
+    return given["phase"], given.get("level", 0), given.get("stages") or (), given.get("weights")
+
+
+def _shown(layer: CoreLayer) -> Any:
+    served = getattr(layer, "served", None)
+    return served if isinstance(served, PythonLayer) else Layer(layer)
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, wanted) == wanted
+    except ValueError:
+        return False
+
+
+def _length(arrays: Mapping[str, Any]) -> int:
+    return len(next(iter(arrays.values()))) if arrays else 0
+
+
+def _joined(batches: Sequence[Mapping[str, np.ndarray]], length: int) -> dict[str, np.ndarray]:
+    """The batches' arrays one after the other, without what filled up the last batch."""
+    names = batches[0] if batches else ()
+    joined = {name: np.concatenate([np.atleast_1d(batch[name]) for batch in batches]) for name in names}
+    return {name: array[:length] if length else array for name, array in joined.items()}
+
+
+class _Solver(core_solver.SGDSolver):
+    """fcnlite's solver, with Caffe's callbacks and what Caffe leaves in the diffs."""
+
+    def __init__(self, param: Any):
+        super().__init__(param, keep_blobs=True)
+        self.on_start: list[Callable[[], object]] = []
+        self.on_gradients_ready: list[Callable[[], object]] = []
+        self.shown: Net | None = None
+
+    def apply_update(self) -> None:
+        super().apply_update()
+        for param, step in zip(self.net.learnable_params, self.history):
+            param.blob.diff[...] = step
+
+    def _accumulate(self) -> float:
+        for call in self.on_start:
+            call()
+        push()
+        if self.shown is not None and self.shown._hooks:
+            loss = self._layer_by_layer(self.shown)
+        else:
+            loss = super()._accumulate()
+        for call in self.on_gradients_ready:
+            call()
+        push()
+        return loss
+
+    def _layer_by_layer(self, net: Net) -> float:
+        net.clear_param_diffs()
+        last, loss = len(net.layers) - 1, 0.0
+        for _ in range(self.param.iter_size):
+            loss += net._forward(0, last)
+            net._backward(last, 0)
+        return loss / self.param.iter_size
+
+
+class SGDSolver:
+    """Trains a net by SGD with momentum (pycaffe's ``caffe.SGDSolver``).
+
+    Parameters
+    ----------
+    solver_file : path
+        Solver prototxt. Nets get their data from their own layers, or from what is written to their input blobs.
+
+    Attributes
+    ----------
+    net : Net
+    test_nets : list of Net
+    iter : int
+        Updates made so far.
+    lr : float
+        Rate of the update to come.
+    param : SolverParameter
+    """
+
+    def __init__(self, solver_file: Any):
+        push()
+        self._solver = _Solver(solver_file)
+        self._backend = device.current()
+        self.net = Net._of(self._solver.net)
+        self.test_nets = [Net._of(net) for net in self._solver.test_nets]
+        self._solver.shown = self.net
+
+    @property
+    def iter(self) -> int:
+        return self._solver.iter
+
+    @property
+    def lr(self) -> float:
+        return self._solver.rate
+
+    @property
+    def param(self) -> Any:
+        return self._solver.param
+
+    def step(self, count: int) -> None:
+        """Make ``count`` updates."""
+        with self._running():
+            self._solver.step(count)
+
+    def solve(self, resume: str | os.PathLike[str] | None = None) -> None:
+        """Train until ``max_iter``, from a solver state if one is given."""
+        with self._running():
+            self._solver.solve(resume)
+
+    def apply_update(self) -> None:
+        """Change the parameters by the diffs they hold."""
+        with self._running():
+            self._solver.apply_update()
+
+    def snapshot(self) -> None:
+        """Write PREFIX_iter_N.caffemodel and .solverstate (or both with .h5)."""
+        with self._running():
+            self._solver.snapshot()
+
+    def restore(self, state: str | os.PathLike[str]) -> None:
+        """Go on from a solver state and its weights."""
+        with self._running():
+            self._solver.restore(state)
+
+    def share_weights(self, net: Net) -> None:
+        """Let ``net`` use the training net's parameters."""
+        net.share_with(self.net)
+
+    def add_callback(self, on_start: Callable[[], object], on_gradients_ready: Callable[[], object]) -> None:
+        """Call the one before each iteration's passes, the other between them and the update."""
+        self._solver.on_start.append(on_start)
+        self._solver.on_gradients_ready.append(on_gradients_ready)
+
+    def _running(self) -> Any:
+        push()
+        return device.using(self._backend)
+
+
+def get_solver(solver_file: Any) -> SGDSolver:
+    """The solver of the type that a solver prototxt names."""
+    return SGDSolver(solver_file)
+
+
+class Timer:
+    """A stop watch: start(), stop(), ms."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+        self._started = 0.0
+
+    def start(self) -> None:
+        self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        device.current().synchronize()
+        self.ms = 1000 * (time.perf_counter() - self._started)

@@ -1,0 +1,102 @@
+"""The settings of a Caffe process: mode and device, logging, and what there is of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from fcnlite import device
+from fcnlite.errors import InputError
+from fcnlite.hostblob import push
+from fcnlite.layers import LAYERS
+
+_LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)  # glog's 0 to 3
+_LOG = logging.getLogger("fcnlite")
+_gpu = 0
+
+
+def set_mode_cpu() -> None:
+    """Make nets from now on on the CPU."""
+    push()
+    device.use("cpu")
+
+
+def set_mode_gpu() -> None:
+    """Make nets from now on on the GPU; where there is none, on the CPU, with one line on stderr saying so."""
+    push()
+    try:
+        device.use(f"cuda:{_gpu}")
+    except InputError as error:
+        print(f"fcnlite: set_mode_gpu: {error}; using the CPU", file=sys.stderr)
+        device.use("cpu")
+
+
+def set_device(index: int) -> None:
+    """Choose which GPU ``set_mode_gpu`` means."""
+    global _gpu
+    _gpu = int(index)
+    if device.current().name.startswith("cuda"):
+        set_mode_gpu()
+
+
+def layer_type_list() -> list[str]:
+    """The layer types that nets may have."""
+    return sorted(LAYERS)
+
+
+def init_log(level: int = 0, to_stderr: bool = True) -> None:
+    """Write messages of ``level`` (0 info, 1 warning, 2 error) and above to stderr.
+
+    Importing fcnlite.caffe does this with ``GLOG_minloglevel``, as Caffe does, unless the program has configured
+    logging itself.
+    """
+    for handler in [h for h in _LOG.handlers if getattr(h, "from_caffe", False)]:
+        _LOG.removeHandler(handler)
+    _LOG.setLevel(_LEVELS[min(max(int(level), 0), 3)])
+    if to_stderr:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%m%d %H:%M:%S"))
+        handler.from_caffe = True  # type: ignore[attr-defined]
+        _LOG.addHandler(handler)
+
+
+def log(message: str) -> None:
+    """Log a line of one's own."""
+    _LOG.info(message)
+
+
+def has_nccl() -> bool:
+    """False: one process trains on one device."""
+    return False
+
+
+def solver_count() -> int:
+    """1, the number of solvers that train together."""
+    return 1
+
+
+def solver_rank() -> int:
+    """0, this solver's number."""
+    return 0
+
+
+def set_solver_count(count: int) -> None:
+    """Accepts 1."""
+    if count != 1:
+        raise InputError(f"{count} solvers cannot train together here; fcnlite trains on one device")
+
+
+def set_solver_rank(rank: int) -> None:
+    """Accepts 0."""
+    if rank != 0:
+        raise InputError(f"there is no solver number {rank}; fcnlite trains on one device")
+
+
+def set_multiprocess(multiprocess: bool) -> None:
+    """Accepts both, since one solver is the same either way."""
+
+
+if not logging.getLogger().handlers and not _LOG.handlers:
+    level = os.environ.get("GLOG_minloglevel", "0")
+    init_log(int(level) if level.isdecimal() else 0)
