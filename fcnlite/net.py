@@ -75,6 +75,12 @@ class Net:
     layers : list of Layer
     learnable_params : list of LearnableParam
         Every parameter once, in layer order (a solver's history has this order).
+    mean_bgr : sequence of float
+        The mean colour of the data that the net is for, which :meth:`predict` subtracts.
+    classes : dict of str to tuple of str
+        For each score blob the names of its classes, where they are known.
+    background : int or None
+        The class that pictures leave untinted. These three are kept in HDF5 files.
 
     Raises
     ------
@@ -105,10 +111,16 @@ class Net:
         self.layers: list[Layer] = []
         self.learnable_params: list[LearnableParam] = []
         self.mean_bgr: Sequence[float] = VOC_MEAN_BGR
+        self.classes: dict[str, tuple[str, ...]] = {}
+        self.background: int | None = 0
         self._nodes: list[Node] = []
         self._owners: dict[str, LearnableParam] = {}
         self._unread: dict[str, None] = {}
-        for layer_param in insert_splits(self.param).layer:
+        try:
+            split = insert_splits(self.param)
+        except InputError as error:
+            raise InputError(f"{self._where(error.layer)}{error}") from None
+        for layer_param in split.layer:
             self._add(layer_param)
         self.outputs = list(self._unread)
         self._plan_backward()
@@ -119,7 +131,7 @@ class Net:
     # Building
 
     def _add(self, param: Any) -> None:
-        where = "" if isinstance(self._source, NetParameter) else locate(self._source, param.name)
+        where = self._where(param.name)
         try:
             layer = create(param, self.phase)
             layer.folder = self._folder
@@ -185,7 +197,8 @@ class Net:
                 else "shapes differ"
             )
             raise InputError(
-                f"{where}{layer.fail(f'cannot share param {spec.name!r} with layer {owner.layer!r}: {reason} ({mine}, {theirs})')}"
+                f"{where}{layer.fail(f'cannot share param {spec.name!r} with layer {owner.layer!r}: {reason}')} "
+                f"({mine}, {theirs})"
             )
         for field in ("lr_mult", "decay_mult"):
             if spec.HasField(field) and getattr(spec, field) != getattr(owner, field):
@@ -356,7 +369,9 @@ class Net:
                 self._release([*done, *(top for top in node.tops if top not in last)], keep=keep)
         return self._blob(wanted).data
 
-    def predict(self, image: Any, mean_bgr: Sequence[float] | None = None) -> np.ndarray:
+    def predict(
+        self, image: Any, mean_bgr: Sequence[float] | None = None, output: str | None = None
+    ) -> np.ndarray:
         """Segment an image.
 
         Parameters
@@ -365,6 +380,8 @@ class Net:
             An array is H x W x 3 uint8, RGB.
         mean_bgr : sequence of float, optional
             Mean colour to subtract (the net's own, VOC's unless set, by default).
+        output : str, optional
+            The score blob to use, where the net has several.
 
         Returns
         -------
@@ -373,8 +390,8 @@ class Net:
         """
         from fcnlite.data import preprocess
 
-        pixels = preprocess(_read_image(image), mean_bgr or self.mean_bgr)
-        score = self.infer(data=pixels[None])
+        mean = self.mean_bgr if mean_bgr is None else mean_bgr
+        score = self.infer(output, data=preprocess(_read_image(image), mean)[None])
         labels = argmax_channels(score)[0]
         for blob in self.blobs.values():
             blob.drop_data()
@@ -403,6 +420,9 @@ class Net:
         label = "the mapping" if isinstance(source, Mapping) else os.fspath(source)
         copied = 0
         for layer, arrays in source.items() if isinstance(source, Mapping) else iter_weights(source):
+            arrays = [
+                array for array in arrays if array.size or array.shape != (0,)
+            ]  # (0,): shared, not stored
             if layer in self.params and arrays:
                 self._copy_layer(layer, arrays, label)
                 copied += 1
@@ -439,7 +459,13 @@ class Net:
 
         backend = device.current()
         arrays = {layer.name: [backend.tonumpy(b.data) for b in layer.blobs] for layer in self.layers}
-        write_weights(path, arrays, net=insert_splits(self.param), deploy=to_text(deploy(self.param)))
+        notes = {
+            "classes": self.classes,
+            "mean_bgr": [float(value) for value in self.mean_bgr],
+            "background": self.background,
+        }
+        text = to_text(deploy(self.param))
+        write_weights(path, arrays, net=insert_splits(self.param), deploy=text, notes=notes)
 
     def share_with(self, other: Net) -> None:
         """Use the other net's parameters, by layer name: changing either changes both."""
@@ -457,12 +483,15 @@ class Net:
         """The layer called ``name``."""
         return self.layers[self._index(name, 0)]
 
+    def _where(self, layer: str) -> str:
+        """``FILE:LINE: `` of a layer, if the net comes from a text."""
+        return "" if isinstance(self._source, NetParameter) else locate(self._source, layer)
+
     def _forward_node(self, node: Node) -> None:
         try:
             node.forward()
         except InputError as error:
-            where = "" if isinstance(self._source, NetParameter) else locate(self._source, node.layer.name)
-            raise InputError(f"{where}{error}") from None
+            raise InputError(f"{self._where(node.layer.name)}{error}") from None
 
     def _set_inputs(self, inputs: Mapping[str, Any]) -> None:
         for name, value in inputs.items():
@@ -558,7 +587,7 @@ def load(path: str | os.PathLike[str], prototxt: Any = None) -> Net:
     FileNotFoundError, InputError
         If there is no such file, or no net for it.
     """
-    from fcnlite.io import iter_weights, read_deploy
+    from fcnlite.io import iter_weights, read_deploy, read_notes
     from fcnlite.models import recognise
 
     if not Path(path).is_file():
@@ -571,7 +600,15 @@ def load(path: str | os.PathLike[str], prototxt: Any = None) -> Net:
             raise InputError(
                 f"{os.fspath(path)}: its layers are those of no net in the catalogue; give the deploy prototxt too"
             )
-    return Net(source, "TEST", weights=path)
+    net = Net(source, "TEST", weights=path)
+    notes = read_notes(path)
+    try:
+        net.classes = {str(blob): tuple(map(str, names)) for blob, names in notes.get("classes", {}).items()}
+        net.mean_bgr = tuple(float(value) for value in notes.get("mean_bgr", VOC_MEAN_BGR))
+        net.background = notes.get("background", 0)
+    except (AttributeError, TypeError, ValueError):
+        raise InputError(f"{os.fspath(path)}: its notes on classes and mean colour are damaged") from None
+    return net
 
 
 def deploy(param: Any) -> Any:
@@ -613,7 +650,11 @@ def deploy(param: Any) -> Any:
                 del copy.input_param.shape[:]
                 copy.input_param.shape.extend(shapes[i] for i in used)
         else:
-            kept.layer.add().CopyFrom(layer)
+            copy = kept.layer.add()
+            copy.CopyFrom(layer)
+            for field in ("convolution_param", "inner_product_param"):
+                if copy.HasField(field):  # weights are copied in, so drawing them first is wasted time
+                    getattr(copy, field).ClearField("weight_filler")
     return kept
 
 

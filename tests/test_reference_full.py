@@ -26,7 +26,9 @@ def test_full_size_scores(name):
         sampled = score[:, :, ::7, ::7]
         error = cases.relative_error(sampled, group["score_every_7th"][()], scale=group.attrs["score_absmax"])
         agreement = (score[0].argmax(0) == group["argmax"][()]).mean()
-        print(f"{name}: scores {error:.1e}, argmax equal on {agreement:.4%}, loss {loss / group.attrs['loss'] - 1:.1e}")
+        print(
+            f"{name}: scores {error:.1e}, argmax equal on {agreement:.4%}, loss {loss / group.attrs['loss'] - 1:.1e}"
+        )
         assert error <= 1e-4
         assert agreement >= 0.9999
         assert abs(loss / group.attrs["loss"] - 1) <= 1e-5

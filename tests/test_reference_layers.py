@@ -4,8 +4,6 @@ import cases
 import h5py
 import pytest
 
-from fcnlite.errors import InputError
-
 BOUND = 1e-5
 
 

@@ -37,7 +37,8 @@ def product(a: Any, b: Any, out: Any, dtype: np.dtype) -> Product:
     out_turned, ldc = _layout("out", out)
     if out_turned:
         raise ValueError(f"gemm: out (shape {out.shape}, strides {out.strides}) must have dense rows")
-    return Product(*out.shape, a.shape[1], a_turned, lda, b_turned, ldb, ldc)
+    m, n = out.shape
+    return Product(m, n, a.shape[1], a_turned, lda, b_turned, ldb, ldc)
 
 
 def _layout(where: str, matrix: Any) -> tuple[bool, int]:

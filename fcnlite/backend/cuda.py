@@ -93,7 +93,7 @@ class CudaBackend:
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         """A contiguous array of this device with the working precision (or ``dtype``)."""
-        return self.xp.ascontiguousarray(self.xp.asarray(array, dtype or self.dtype))
+        return self.xp.asarray(array, dtype or self.dtype, order="C")
 
     def tonumpy(self, array: Any) -> np.ndarray:
         """The array copied to the host; waits for the GPU."""

@@ -75,7 +75,7 @@ class HostBackend:
 
     def asarray(self, array: Any, dtype: Any = None) -> np.ndarray:
         """A contiguous array of this device with the working precision (or ``dtype``)."""
-        return np.ascontiguousarray(array, dtype or self.dtype)
+        return np.asarray(array, dtype or self.dtype, order="C")
 
     def tonumpy(self, array: np.ndarray) -> np.ndarray:
         """The array as NumPy's (here: itself)."""
@@ -169,7 +169,7 @@ class HostBackend:
 
     def total(self, array: np.ndarray) -> np.ndarray:
         """The sum of all elements, shape (1,), added up one after the other as Caffe's loops do."""
-        return np.add.accumulate(array.reshape(-1))[-1:] if array.size else self.zeros(1)
+        return np.add.accumulate(array.reshape(-1))[-1:] if array.size else self.zeros((1,))
 
     def channel_blocks(self, channels: int, window: int) -> int:
         """Into how many blocks of channels a convolution's gradient is cut; each is one thread's task."""

@@ -17,7 +17,7 @@ from fcnlite.resources import kernels_folder
 
 _KERNEL = re.compile(r"^KERNEL\s+(\w+)\s*\(\s*ROWS\s*,([^)]*)\)", re.MULTILINE)
 _PARAMETER = re.compile(r"(const\s+)?(unsigned\s+\w+|\w+)\s*(\*?)\s*(\w+)$")
-_DTYPES = {
+_DTYPES: dict[str, np.dtype] = {
     "unsigned char": np.dtype(np.uint8),
     "unsigned short": np.dtype(np.uint16),
     "int": np.dtype(np.int32),
@@ -44,7 +44,7 @@ class Signature:
     name: str
     parameters: tuple[Parameter, ...]
 
-    def check(self, rows: int, arguments: tuple[Any, ...], real: np.dtype, array_type: type) -> None:
+    def check(self, rows: int, arguments: tuple[Any, ...], real: np.dtype, array_type: type[Any]) -> None:
         """Raise TypeError or ValueError, naming kernel and parameter, unless the arguments fit."""
         if len(arguments) != len(self.parameters):
             raise TypeError(
@@ -63,7 +63,7 @@ class Signature:
                 raise TypeError(f"{where}: {value!r} is no number")
 
 
-def _check_array(where: str, value: Any, dtype: np.dtype, array_type: type) -> None:
+def _check_array(where: str, value: Any, dtype: np.dtype, array_type: type[Any]) -> None:
     if value is None:  # a null pointer: the kernel says which parameters may be null
         return
     if not isinstance(value, array_type):

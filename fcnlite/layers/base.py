@@ -123,7 +123,8 @@ class Layer:
         for i, blob in enumerate(bottom[1:], 1):
             if blob.shape != bottom[0].shape:
                 raise self.fail(
-                    f"bottoms must have one shape; bottom 0 is {_size(bottom[0].shape)}, bottom {i} is {_size(blob.shape)}"
+                    f"bottoms must have one shape; bottom 0 is {_size(bottom[0].shape)}, "
+                    f"bottom {i} is {_size(blob.shape)}"
                 )
 
     def check_counts(self, bottoms: int, tops: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
-from fcnlite.layers.columns import Window, correlate, image_gradient, weight_gradient, gradients
+from fcnlite.layers.columns import Window, correlate, gradients, image_gradient, weight_gradient
 
 MANY = 1 << 20
 
@@ -56,8 +56,8 @@ class _Sliding(Layer):
             size = self.top_size((below.shape[2], below.shape[3]))
             if min(size) < 1:
                 raise self.fail(
-                    f"a bottom of {below.shape[2]} x {below.shape[3]} is too small for kernel "
-                    f"{self.window.kernel}, pad {self.window.pad}, stride {self.window.stride}, dilation {self.window.dilation}"
+                    f"a bottom of {below.shape[2]} x {below.shape[3]} is too small for kernel {self.window.kernel}, "
+                    f"pad {self.window.pad}, stride {self.window.stride}, dilation {self.window.dilation}"
                 )
             above.reshape(below.shape[0], self.outputs, *size)
 
@@ -143,9 +143,9 @@ class Convolution(_Sliding):
 
 @register
 class Deconvolution(_Sliding):
-    """Caffe's Deconvolution (transposed convolution): weight (I, O / group, Kh, Kw), H' = S (H - 1) + D (Kh - 1) + 1 - 2P.
+    """Caffe's Deconvolution (transposed convolution): weight (I, O / group, Kh, Kw), bias (O,).
 
-    Forward is a convolution's gradient with respect to its image, backward is that convolution.
+    H' = stride (H - 1) + dilation (Kh - 1) + 1 - 2 pad. Forward is a convolution's gradient with respect to its image, backward is that convolution.
     """
 
     def weight_shape(self, channels: int) -> tuple[int, ...]:

@@ -20,7 +20,8 @@ def _sources(net: Any) -> tuple[dict[Slot, Slot], Counter[Slot]]:
             if blob not in latest:
                 raise InputError(
                     f"layer '{layer.name}': bottom '{blob}' is made by no layer before it; "
-                    "check its spelling and the order of the layers"
+                    "check its spelling and the order of the layers",
+                    layer=layer.name,
                 )
             source[i, j] = latest[blob]
             readers[latest[blob]] += 1

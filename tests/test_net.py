@@ -1,0 +1,253 @@
+"""Net: building, its pycaffe-like surface, memory on the way, and errors that say where."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fcnlite.random
+from fcnlite import device, models
+from fcnlite.errors import InputError
+from fcnlite.net import Net, deploy, load
+
+SMALL = """name: "small"
+layer { name: "data" type: "Input" top: "data" top: "label"
+  input_param { shape { dim: 1 dim: 3 dim: 12 dim: 10 } shape { dim: 1 dim: 1 dim: 12 dim: 10 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "score" type: "Convolution" bottom: "conv" top: "score"
+  param { lr_mult: 1 } param { lr_mult: 2 decay_mult: 0 }
+  convolution_param { num_output: 3 kernel_size: 1 weight_filler { type: "msra" } } }
+layer { name: "frozen" type: "Convolution" bottom: "conv" top: "frozen" param { lr_mult: 0 } param { lr_mult: 0 }
+  convolution_param { num_output: 3 kernel_size: 1 weight_filler { type: "msra" } } }
+layer { name: "sum" type: "Eltwise" bottom: "score" bottom: "frozen" top: "sum" }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "sum" bottom: "label" top: "loss"
+  loss_param { ignore_label: 255 } }
+"""
+
+
+@pytest.fixture
+def net():
+    fcnlite.random.set_random_seed(5)
+    return Net(SMALL, phase="TRAIN")
+
+
+def inputs(height=12, width=10, seed=0):
+    rng = np.random.default_rng(seed)
+    data = rng.standard_normal((1, 3, height, width)).astype(np.float32)
+    return {"data": data, "label": rng.integers(0, 3, (1, 1, height, width)).astype(np.float32)}
+
+
+def test_surface(net):
+    assert net.name == "small"
+    assert net.inputs == ["data", "label"]
+    assert net.outputs == ["loss"]
+    assert list(net.params) == ["conv", "score", "frozen"]
+    assert "conv_relu_0_split_1" in net.blobs
+    assert net.blobs["data"].shape == (1, 3, 12, 10)
+    assert [(p.layer, p.index, p.lr_mult, p.decay_mult) for p in net.learnable_params][2:4] == [
+        ("score", 0, 1, 1),
+        ("score", 1, 2, 0),
+    ]
+
+
+def test_forward_reshapes_to_its_inputs(net):
+    out = net.forward(blobs=["sum"], **inputs(20, 17))
+    assert set(out) == {"loss", "sum"}
+    assert out["sum"].shape == (1, 3, 20, 17)
+    assert net.blobs["data"].shape == (1, 3, 20, 17)
+
+
+def test_part_of_a_net_runs(net):
+    whole = net.forward(blobs=["score"], **inputs())["score"].copy()
+    net.forward(end="relu")
+    assert (net.blobs["conv"].data >= 0).all()
+    out = net.forward(start=net.layers[3].name, end="score")
+    np.testing.assert_array_equal(out["score"], whole)
+
+
+def test_backward_reaches_only_what_learns(net):
+    net.forward(**inputs())
+    net.backward()
+    assert net.params["score"][0].diff.any()
+    assert net.params["conv"][0].diff.any()
+    assert not net.params["frozen"][0].has_diff
+    assert not net.blobs["data"].diff.any(), "no parameter lies behind the image"
+    forced = Net("force_backward: true\n" + SMALL, phase="TRAIN")
+    forced.forward(**inputs())
+    assert forced.backward()["data"].any()
+    assert forced.params["frozen"][0].diff.any()
+
+
+def test_lean_pass_gives_the_same_gradients_and_frees_blobs(net):
+    batch = inputs()
+    net.forward(**batch)
+    net.backward()
+    expected = [p.blob.diff.copy() for p in net.learnable_params if p.blob.has_diff]
+    net.clear_param_diffs()
+    loss = net.forward_backward(**batch)
+    assert float(loss) == float(net.blobs["loss"].data)
+    for got, want in zip(
+        [p.blob.diff for p in net.learnable_params if p.blob.has_diff], expected, strict=True
+    ):
+        np.testing.assert_array_equal(got, want)
+    held = [name for name, blob in net.blobs.items() if blob._data is not None or blob._diff is not None]
+    assert held == ["loss"]
+
+
+def test_infer_frees_blobs_and_equals_forward(net):
+    batch = inputs()
+    expected = net.forward(blobs=["sum"], **batch)["sum"].copy()
+    fresh = Net(SMALL, phase="TEST")
+    fresh.share_with(net)
+    np.testing.assert_array_equal(fresh.infer("sum", **batch), expected)
+    assert [name for name, blob in fresh.blobs.items() if blob.has_data] == ["sum"]
+
+
+def test_shared_parameters_are_one_blob():
+    text = SMALL.replace(
+        "param { lr_mult: 1 } param { lr_mult: 2 decay_mult: 0 }", 'param { name: "w" } param { name: "b" }'
+    )
+    text = text.replace(
+        "param { lr_mult: 0 } param { lr_mult: 0 }", 'param { name: "w" } param { name: "b" }'
+    )
+    net = Net(text, phase="TRAIN")
+    assert net.params["score"][0] is net.params["frozen"][0]
+    assert len(net.learnable_params) == 4
+    net.forward(**inputs())
+    net.backward()
+    both = net.params["score"][0].diff.copy()
+    np.testing.assert_allclose(both, 2 * one_branch_gradient(net), rtol=1e-5)
+
+
+def one_branch_gradient(net):
+    """Gradient of the shared score weight through one of its two equal branches."""
+    diff = net.blobs["sum"].diff.reshape(3, -1)
+    return (diff @ net.blobs["conv"].data.reshape(4, -1).T).reshape(3, 4, 1, 1)
+
+
+@pytest.mark.parametrize("ending", [".h5", ".caffemodel"])
+def test_save_and_copy_keep_every_bit(net, tmp_path, ending):
+    path = tmp_path / f"weights{ending}"
+    net.save(path)
+    other = Net(SMALL, phase="TEST", weights=path)
+    for name, blobs in net.params.items():
+        for a, b in zip(blobs, other.params[name], strict=True):
+            np.testing.assert_array_equal(a.data, b.data)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_load_needs_nothing_but_the_file(net, tmp_path):
+    net.save(tmp_path / "small.h5")
+    loaded = load(tmp_path / "small.h5")
+    assert (loaded.inputs, loaded.outputs) == (["data"], ["sum"])
+    image = np.random.default_rng(1).integers(0, 256, (31, 22, 3), dtype=np.uint8)
+    labels = loaded.predict(image)
+    assert labels.shape == (31, 22) and labels.dtype == np.uint8
+    Image.fromarray(image).save(tmp_path / "image.png")
+    np.testing.assert_array_equal(loaded.predict(tmp_path / "image.png"), labels)
+    np.testing.assert_array_equal(loaded.predict(Image.fromarray(image)), labels)
+    bgr = image[:, :, ::-1].astype(np.float32) - np.float32(loaded.mean_bgr)
+    score = loaded.forward(data=bgr.transpose(2, 0, 1)[None])["sum"]
+    np.testing.assert_array_equal(labels, score[0].argmax(0))
+
+
+@pytest.mark.parametrize("name", ["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"])
+def test_bare_weights_of_the_papers_nets_load(name, tmp_path):
+    net = Net(models.build(name, classes=5, width=2, fc=12), phase="TEST")
+    net.save(tmp_path / "bare.caffemodel")
+    loaded = load(tmp_path / "bare.caffemodel")
+    assert loaded.name == name
+    assert loaded.inputs == ["data"]
+    assert loaded.params["score_fr"][0].shape == (5, 12, 1, 1)
+
+
+def test_deploy_drops_losses_and_what_only_they_need():
+    kept = deploy(models.build("fcn8s", classes=5, width=2))
+    assert [t for layer in kept.layer if layer.type == "Input" for t in layer.top] == ["data"]
+    assert "SoftmaxWithLoss" not in {layer.type for layer in kept.layer}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            'type: "Eltwise"',
+            'type: "Eltwize"',
+            r"small.prototxt:12: layer 'sum': unknown type 'Eltwize'; did you mean 'Eltwise'\?",
+        ),
+        ('bottom: "frozen" top', 'bottom: "forzen" top', r"small.prototxt:12: .*forzen"),
+        (
+            "num_output: 4",
+            "num_output: 0",
+            r"small.prototxt:4: layer 'conv' \(Convolution\): num_output is missing or 0",
+        ),
+        ("kernel_size: 3 pad: 1", "kernel_size: 30", r"small.prototxt:4: layer 'conv'.*12 x 10 is too small"),
+        ("kernel_size: 3 pad", "kernel_sise: 3 pad", r"small.prototxt:5: .*kernel_sise.*kernel_size"),
+        ('type: "ReLU"', 'type: "LRN"', r"small.prototxt:6: layer 'relu'.*top 'conv' is already made"),
+        ('type: "msra"', 'type: "mrsa"', r"small.prototxt:4: .*filler type 'mrsa'"),
+    ],
+)
+def test_mistakes_name_file_line_and_layer(tmp_path, old, new, message):
+    path = tmp_path / "small.prototxt"
+    path.write_text(SMALL.replace(old, new))
+    with pytest.raises(InputError, match=message):
+        Net(path, phase="TRAIN")
+
+
+def test_wrong_weights_and_inputs_are_told(net, tmp_path):
+    net.save(tmp_path / "small.h5")
+    wider = Net(SMALL.replace("num_output: 4", "num_output: 5"))
+    with pytest.raises(
+        InputError, match=r"small.h5: layer 'conv', parameter 0: shape \(4, 3, 3, 3\) there, \(5, 3, 3, 3\)"
+    ):
+        wider.copy_from(tmp_path / "small.h5")
+    with pytest.raises(InputError, match="none of its layers"):
+        net.copy_from({"elsewhere": [np.zeros(3)]})
+    with pytest.raises(FileNotFoundError, match="nowhere.h5"):
+        load(tmp_path / "nowhere.h5")
+    with pytest.raises(InputError, match="'image' is no input of the net"):
+        net.forward(image=np.zeros((1, 3, 4, 4)))
+    with pytest.raises(InputError, match="input 'data' has shape"):
+        net.forward(data=np.zeros((3, 4, 4)))
+    with pytest.raises(InputError, match="no layer 'nothing'"):
+        net.forward(end="nothing")
+    (tmp_path / "text.jpg").write_text("no image")
+    with pytest.raises(InputError, match="text.jpg: not an image"):
+        net.predict(tmp_path / "text.jpg")
+    with pytest.raises(InputError, match="H x W x 3 uint8"):
+        net.predict(np.zeros((4, 4, 3)))
+
+
+def test_prediction_peaks_far_below_keeping_everything():
+    """FCN-32s at width 16 on 500 x 334: the pass that frees peaks at little more than its two largest blobs."""
+    script = (
+        "import resource, sys, numpy as np\n"
+        "from fcnlite import models, device; from fcnlite.net import Net\n"
+        "device.use('cpu', threads=2)\n"
+        "net = Net(models.build('fcn32s', width=16, fc=64, deploy=True))\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "x = np.zeros((1, 3, 500, 334), np.float32); before = peak()\n"
+        "net.infer(data=x) if sys.argv[1] == 'infer' else net.forward(data=x)\n"
+        "print((peak() - before) / 1024)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    used = [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", script, how], env=environment, capture_output=True, check=True
+            ).stdout
+        )
+        for how in ("infer", "forward")
+    ]
+    two_largest = 2 * 16 * 698 * 532 * 4 / 2**20
+    assert used[0] < two_largest + 30
+    assert used[1] > 1.5 * used[0]
+
+
+def test_device_arrays_are_float32_by_default(net):
+    assert net.params["conv"][0].data.dtype == device.current().dtype == np.float32
