@@ -25,3 +25,38 @@ KERNEL argmax_forward(ROWS, int width, int channels, int inner_rows, const real*
         }
     }
 }
+
+// The `top_k` largest of each pixel's channels, largest first, on ties the later channel first (the order of Caffe's
+// ArgMax). `value` and `index` are (outer, top_k, inner rows, width); either may be null.
+KERNEL top_k_forward(ROWS, int width, int channels, int inner_rows, int top_k, const real* in, real* value,
+                     real* index) {
+    FOR_ROWS(r) {
+        size_t step = (size_t)inner_rows * width;
+        size_t outer = r / inner_rows, inner = (size_t)(r % inner_rows) * width;
+        FOR_TILES(t, width) {
+            const real* a = in + outer * channels * step + inner + t;
+            real last[TILE], best[TILE];
+            int last_place[TILE], place[TILE];
+            FOR_TILE(i, t, width) last_place[i] = -1;  // nothing taken yet
+            for (int k = 0; k < top_k; ++k) {
+                FOR_TILE(i, t, width) place[i] = -1;
+                for (int c = 0; c < channels; ++c) {
+                    FOR_TILE(i, t, width) {
+                        real v = a[c * step + i];
+                        bool left = last_place[i] < 0 || v < last[i] || (v == last[i] && c < last_place[i]);
+                        bool better = left && (place[i] < 0 || v >= best[i]);
+                        best[i] = better ? v : best[i];
+                        place[i] = better ? c : place[i];
+                    }
+                }
+                size_t to = (outer * top_k + k) * step + inner + t;
+                FOR_TILE(i, t, width) {
+                    last[i] = best[i];
+                    last_place[i] = place[i];
+                    if (value) value[to + i] = best[i];
+                    if (index) index[to + i] = (real)place[i];
+                }
+            }
+        }
+    }
+}

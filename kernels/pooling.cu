@@ -42,6 +42,25 @@ KERNEL max_pool_forward(ROWS, int width, int in_h, int in_w, int out_h, int kern
     }
 }
 
+// Where each maximum lies in its plane, as y * in_w + x, from its place in the window; -1 where there is none. Rows and
+// lanes as above. A row of the window at a time, so that no lane divides.
+KERNEL max_pool_mask(ROWS, int width, int in_w, int out_h, int kernel_h, int kernel_w, int pad_h, int pad_w, int stride_h,
+                     int stride_w, const unsigned short* winner, real* mask) {
+    FOR_ROWS(r) {
+        int top = r % out_h * stride_h - pad_h;
+        const unsigned short* w = winner + (size_t)r * width;
+        real* m = mask + (size_t)r * width;
+        FOR_LANES(i, width) m[i] = -1;
+        for (int ky = 0; ky < kernel_h; ++ky) {
+            int first = ky * kernel_w, shift = (top + ky) * in_w - pad_w - first;
+            FOR_LANES(i, width) {
+                bool here = w[i] >= first && w[i] < first + kernel_w;
+                m[i] = here ? (real)(shift + i * stride_w + w[i]) : m[i];
+            }
+        }
+    }
+}
+
 // Rows (plane, iy, phase of ix modulo the stride), lanes ix / stride: the windows over a lane are then the same
 // distances away for the whole row.
 KERNEL max_pool_backward(ROWS, int width, int in_h, int in_w, int out_h, int out_w, int kernel_h, int kernel_w, int pad_h,

@@ -103,3 +103,59 @@ KERNEL softmax_loss_backward(ROWS, int width, int channels, int inner_rows, int 
         }
     }
 }
+
+// Infogain loss: -sum_c gain[label][c] * log(max(p[c], 1e-20)); `gain` is (channels, channels), the rest as above.
+KERNEL infogain_loss_forward(ROWS, int width, int channels, int inner_rows, int ignore_label, const real* gain,
+                             const real* in, const real* label, real* loss, real* valid) {
+    FOR_ROWS(r) {
+        size_t step = (size_t)inner_rows * width;
+        size_t from = (size_t)(r / inner_rows) * channels * step + (size_t)(r % inner_rows) * width;
+        size_t to = (size_t)r * width;
+        FOR_TILES(t, width) {
+            const real* a = in + from + t;
+            real value[TILE];
+            SOFTMAX_OF_TILE(peak, sum, a, t, width, channels, step)
+            FOR_TILE(i, t, width) value[i] = 0;
+            for (int c = 0; c < channels; ++c) {
+                FOR_TILE(i, t, width) {
+                    int k = (int)label[to + t + i];
+                    real p = exp_real(a[c * step + i] - peak[i]) / sum[i];
+                    real weight = k >= 0 && k < channels ? gain[k * channels + c] : 0;
+                    value[i] -= weight * log_real(p < (real)1e-20 ? (real)1e-20 : p);
+                }
+            }
+            FOR_TILE(i, t, width) {
+                int k = (int)label[to + t + i];
+                real nothing = sum[i] - sum[i];
+                bool counts = k != ignore_label, known = k >= 0 && k < channels;
+                loss[to + t + i] = !counts ? 0 : known ? value[i] : nothing / nothing;
+                valid[to + t + i] = counts ? 1 : 0;
+            }
+        }
+    }
+}
+
+// in_diff[c] = (p[c] * sum_k gain[label][k] - gain[label][c]) * weight / normaliser; `gain_sums` are those sums.
+KERNEL infogain_loss_backward(ROWS, int width, int channels, int inner_rows, int ignore_label, const real* gain,
+                              const real* gain_sums, const real* weight, const real* normaliser, const real* in,
+                              const real* label, real* in_diff) {
+    FOR_ROWS(r) {
+        size_t step = (size_t)inner_rows * width;
+        size_t from = (size_t)(r / inner_rows) * channels * step + (size_t)(r % inner_rows) * width;
+        real scale = weight[0] / normaliser[0];
+        FOR_TILES(t, width) {
+            const real* a = in + from + t;
+            const real* l = label + (size_t)r * width + t;
+            real* b = in_diff + from + t;
+            SOFTMAX_OF_TILE(peak, sum, a, t, width, channels, step)
+            for (int c = 0; c < channels; ++c) {
+                FOR_TILE(i, t, width) {
+                    int k = (int)l[i];
+                    bool known = k != ignore_label && k >= 0 && k < channels;
+                    real p = exp_real(a[c * step + i] - peak[i]) / sum[i];
+                    b[c * step + i] = known ? (p * gain_sums[k] - gain[k * channels + c]) * scale : 0;
+                }
+            }
+        }
+    }
+}

@@ -1,14 +1,20 @@
 """Caffe's layers: one module a family, each class registered under its Caffe type name."""
 
+from fcnlite.layers.accuracy import Accuracy
+from fcnlite.layers.argmax import ArgMax
 from fcnlite.layers.base import LAYERS, Layer, create, register
-from fcnlite.layers.common import Input, Split
+from fcnlite.layers.batch_loss import ContrastiveLoss, EuclideanLoss, HingeLoss, MultinomialLogisticLoss
+from fcnlite.layers.batch_norm import MVN, BatchNorm
+from fcnlite.layers.common import Input, Parameter, Silence, Split
 from fcnlite.layers.concat import Concat, Slice, Tile
 from fcnlite.layers.convolution import Convolution, Deconvolution
 from fcnlite.layers.crop import Crop
+from fcnlite.layers.data import DummyData, HDF5Data, MemoryData
 from fcnlite.layers.dropout import Dropout
 from fcnlite.layers.eltwise import Eltwise
+from fcnlite.layers.gather import BatchReindex, Embed, Filter
 from fcnlite.layers.inner_product import InnerProduct
-from fcnlite.layers.loss import SoftmaxWithLoss
+from fcnlite.layers.loss import InfogainLoss, SigmoidCrossEntropyLoss, SoftmaxWithLoss
 from fcnlite.layers.lrn import LRN
 from fcnlite.layers.neuron import (
     BNLL,
@@ -25,35 +31,61 @@ from fcnlite.layers.neuron import (
 )
 from fcnlite.layers.pooling import Pooling
 from fcnlite.layers.python import Python
+from fcnlite.layers.reduction import Reduction
 from fcnlite.layers.relu import PReLU, ReLU
-from fcnlite.layers.scale import Scale
+from fcnlite.layers.reshape import Flatten, Reshape
+from fcnlite.layers.scale import Bias, Scale
 from fcnlite.layers.softmax import Softmax
+from fcnlite.layers.spp import SPP
 
 __all__ = [
     "AbsVal",
+    "Accuracy",
+    "ArgMax",
     "BNLL",
+    "BatchNorm",
+    "BatchReindex",
+    "Bias",
     "Clip",
     "Concat",
+    "ContrastiveLoss",
     "Convolution",
     "Crop",
     "Deconvolution",
     "Dropout",
+    "DummyData",
     "ELU",
     "Eltwise",
+    "Embed",
+    "EuclideanLoss",
     "Exp",
+    "Filter",
+    "Flatten",
+    "HDF5Data",
+    "HingeLoss",
+    "InfogainLoss",
     "InnerProduct",
     "Input",
     "LAYERS",
     "LRN",
     "Layer",
     "Log",
+    "MVN",
+    "MemoryData",
+    "MultinomialLogisticLoss",
     "PReLU",
+    "Parameter",
     "Pooling",
     "Power",
     "Python",
     "ReLU",
+    "Reduction",
+    "Reshape",
+    "SPP",
     "Scale",
     "Sigmoid",
+    "SigmoidCrossEntropyLoss",
+    "Silence",
     "Slice",
     "Softmax",
     "SoftmaxWithLoss",

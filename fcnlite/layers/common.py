@@ -1,4 +1,4 @@
-"""Layers without arithmetic: Input, where data enters a net, and Split, which gives a blob several readers."""
+"""Layers without arithmetic: Input and Parameter, where data comes from, Split and Silence, where it goes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fcnlite.blob import Blob, launch_flat
 from fcnlite.layers.base import Layer, register
+from fcnlite.proto import FillerParameter
 
 MANY = 1 << 20
 
@@ -36,6 +37,48 @@ class Input(Layer):
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         pass
+
+
+@register
+class Parameter(Layer):
+    """Caffe's Parameter: a blob to learn, of the shape in ``parameter_param``, filled with 0."""
+
+    bottoms = (0, 0)
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        zeros = FillerParameter(type="constant", value=0)
+        self.blobs = [self.make_blob(tuple(self.param.parameter_param.shape.dim), zeros)]
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        top[0].reshape(*self.blobs[0].shape)
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        top[0].data = self.blobs[0].data
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        if self.learns(0):
+            target, held = self.blobs[0].sum_diff()
+            kernel = "add_scaled" if held else "copy_scaled"
+            launch_flat(kernel, top[0].count, 1.0, top[0].diff, target)
+
+
+@register
+class Silence(Layer):
+    """Caffe's Silence: reads blobs so that they are no outputs; sends them a gradient of 0."""
+
+    bottoms = (1, MANY)
+    tops = (0, 0)
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        pass
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        pass
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        for blob, wanted in zip(bottom, propagate_down):
+            if wanted:
+                blob.new_diff().fill(0)
 
 
 @register

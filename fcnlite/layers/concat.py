@@ -9,8 +9,7 @@ from typing import Any
 from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
-
-MANY = 1 << 20
+from fcnlite.layers.common import MANY
 
 
 class Runs:

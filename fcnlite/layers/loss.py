@@ -1,103 +1,211 @@
-"""Loss layers: the per-pixel multinomial logistic loss that trains every FCN (Caffe's SoftmaxWithLossLayer)."""
+"""Losses over pixels whose labels may be ignored: SoftmaxWithLoss, SigmoidCrossEntropyLoss, InfogainLoss."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from fcnlite import device
-from fcnlite.blob import Blob
+from fcnlite.blob import Blob, launch_flat
 from fcnlite.layers.base import Layer, new_array, register
 from fcnlite.layers.softmax import softmax_rows
+from fcnlite.proto import BlobProto
 
 FULL, VALID, BATCH_SIZE, NONE = range(4)
+NO_LABEL = -(2**31)  # an ignore_label that no label equals
 
 
-@register
-class SoftmaxWithLoss(Layer):
-    """loss = -sum log max(p[label], FLT_MIN) / normaliser over the pixels whose label is not ``ignore_label``.
+def check_labels(layer: Layer, labels: Any, channels: int, ignore: int = NO_LABEL) -> None:
+    """Raise if a label is neither a class nor ignored, which is undefined behaviour in Caffe."""
+    if not device.current().checks_data:
+        return  # the kernel answers with NaN, and whoever reads the loss sees it
+    wrong = ((labels < 0) | (labels >= channels)) & (labels != ignore)
+    if wrong.any():
+        value = labels[wrong].reshape(-1)[0]
+        void = f", void label {ignore}" if ignore != NO_LABEL else ""
+        raise layer.fail(f"label {value:g} is no class: there are classes 0 to {channels - 1}{void}")
 
-    Bottoms: scores (N, C, H, W) and labels (N, 1, H, W); top: a scalar, and optionally the probabilities.
-    ``loss_param``: ignore_label; normalization FULL, VALID (default), BATCH_SIZE or NONE, or the older ``normalize``
-    (true: VALID, false: BATCH_SIZE). The normaliser is never under 1.
+
+class _NormalisedLoss(Layer):
+    """A loss over labelled predictions, divided by a normaliser that is never under 1.
+
+    ``loss_param``: ignore_label; normalization FULL (all predictions), VALID (those not ignored), BATCH_SIZE
+    or NONE, or the older ``normalize`` (true: VALID, false: BATCH_SIZE).
     """
 
     bottoms = (2, 2)
-    tops = (1, 2)
-    no_gradient = frozenset({1})
+    no_gradient = frozenset({1, 2})
     is_loss = True
-    messages = ("loss_param", "softmax_param")
 
-    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+    def read_loss_param(self, unless_given: int) -> None:
+        """Set ``ignore`` and ``normalization``."""
         p = self.param.loss_param
-        self.ignore = p.ignore_label if p.HasField("ignore_label") else -(2**31)
-        if not p.HasField("normalization") and p.HasField("normalize"):
+        self.ignore = p.ignore_label if p.HasField("ignore_label") else NO_LABEL
+        if p.HasField("normalization"):
+            self.normalization = p.normalization
+        elif p.HasField("normalize"):
             self.normalization = VALID if p.normalize else BATCH_SIZE
         else:
-            self.normalization = p.normalization
+            self.normalization = unless_given
 
-    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.softmax_axis = self.axis(self.param.softmax_param.axis, bottom[0])
-        self.rows = outer, _, inner, width = softmax_rows(bottom[0].shape, self.softmax_axis)
+    def divisor(self, valid: Any, batch: int) -> Any:
+        """The normaliser, shape (); ``valid`` holds 1 for each prediction that counts."""
+        backend = device.current()
+        if self.normalization == VALID:
+            return backend.xp.maximum(backend.total(valid), 1).reshape(())
+        fixed = {FULL: valid.size, BATCH_SIZE: batch, NONE: 1}[self.normalization]
+        return backend.asarray([max(fixed, 1)]).reshape(())
+
+    def mean_loss(self, loss: Any, valid: Any, batch: int) -> Any:
+        """The sum of ``loss`` over the normaliser, which is kept for backward."""
+        self.normaliser = self.divisor(valid, batch)
+        return (device.current().total(loss) / self.normaliser).reshape(())
+
+    def rows_for_labels(self, bottom: Sequence[Blob], axis: int) -> tuple[int, int, int, int]:
+        """(outer, channels, inner rows, width) of the scores, for which there must be as many labels."""
+        axis = self.axis(axis, bottom[0])
+        rows = outer, _, inner, width = softmax_rows(bottom[0].shape, axis)
         if bottom[1].count != outer * inner * width:
             raise self.fail(
                 f"{bottom[1].count} labels ({bottom[1].shape}) for {outer * inner * width} predictions "
-                f"({bottom[0].shape}, softmax over axis {self.softmax_axis})"
+                f"({bottom[0].shape}, softmax over axis {axis})"
             )
+        return rows
+
+
+@register
+class SoftmaxWithLoss(_NormalisedLoss):
+    """loss = -sum log max(p[label], FLT_MIN) / normaliser over the pixels whose label is not ignored.
+
+    Bottoms: scores (N, C, H, W) and labels (N, 1, H, W); top: a scalar, and optionally the probabilities.
+    ``loss_param``: ignore_label; normalization FULL, VALID (default), BATCH_SIZE or NONE, or the older
+    ``normalize`` (true: VALID, false: BATCH_SIZE). The normaliser is never under 1.
+    """
+
+    tops = (1, 2)
+    messages = ("loss_param", "softmax_param")
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.read_loss_param(VALID)
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.rows = self.rows_for_labels(bottom, self.param.softmax_param.axis)
         top[0].reshape()
         if len(top) > 1:
             top[1].reshape(*bottom[0].shape)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        backend = device.current()
+        launch = device.current().launch
         outer, channels, inner, width = self.rows
-        self._check_labels(bottom[1].data, channels)
-        loss, valid = new_array((2, outer * inner * width))
         scores, labels = bottom[0].data, bottom[1].data
-        backend.launch(
-            "softmax_loss_forward",
-            outer * inner,
-            width,
-            channels,
-            inner,
-            self.ignore,
-            scores,
-            labels,
-            loss,
-            valid,
-        )
-        self.normaliser = self._normaliser(valid)
-        top[0].data = (backend.total(loss) / self.normaliser).reshape(())
+        check_labels(self, labels, channels, self.ignore)
+        loss, valid = new_array((2, outer * inner * width))
+        arguments = (width, channels, inner, self.ignore, scores, labels, loss, valid)
+        launch("softmax_loss_forward", outer * inner, *arguments)
+        top[0].data = self.mean_loss(loss, valid, outer)
         if len(top) > 1:
-            backend.launch(
-                "softmax_forward", outer * inner, width, channels, inner, scores, top[1].new_data()
-            )
+            launch("softmax_forward", outer * inner, width, channels, inner, scores, top[1].new_data())
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        if not propagate_down[0]:
-            return
+        if propagate_down[0]:
+            outer, channels, inner, width = self.rows
+            arrays = (top[0].diff, self.normaliser, bottom[0].data, bottom[1].data, bottom[0].new_diff())
+            arguments = (width, channels, inner, self.ignore, *arrays)
+            device.current().launch("softmax_loss_backward", outer * inner, *arguments)
+
+
+@register
+class SigmoidCrossEntropyLoss(_NormalisedLoss):
+    """loss = -sum (t log p + (1 - t) log(1 - p)) / normaliser with p = sigmoid(x), for each value by itself.
+
+    Bottoms: scores x and targets t in [0, 1], as many; top: a scalar. ``loss_param`` as in SoftmaxWithLoss,
+    but BATCH_SIZE is the default normalization, and targets equal to ignore_label do not count.
+    """
+
+    messages = ("loss_param",)
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.read_loss_param(BATCH_SIZE)
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        if bottom[0].count != bottom[1].count or not bottom[0].shape:
+            raise self.fail(f"{bottom[1].shape} targets for {bottom[0].shape} scores; there must be as many")
+        top[0].reshape()
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        count = bottom[0].count
+        loss, valid = new_array((2, count))
+        arrays = (bottom[0].data, bottom[1].data, loss, valid)
+        launch_flat("sigmoid_loss_forward", count, self.ignore, *arrays)
+        top[0].data = self.mean_loss(loss, valid, bottom[0].shape[0])
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        if propagate_down[0]:
+            scales = (top[0].diff, self.normaliser)
+            arrays = (*scales, bottom[0].data, bottom[1].data, bottom[0].new_diff())
+            launch_flat("sigmoid_loss_backward", bottom[0].count, self.ignore, *arrays)
+
+
+@register
+class InfogainLoss(_NormalisedLoss):
+    """loss = -sum over l of H[label, l] log max(p[l], 1e-20), summed over the pixels, / normaliser.
+
+    p is the softmax over ``infogain_loss_param.axis``; the matrix H, (C, C), is the third bottom or read from
+    ``source``, a file with a binary BlobProto. With H the unit matrix this is SoftmaxWithLoss.
+    """
+
+    bottoms = (2, 3)
+    tops = (1, 2)
+    messages = ("loss_param", "infogain_loss_param")
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.read_loss_param(VALID)
+        if len(bottom) < 3:
+            self._matrix = self._read_matrix(self.param.infogain_loss_param.source)
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.rows = self.rows_for_labels(bottom, self.param.infogain_loss_param.axis)
+        channels = self.rows[1]
+        size = bottom[2].count if len(bottom) > 2 else self._matrix.size
+        if size != channels * channels:
+            raise self.fail(f"the infogain matrix has {size} values; {channels} x {channels} are needed")
+        top[0].reshape()
+        if len(top) > 1:
+            top[1].reshape(*bottom[0].shape)
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        launch = device.current().launch
         outer, channels, inner, width = self.rows
-        arrays = (top[0].diff, self.normaliser, bottom[0].data, bottom[1].data, bottom[0].new_diff())
-        device.current().launch(
-            "softmax_loss_backward", outer * inner, width, channels, inner, self.ignore, *arrays
-        )
+        scores, labels = bottom[0].data, bottom[1].data
+        check_labels(self, labels, channels, self.ignore)
+        loss, valid = new_array((2, outer * inner * width))
+        arguments = (width, channels, inner, self.ignore, self._gain(bottom), scores, labels, loss, valid)
+        launch("infogain_loss_forward", outer * inner, *arguments)
+        top[0].data = self.mean_loss(loss, valid, outer)
+        if len(top) > 1:
+            launch("softmax_forward", outer * inner, width, channels, inner, scores, top[1].new_data())
 
-    def _normaliser(self, valid: Any) -> Any:
-        """The divisor, as an array of one element on the device."""
-        backend = device.current()
-        outer, _, inner, width = self.rows
-        if self.normalization == VALID:
-            return backend.xp.maximum(backend.total(valid), 1)
-        fixed = {FULL: outer * inner * width, BATCH_SIZE: outer, NONE: 1}[self.normalization]
-        return backend.asarray([max(fixed, 1)])
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        if propagate_down[0]:
+            outer, channels, inner, width = self.rows
+            gain, sums = self._gain(bottom), new_array((channels,))
+            device.current().row_sums(gain.reshape(channels, channels), sums)
+            arrays = (gain, sums, top[0].diff, self.normaliser, bottom[0].data, bottom[1].data)
+            arguments = (width, channels, inner, self.ignore, *arrays, bottom[0].new_diff())
+            device.current().launch("infogain_loss_backward", outer * inner, *arguments)
 
-    def _check_labels(self, labels: Any, channels: int) -> None:
-        """A label that is neither a class nor ignored is undefined behaviour in Caffe; here it is an error."""
-        backend = device.current()
-        if not backend.checks_data:
-            return  # the kernel answers with NaN, and whoever reads the loss sees it
-        wrong = ((labels < 0) | (labels >= channels)) & (labels != self.ignore)
-        if wrong.any():
-            value = labels[wrong][0]
-            void = f", void label {self.ignore}" if self.ignore >= 0 else ""
-            raise self.fail(f"label {value:g} is no class: there are classes 0 to {channels - 1}{void}")
+    def _gain(self, bottom: Sequence[Blob]) -> Any:
+        return bottom[2].data if len(bottom) > 2 else self._matrix
+
+    def _read_matrix(self, path: str) -> Any:
+        if not os.path.isfile(path):
+            raise self.fail(f"infogain_loss_param.source '{path}' is no file; give one, or a third bottom")
+        try:
+            with open(path, "rb") as file:
+                blob = BlobProto.FromString(file.read())
+        except DecodeError:
+            raise self.fail(f"infogain_loss_param.source '{path}' holds no BlobProto") from None
+        return device.current().asarray(list(blob.data or blob.double_data))

@@ -1,6 +1,6 @@
 """Caffe's neuron layers, y = f(x) element by element.
 
-Sigmoid, TanH, AbsVal, BNLL, ELU, Swish, Clip, Threshold, Power, Exp and Log; ReLU and PReLU have their own module.
+Sigmoid, TanH, AbsVal, BNLL, ELU, Swish, Clip, Threshold, Power, Exp and Log; for ReLU and PReLU see relu.py.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Neuron(Layer):
     kernel : str
         The kernels are ``<kernel>_forward`` and ``<kernel>_backward``.
     from_output : bool
-        Whether backward reads the output. Otherwise it reads the input, which an in-place layer overwrites, so
-        that one is kept. (Caffe does not: there BNLL, Log, Clip, Swish and Power have wrong gradients in place.)
+        Whether backward reads the output. Otherwise it reads the input, of which an in-place layer keeps a
+        copy. (Caffe does not: its BNLL, Log, Clip, Swish and Power give wrong gradients in place.)
     constants : tuple of float
         What the kernels take ahead of the arrays.
     """

@@ -16,17 +16,22 @@ MAX, AVE = 0, 1
 
 @register
 class Pooling(Layer):
-    """(N, C, H, W) -> (N, C, H', W') with H' = ceil((H + 2 pad - kernel) / stride) + 1, or floor by round_mode.
+    """(N, C, H, W) -> (N, C, H', W'), H' = ceil((H + 2 pad - kernel) / stride) + 1, or floor by round_mode.
 
-    A window that would start beyond the image and its upper padding is dropped. MAX: the first maximum in row-major
-    order alone gets the gradient. AVE: divides by the window's size clipped to the padded image.
+    A window that would start beyond the image and its upper padding is dropped. MAX: the first maximum in
+    row-major order alone gets the gradient; a second top, if wanted, gets its place in the plane, y * W + x.
+    AVE: divides by the window's size clipped to the padded image.
     """
+
+    tops = (1, 2)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         p = self.param.pooling_param
         if p.pool not in (MAX, AVE):
             raise self.fail("only MAX and AVE pooling exist here (Caffe's STOCHASTIC needs a GPU there)")
         self.pool, self.is_global, self.floor = p.pool, p.global_pooling, p.round_mode == 1
+        if len(top) > 1 and p.pool != MAX:
+            raise self.fail("only MAX pooling has a second top, the places of the maxima")
         self.pad = self._pair(p, "pad", "pad_h", "pad_w")
         self.stride = self._pair(p, "stride", "stride_h", "stride_w")
         self._kernel = (0, 0) if self.is_global else self._read_kernel(p)
@@ -50,7 +55,8 @@ class Pooling(Layer):
             )
         if self.pool == MAX and self.kernel[0] * self.kernel[1] > 65535:
             raise self.fail(f"a max window of {self.kernel} is larger than 65535 pixels")
-        top[0].reshape(shape[0], shape[1], *size)
+        for blob in top:
+            blob.reshape(shape[0], shape[1], *size)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         n, c, height, width = top[0].shape
@@ -61,6 +67,10 @@ class Pooling(Layer):
             return
         self._winner = self._winner_for(top[0].shape)
         device.current().launch("max_pool_forward", *arguments, self._winner)
+        if len(top) > 1:
+            numbers = (width, bottom[0].shape[3], height, *self.kernel, *self.pad, *self.stride)
+            arrays = (self._winner, top[1].new_data())
+            device.current().launch("max_pool_mask", n * c * height, *numbers, *arrays)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if not propagate_down[0]:
@@ -69,9 +79,9 @@ class Pooling(Layer):
         rows, lanes = n * c * height * self.stride[1], -(-width // self.stride[1])
         geometry = (height, width, *top[0].shape[2:], *self.kernel, *self.pad, *self.stride)
         if self.pool == AVE:
-            name, diffs = "ave_pool_backward", (top[0].diff, bottom[0].new_diff())
+            name, diffs = "ave_pool_backward", [top[0].diff, bottom[0].new_diff()]
         else:
-            name, diffs = "max_pool_backward", (top[0].diff, self._winner, bottom[0].new_diff())
+            name, diffs = "max_pool_backward", [top[0].diff, self._winner, bottom[0].new_diff()]
         device.current().launch(name, rows, lanes, *geometry, *diffs)
 
     def _winner_for(self, shape: tuple[int, ...]) -> Any:

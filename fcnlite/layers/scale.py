@@ -1,7 +1,8 @@
-"""Scale: a factor, and if wanted a bias, for each channel (Caffe's ScaleLayer)."""
+"""Scale and Bias: a factor and a bias, or a bias alone, for each channel (Caffe's ScaleLayer, BiasLayer)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,80 +12,115 @@ from fcnlite.layers.base import Layer, add_channel_sums, new_array, register
 from fcnlite.proto import FillerParameter
 
 
-@register
-class Scale(Layer):
-    """y = x * factor (+ bias), the factor having the shape of ``num_axes`` axes of the bottom from ``axis`` on.
+class _Channelwise(Layer):
+    """An operand with the shape of ``num_axes`` axes of the bottom from ``axis`` on meets all of the bottom.
 
-    With a second bottom the factor is that blob; otherwise it is a parameter (filled with 1 by default).
+    The operand is a parameter or, if there is one, the second bottom. In place is allowed.
     """
 
     bottoms = (1, 2)
     in_place = True
+    settings: Any
 
-    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        p = self.param.scale_param
-        if len(bottom) == 1:
-            first = self.axis(p.axis, bottom[0])
-            if p.num_axes < -1 or (p.num_axes >= 0 and first + p.num_axes > len(bottom[0].shape)):
-                raise self.fail(
-                    f"num_axes {p.num_axes} from axis {first} on do not fit the bottom {bottom[0].shape}"
-                )
-            last = len(bottom[0].shape) if p.num_axes == -1 else first + p.num_axes
-            filler = p.filler if p.HasField("filler") else FillerParameter(type="constant", value=1)
-            self.blobs = [self.make_blob(bottom[0].shape[first:last], filler)]
-        if p.bias_term:
-            shape = self._factor(bottom).shape
-            self.blobs.append(self.make_blob(shape, p.bias_filler))
-        self._input: Any = None
+    def make_operand(self, bottom: Blob, filler: Any) -> Blob:
+        """The operand as a new parameter."""
+        p = self.settings
+        first = self.axis(p.axis, bottom)
+        if p.num_axes < -1 or (p.num_axes >= 0 and first + p.num_axes > len(bottom.shape)):
+            raise self.fail(
+                f"num_axes {p.num_axes} from axis {first} on do not fit the bottom {bottom.shape}"
+            )
+        last = len(bottom.shape) if p.num_axes == -1 else first + p.num_axes
+        return self.make_blob(bottom.shape[first:last], filler)
+
+    def operand(self, bottom: Sequence[Blob]) -> Blob:
+        """The second bottom, or the parameter in its place."""
+        return bottom[1] if len(bottom) > 1 else self.blobs[0]
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        shape, factor = bottom[0].shape, self._factor(bottom).shape
-        first = 0 if factor == () else self.axis(self.param.scale_param.axis, bottom[0])
-        if shape[first : first + len(factor)] != factor:
+        shape, operand = bottom[0].shape, self.operand(bottom).shape
+        first = 0 if operand == () else self.axis(self.settings.axis, bottom[0])
+        if shape[first : first + len(operand)] != operand:
             raise self.fail(
-                f"a factor of shape {factor} does not fit axes from {first} on of the bottom {shape}"
+                f"an operand of shape {operand} does not fit axes from {first} on of the bottom {shape}"
             )
-        self.outer, self.channels = _count(shape[:first]), _count(factor)
-        inner = shape[first + len(factor) :]
+        self.outer, self.channels = math.prod(shape[:first]), math.prod(operand)
+        inner = shape[first + len(operand) :]
         self.width = inner[-1] if inner else 1
-        self.inner = _count(inner)
+        self.inner_rows = math.prod(inner) // self.width if self.width else 0
         top[0].reshape(*shape)
+
+    def run(self, factor: Any, bias: Any, source: Any, target: Any) -> None:
+        """target = source * factor + bias; either may be None."""
+        rows = self.outer * self.channels * self.inner_rows
+        arguments = (self.width, self.channels, self.inner_rows, factor, bias, source, target)
+        device.current().launch("scale_forward", rows, *arguments)
+
+    def learn(self, bottom: Sequence[Blob], propagate_down: Sequence[bool]) -> bool:
+        """Whether the operand gets a gradient."""
+        return propagate_down[1] if len(bottom) > 1 else self.learns(0)
+
+    def operand_gradient(self, bottom: Sequence[Blob], terms: Any) -> None:
+        """Sum each channel's terms: added to a parameter's diff, written to a bottom's."""
+        operand = self.operand(bottom)
+        if len(bottom) > 1:
+            operand.drop_diff()
+        add_channel_sums(terms, self.outer, self.channels, operand)
+
+
+@register
+class Scale(_Channelwise):
+    """y = x * factor (+ bias), the factor shaped like ``num_axes`` axes of the bottom from ``axis`` on.
+
+    With a second bottom the factor is that blob; otherwise it is a parameter (filled with 1 by default).
+    """
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.settings = p = self.param.scale_param
+        if len(bottom) == 1:
+            ones = FillerParameter(type="constant", value=1)
+            self.blobs = [self.make_operand(bottom[0], p.filler if p.HasField("filler") else ones)]
+        if p.bias_term:
+            self.blobs.append(self.make_blob(self.operand(bottom).shape, p.bias_filler))
+        self._input: Any = None
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if top[0] is bottom[0]:  # backward needs what this overwrites
             self._input = new_array(bottom[0].shape)
             launch_flat("copy_scaled", bottom[0].count, 1.0, bottom[0].data, self._input)
-        bias = self.blobs[-1].data if self.param.scale_param.bias_term else None
-        self._run(self._factor(bottom).data, bias, bottom[0].data, top[0].new_data())
+        bias = self.blobs[-1].data if self.settings.bias_term else None
+        self.run(self.operand(bottom).data, bias, bottom[0].data, top[0].new_data())
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         diff = top[0].diff
-        if self.param.scale_param.bias_term and self.learns(len(self.blobs) - 1):
+        if self.settings.bias_term and self.learns(len(self.blobs) - 1):
             add_channel_sums(diff, self.outer, self.channels, self.blobs[-1])
-        factor = self._factor(bottom)
-        if propagate_down[1] if len(bottom) > 1 else self.learns(0):
-            product = new_array(bottom[0].shape)
+        if self.learn(bottom, propagate_down):
+            products = new_array(bottom[0].shape)
             data = self._input if top[0] is bottom[0] else bottom[0].data
-            launch_flat("eltwise_prod", bottom[0].count, data, diff, product)
-            if len(bottom) > 1:
-                factor.drop_diff()
-            add_channel_sums(product, self.outer, self.channels, factor)
+            launch_flat("eltwise_prod", bottom[0].count, data, diff, products)
+            self.operand_gradient(bottom, products)
         if propagate_down[0]:
-            self._run(factor.data, None, diff, bottom[0].new_diff())
-
-    def _factor(self, bottom: Sequence[Blob]) -> Blob:
-        return bottom[1] if len(bottom) > 1 else self.blobs[0]
-
-    def _run(self, factor: Any, bias: Any, source: Any, target: Any) -> None:
-        inner_rows = self.inner // self.width if self.width else 0
-        rows = self.outer * self.channels * inner_rows
-        device.current().launch(
-            "scale_forward", rows, self.width, self.channels, inner_rows, factor, bias, source, target
-        )
+            self.run(self.operand(bottom).data, None, diff, bottom[0].new_diff())
 
 
-def _count(shape: Sequence[int]) -> int:
-    product = 1
-    for dim in shape:
-        product *= dim
-    return product
+@register
+class Bias(_Channelwise):
+    """y = x + bias, the bias shaped like ``num_axes`` axes of the bottom from ``axis`` on.
+
+    With a second bottom the bias is that blob; otherwise it is a parameter (filled with 0 by default).
+    """
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.settings = self.param.bias_param
+        if len(bottom) == 1:
+            self.blobs = [self.make_operand(bottom[0], self.settings.filler)]
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.run(None, self.operand(bottom).data, bottom[0].data, top[0].new_data())
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        if self.learn(bottom, propagate_down):
+            self.operand_gradient(bottom, top[0].diff)
+        if propagate_down[0] and top[0] is not bottom[0]:
+            launch_flat("copy_scaled", bottom[0].count, 1.0, top[0].diff, bottom[0].new_diff())

@@ -1,0 +1,216 @@
+"""Layers that bring their own data: DummyData, HDF5Data and MemoryData (Caffe's layers of those names)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fcnlite import device
+from fcnlite.blob import Blob
+from fcnlite.fillers import fill
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.common import MANY
+from fcnlite.proto import FillerParameter
+from fcnlite.random import filler_stream
+
+
+class _Source(Layer):
+    """No bottoms, nothing to send a gradient to, and tops whose shape is settled in setup."""
+
+    bottoms = (0, 0)
+    tops = (1, MANY)
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        pass
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        pass
+
+
+@register
+class DummyData(_Source):
+    """Tops filled by ``data_filler``: once where it is constant (the default, 0), else in every forward pass.
+
+    ``dummy_data_param``: a shape (or num, channels, height, width) and a data_filler, each once for all tops
+    or once for each.
+    """
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        p = self.param.dummy_data_param
+        sides = (p.num, p.channels, p.height, p.width)
+        if any(map(len, sides)):
+            if p.shape:
+                raise self.fail("give either shape or num, channels, height and width, not both")
+            shapes = list(
+                zip(*(self._each(side, len(top), "num, channels, height and width") for side in sides))
+            )
+        else:
+            shapes = [tuple(shape.dim) for shape in self._each(p.shape, len(top), "shape")]
+        zero = FillerParameter(type="constant", value=0)
+        self.fillers = self._each(list(p.data_filler) or [zero], len(top), "data_filler")
+        for blob, shape, filler in zip(top, shapes, self.fillers):
+            blob.reshape(*map(int, shape))
+            if filler.type == "constant":
+                self._fill(blob, filler)
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        for blob, filler in zip(top, self.fillers):
+            if filler.type != "constant" or not blob.has_data:
+                self._fill(blob, filler)
+
+    def _fill(self, blob: Blob, filler: Any) -> None:
+        blob.new_data()[...] = device.current().asarray(fill(filler, blob.shape))
+
+    def _each(self, given: Sequence[Any], tops: int, what: str) -> list[Any]:
+        """What is given, for every top."""
+        if len(given) not in (1, tops):
+            raise self.fail(f"{len(given)} of {what} for {tops} tops; give it once, or once for each")
+        return list(given) * tops if len(given) == 1 else list(given)
+
+
+@register
+class HDF5Data(_Source):
+    """Batches of rows from HDF5 files, one file held in memory at a time, round and round.
+
+    ``hdf5_data_param``: source, a text file that names one HDF5 file a line (relative to the working folder,
+    as in Caffe); batch_size; shuffle, which shuffles the files, and the rows within each. Every top is filled
+    from the data set of its own name, whose first axis counts rows.
+    """
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        p = self.param.hdf5_data_param
+        if self.param.HasField("transform_param"):
+            raise self.fail("HDF5Data does not transform its data; take transform_param out")
+        if p.batch_size < 1:
+            raise self.fail("batch_size is missing or 0")
+        self.batch, self.shuffle = int(p.batch_size), p.shuffle
+        self.names = list(self.param.top) or [blob.name for blob in top]
+        self.files = self._read_list(p.source)
+        self._queue = self._order(len(self.files))
+        self._file = self._row = 0
+        self._rows: list[np.ndarray] = []
+        self._numbers = np.arange(0)
+        self._load()
+        for blob, rows in zip(top, self._rows):
+            blob.reshape(self.batch, *rows.shape[1:])
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        batches = [np.empty((self.batch, *rows.shape[1:]), np.float32) for rows in self._rows]
+        filled = 0
+        while filled < self.batch:
+            taken = self._numbers[self._row : self._row + self.batch - filled]
+            for batch, rows in zip(batches, self._rows):
+                batch[filled : filled + len(taken)] = rows[taken]
+            filled += len(taken)
+            self._advance(len(taken))
+        for blob, batch in zip(top, batches):
+            blob.data = device.current().asarray(batch)
+
+    def _advance(self, rows: int) -> None:
+        """Step over rows just read, into the next file where this one ends."""
+        self._row += rows
+        if self._row < len(self._numbers):
+            return
+        self._row = 0
+        if len(self.files) == 1:
+            self._numbers = self._order(len(self._numbers))
+            return
+        self._file += 1
+        if self._file == len(self.files):
+            self._file, self._queue = 0, self._order(len(self.files))
+        self._load()
+
+    def _load(self) -> None:
+        path = self.files[self._queue[self._file]]
+        if not os.path.isfile(path):
+            raise self.fail(
+                f"the HDF5 file '{path}' named in {self.param.hdf5_data_param.source} does not exist"
+            )
+        try:
+            with h5py.File(path, "r") as file:
+                rows = [self._read(file, path, name) for name in self.names]
+        except OSError:
+            raise self.fail(f"'{path}' is no HDF5 file, or a damaged one") from None
+        if len({len(array) for array in rows}) > 1 or not len(rows[0]):
+            counts = ", ".join(f"{name} {len(array)}" for name, array in zip(self.names, rows))
+            raise self.fail(
+                f"'{path}': all data sets must have the same number of rows, not 0; there are {counts}"
+            )
+        for name, old, new in zip(self.names, self._rows, rows):
+            if old.shape[1:] != new.shape[1:]:
+                raise self.fail(
+                    f"'{path}': rows of '{name}' are {new.shape[1:]}, in the file before {old.shape[1:]}"
+                )
+        self._rows, self._numbers = rows, self._order(len(rows[0]))
+
+    def _read(self, file: Any, path: str, name: str) -> np.ndarray:
+        if not isinstance(file.get(name), h5py.Dataset):
+            raise self.fail(f"'{path}' has no data set '{name}'; there are {', '.join(file) or 'none'}")
+        data = file[name]
+        if data.ndim < 1 or data.dtype.kind not in "fiu":
+            raise self.fail(f"'{path}': data set '{name}' must hold numbers along at least one axis")
+        return np.asarray(data[()], np.float32)
+
+    def _read_list(self, source: str) -> list[str]:
+        try:
+            with open(source, encoding="utf-8") as file:
+                names = file.read().split()
+        except (OSError, UnicodeDecodeError):
+            raise self.fail(f"the list of HDF5 files '{source}' cannot be read") from None
+        if not names:
+            raise self.fail(f"'{source}' names no HDF5 file")
+        return names
+
+    def _order(self, count: int) -> np.ndarray:
+        return filler_stream().permutation(count) if self.shuffle else np.arange(count)
+
+
+@register
+class MemoryData(_Source):
+    """Batches from arrays given to :meth:`reset`, round and round: data (B, C, H, W), labels (B, 1, 1, 1)."""
+
+    tops = (2, 2)
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        p = self.param.memory_data_param
+        self.shape = (int(p.batch_size), int(p.channels), int(p.height), int(p.width))
+        if min(self.shape) < 1:
+            raise self.fail("batch_size, channels, height and width must all be given, and at least 1")
+        top[0].reshape(*self.shape)
+        top[1].reshape(self.shape[0])
+        self._data: Any = None
+
+    def reset(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Use other arrays from the next forward pass on.
+
+        Parameters
+        ----------
+        data : array (n, C, H, W)
+            n must be a multiple of the batch size.
+        labels : array of n numbers
+
+        Raises
+        ------
+        InputError
+            If the arrays do not fit.
+        """
+        data, labels = np.asarray(data, np.float32), np.asarray(labels, np.float32).reshape(-1)
+        if data.shape[1:] != self.shape[1:] or not len(data) or len(data) % self.shape[0]:
+            raise self.fail(
+                f"data of shape {data.shape}; (a multiple of {self.shape[0]}, *{self.shape[1:]}) is needed"
+            )
+        if len(labels) != len(data):
+            raise self.fail(f"{len(labels)} labels for {len(data)} images")
+        self._data, self._labels, self._position = data, labels, 0
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        if self._data is None:
+            raise self.fail("there is no data yet; hand some over with reset()")
+        backend, rows = device.current(), slice(self._position, self._position + self.shape[0])
+        top[0].data = backend.asarray(self._data[rows].copy())
+        top[1].data = backend.asarray(self._labels[rows].reshape(-1, 1, 1, 1).copy())
+        self._position = rows.stop % len(self._data)
