@@ -15,7 +15,7 @@ from fcnlite.errors import InputError
 from fcnlite.io.caffemodel import read_definition, write_caffemodel
 from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, write_hdf5
 from fcnlite.io.state import read_state, write_state
-from fcnlite.io.weights import names_hdf5, read_deploy, read_weights
+from fcnlite.io.weights import names_hdf5, read_deploy, read_notes, read_weights
 from fcnlite.proto import parse_net, read_net, to_text
 
 Progress = Callable[[int], object] | None
@@ -87,7 +87,7 @@ def convert_weights(
     source, target = Path(source), Path(target)
     text = to_text(read_net(Path(prototxt))) if prototxt is not None else read_deploy(source)
     if names_hdf5(target):
-        write_hdf5(target, _read_layers(source), text, progress)
+        write_hdf5(target, _read_layers(source), text, progress, read_notes(source))
     elif text is not None:
         write_caffemodel(target, _read_layers(source), parse_net(text, f"{prototxt or source}"), progress)
     else:

@@ -420,9 +420,6 @@ class Net:
         label = "the mapping" if isinstance(source, Mapping) else os.fspath(source)
         copied = 0
         for layer, arrays in source.items() if isinstance(source, Mapping) else iter_weights(source):
-            arrays = [
-                array for array in arrays if array.size or array.shape != (0,)
-            ]  # (0,): shared, not stored
             if layer in self.params and arrays:
                 self._copy_layer(layer, arrays, label)
                 copied += 1
@@ -465,7 +462,15 @@ class Net:
             "background": self.background,
         }
         text = to_text(deploy(self.param))
-        write_weights(path, arrays, net=insert_splits(self.param), deploy=text, notes=notes)
+        write_weights(path, arrays, net=self.definition(), deploy=text, notes=notes)
+
+    def definition(self) -> Any:
+        """The net as Caffe describes it beside the weights in a file: with its Split layers and phases."""
+        net = insert_splits(self.param)
+        for layer in net.layer:
+            if not layer.HasField("phase"):
+                layer.phase = self.phase
+        return net
 
     def share_with(self, other: Net) -> None:
         """Use the other net's parameters, by layer name: changing either changes both."""

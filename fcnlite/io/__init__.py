@@ -4,7 +4,7 @@ atomically."""
 from fcnlite.io.atomic import atomic_path
 from fcnlite.io.caffemodel import read_definition
 from fcnlite.io.state import SolverSnapshot, read_state, write_state
-from fcnlite.io.weights import iter_weights, read_deploy, read_weights, write_weights
+from fcnlite.io.weights import iter_weights, read_deploy, read_notes, read_weights, write_weights
 
 __all__ = [
     "SolverSnapshot",
@@ -12,6 +12,7 @@ __all__ = [
     "iter_weights",
     "read_definition",
     "read_deploy",
+    "read_notes",
     "read_state",
     "read_weights",
     "write_state",

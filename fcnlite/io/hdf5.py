@@ -1,11 +1,13 @@
 """Caffe's HDF5 weights: `/data/LAYER/0`, `/data/LAYER/1`, ... with a group for every layer, even without
 parameters."""
 
+import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,6 +17,7 @@ from fcnlite.io.atomic import atomic_path
 from fcnlite.io.wire import PIECE, stored
 
 DEPLOY = "prototxt"  # the root attribute with the net that the weights belong to
+NOTES = "fcnlite"  # the root attribute with what else a user of the weights must know, as JSON
 _MAX_DEPTH = 32  # of groups, for layer names with slashes
 _MAX_EXPANSION = 2000  # bytes of array for a stored byte; gzip reaches 1032
 _BROKEN = (
@@ -157,13 +160,29 @@ def iter_hdf5(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.ndarr
 
 def read_deploy_attribute(path: str | os.PathLike[str]) -> str | None:
     """The prototxt stored with the weights in an HDF5 file, or None."""
+    return _read_text(path, DEPLOY)
+
+
+def read_notes_attribute(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The notes stored with the weights in an HDF5 file; empty if there are none."""
+    text = _read_text(path, NOTES)
+    try:
+        notes = {} if text is None else json.loads(text)
+    except ValueError:
+        notes = None
+    if not isinstance(notes, dict):
+        raise InputError(f"{path}: the attribute '{NOTES}' is no JSON object")
+    return notes
+
+
+def _read_text(path: str | os.PathLike[str], name: str) -> str | None:
     with open_hdf5(path) as file:
-        text = file.attrs.get(DEPLOY)
+        text = file.attrs.get(name)
     if text is None or isinstance(text, str):
         return text
     if isinstance(text, bytes):
         return text.decode("utf-8", "replace")
-    raise InputError(f"{path}: the attribute '{DEPLOY}' is no text")
+    raise InputError(f"{path}: the attribute '{name}' is no text")
 
 
 def _bands(shape: tuple[int, ...], row_bytes: int) -> Iterator[tuple[slice | int, ...]]:
@@ -215,6 +234,7 @@ def write_hdf5(
     params: Iterable[tuple[str, Sequence[np.ndarray]]],
     deploy: str | None = None,
     progress: Callable[[int], object] | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write weights in Caffe's HDF5 layout.
 
@@ -229,6 +249,8 @@ def write_hdf5(
         The prototxt of the net that the weights belong to, stored as the root attribute "prototxt".
     progress : callable, optional
         Called with the number of bytes just written, many times.
+    notes : mapping, optional
+        What else a user of the weights must know (class names, mean colour), stored as JSON.
 
     Raises
     ------
@@ -239,6 +261,8 @@ def write_hdf5(
     with create_hdf5(path) as file:
         if deploy is not None:
             file.attrs[DEPLOY] = deploy
+        if notes:
+            file.attrs[NOTES] = json.dumps(notes)
         data = file.create_group("data", track_order=True)
         for name, arrays in params:
             _check_name(path, name)

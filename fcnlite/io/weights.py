@@ -9,7 +9,7 @@ import numpy as np
 
 from fcnlite.errors import InputError
 from fcnlite.io.caffemodel import iter_caffemodel, write_caffemodel
-from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, read_deploy_attribute, write_hdf5
+from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, read_deploy_attribute, read_notes_attribute, write_hdf5
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
@@ -65,6 +65,7 @@ def write_weights(
     params: Mapping[str, Sequence[np.ndarray]],
     net: Any = None,
     deploy: str | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write weights as Caffe does, in the format that the suffix names.
 
@@ -79,6 +80,8 @@ def write_weights(
         its layers without parameters.
     deploy : str, optional
         Prototxt stored in an HDF5 file, from which :func:`fcnlite.net.load` builds the net.
+    notes : mapping, optional
+        Plain values stored in an HDF5 file as JSON: what `fcnlite.net.Net` keeps of the data it was trained on.
 
     Raises
     ------
@@ -87,7 +90,8 @@ def write_weights(
     """
     if names_hdf5(path):
         names = [layer.name for layer in [*net.layer, *net.layers]] if net is not None else []
-        write_hdf5(path, ((name, params.get(name, ())) for name in dict.fromkeys([*names, *params])), deploy)
+        layers = ((name, params.get(name, ())) for name in dict.fromkeys([*names, *params]))
+        write_hdf5(path, layers, deploy, notes=notes)
     elif Path(path).suffix.lower() == ".caffemodel":
         write_caffemodel(path, params.items(), net)
     else:
@@ -105,3 +109,16 @@ def read_deploy(path: str | os.PathLike[str]) -> str | None:
     if not Path(path).exists():
         raise FileNotFoundError(f"{path}: there is no such file")
     return read_deploy_attribute(path) if is_hdf5(path) else None
+
+
+def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The notes that fcnlite stored with the weights in an HDF5 file; empty if there are none.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        There is no such file, or it is damaged.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    return read_notes_attribute(path) if is_hdf5(path) else {}
