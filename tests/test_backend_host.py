@@ -18,14 +18,24 @@ from fcnlite.errors import InputError
 sizes = st.integers(1, 40)
 
 
-@given(m=sizes, n=sizes, k=sizes, layout=st.tuples(st.booleans(), st.booleans(), st.booleans()), add=st.booleans())
+@given(
+    m=sizes,
+    n=sizes,
+    k=sizes,
+    layout=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    add=st.booleans(),
+)
 @settings(max_examples=60, deadline=None)
 def test_gemm_in_every_layout(m, n, k, layout, add):
     """Transposes, slices of wider matrices, accumulation, double: all equal to NumPy's product."""
     backend = device.use("cpu", dtype=np.float64)
     rng = np.random.default_rng(m * 10007 + n * 101 + k)
     turned_a, turned_b, sliced = layout
-    a = rng.standard_normal((k, m + 3))[:, 1 : m + 1].T if turned_a else rng.standard_normal((m, k + 2))[:, 2:]
+    a = (
+        rng.standard_normal((k, m + 3))[:, 1 : m + 1].T
+        if turned_a
+        else rng.standard_normal((m, k + 2))[:, 2:]
+    )
     b = rng.standard_normal((n, k + 1))[:, :k].T if turned_b else rng.standard_normal((k, n))
     whole = rng.standard_normal((m, n + 5))
     before = whole.copy()
@@ -115,7 +125,11 @@ def test_damaged_and_foreign_cache_files_are_built_again(tmp_path, monkeypatch):
 def test_cache_key_covers_source_and_precision(tmp_path, monkeypatch):
     monkeypatch.setenv("FCNLITE_CACHE", str(tmp_path))
     text = 'extern "C" int answer() { return 42; }'
-    paths = {compiler.library(text, "float"), compiler.library(text, "double"), compiler.library(text + " ", "float")}
+    paths = {
+        compiler.library(text, "float"),
+        compiler.library(text, "double"),
+        compiler.library(text + " ", "float"),
+    }
     assert len(paths) == 3
 
 
@@ -148,7 +162,17 @@ def test_compiler_errors_are_clear(tmp_path, monkeypatch):
 
 
 def test_kernels_compile_without_warnings(tmp_path):
-    command = [*compiler.find_compiler(), *compiler.FLAGS, "-Wall", "-Wextra", "-Werror", "-x", "c++", "-", "-o"]
+    command = [
+        *compiler.find_compiler(),
+        *compiler.FLAGS,
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-x",
+        "c++",
+        "-",
+        "-o",
+    ]
     command.append(str(tmp_path / "kernels.so"))
     result = subprocess.run(command, input=source(), text=True, capture_output=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -160,3 +184,18 @@ def test_unknown_devices_are_refused():
             device.use(name)
     with pytest.raises(InputError, match="float32 or float64"):
         device.use("cpu", dtype=np.int32)
+
+
+def test_numpy_keeps_its_own_threads():
+    """Only the BLAS that fcnlite calls is held to one thread, where SciPy carries its own."""
+    script = (
+        "import numpy, threadpoolctl as t; from pathlib import Path\n"
+        "blas = lambda: {l['filepath']: l['num_threads'] for l in t.threadpool_info() if l['user_api'] == 'blas'}\n"
+        "before = blas(); from fcnlite import device; device.use('cpu'); after = blas()\n"
+        "own = {p: n for p, n in after.items() if Path(p).parent.name == 'scipy.libs'}\n"
+        "assert set((own or after).values()) == {1}, after\n"
+        "assert not own or all(after[p] == n for p, n in before.items() if p not in own), (before, after)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)

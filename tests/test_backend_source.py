@@ -15,7 +15,9 @@ def test_every_kernel_of_the_folder_is_found():
 
 
 def test_parameters_are_read():
-    (kernel,) = parse_signatures("KERNEL f(ROWS, int width, const real* in,\n   unsigned short* w, real k) {").values()
+    (kernel,) = parse_signatures(
+        "KERNEL f(ROWS, int width, const real* in,\n   unsigned short* w, real k) {"
+    ).values()
     assert [(p.name, p.ctype, p.pointer) for p in kernel.parameters] == [
         ("width", "int", False),
         ("in", "real", True),

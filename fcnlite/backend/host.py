@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -241,6 +242,11 @@ def _blas_function(name: str) -> Any:
 
 
 def _single_threaded_blas() -> None:
-    """One thread for each BLAS call: the calls themselves run side by side, and their bits stay fixed."""
-    for library in threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers:
+    """One thread for each BLAS call: the calls themselves run side by side, and their bits stay fixed.
+
+    SciPy's wheels carry a BLAS of their own, so that NumPy's keeps its threads; elsewhere the two share one.
+    """
+    libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+    own = [library for library in libraries if Path(library.filepath).parent.name == "scipy.libs"]
+    for library in own or libraries:
         library.set_num_threads(1)
