@@ -43,6 +43,18 @@ def get_state() -> dict[str, object]:
     return {"masks": _masks.state, "fillers": _fillers.bit_generator.state}
 
 
+def mask_state() -> np.ndarray:
+    """The state of the stream of masks: (625,) uint32, the twister's 624 words and its position."""
+    state: dict = _masks.state
+    return np.append(state["state"]["key"], state["state"]["pos"]).astype(np.uint32)
+
+
+def set_mask_state(state: np.ndarray) -> None:
+    """Go on from a state that :func:`mask_state` gave."""
+    inner = {"key": np.asarray(state[:624], np.uint32), "pos": int(state[624])}
+    _masks.state = {"bit_generator": "MT19937", "state": inner}
+
+
 def set_state(state: dict[str, object]) -> None:
     """Go on from a state that :func:`get_state` gave."""
     _masks.state = state["masks"]

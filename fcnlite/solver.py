@@ -22,7 +22,7 @@ from fcnlite.blob import launch_flat
 from fcnlite.errors import InputError
 from fcnlite.io import SolverSnapshot, read_state, write_state
 from fcnlite.net import LearnableParam, Net
-from fcnlite.proto import SolverParameter, read_solver
+from fcnlite.proto import TEST, TRAIN, NetParameter, NetState, SolverParameter, read_solver
 
 log = logging.getLogger(__name__)
 HDF5 = 0
@@ -85,8 +85,9 @@ class SGDSolver:
         Updates made so far.
     net : Net
     test_nets : list of Net
-    losses : deque of float
-        The loss of each of the last ``average_loss`` iterations (mean over iter_size passes).
+    losses : list of float
+        The loss of each of the last ``average_loss`` iterations (mean over iter_size passes). Reading it waits for the
+        device, which nothing else in an iteration does.
     callbacks : list of callable
         Called with the solver after each update.
     """
@@ -104,14 +105,16 @@ class SGDSolver:
         _check(self.param)
         if self.param.random_seed >= 0 and net is None:
             fcnlite.random.set_random_seed(self.param.random_seed)
-        self.net = net if net is not None else Net(self._train_net(), phase="TRAIN")
+        self.net = (
+            net if net is not None else self._make_net(self._train_net(), TRAIN, self.param.train_state)
+        )
         self.test_nets = self._make_test_nets()
         self.source = iter(source) if source is not None else None
         self.test_source = test_source
         self.keep_blobs = keep_blobs
         self.iter = 0
         self.current_step = 0
-        self.losses: deque[float] = deque(maxlen=max(1, self.param.average_loss))
+        self._losses: deque[Any] = deque(maxlen=max(1, self.param.average_loss))  # on the device until read
         self.callbacks: list[Callable[[SGDSolver], object]] = []
         self.history = [device.current().zeros(p.blob.shape) for p in self.net.learnable_params]
 
@@ -124,7 +127,7 @@ class SGDSolver:
         while self.iter < stop:
             self._test_if_due()
             loss = self._accumulate()
-            self.losses.append(loss)
+            self._losses.append(loss)
             if param.display and self.iter % param.display == 0:
                 log.info("Iteration %d, loss = %g, lr = %g", self.iter, self.smoothed_loss, self.rate)
             self.apply_update()
@@ -163,9 +166,16 @@ class SGDSolver:
         return learning_rate(self.param, self.iter, self.current_step)
 
     @property
+    def losses(self) -> list[float]:
+        for i, loss in enumerate(self._losses):
+            self._losses[i] = float(loss)
+        return list(self._losses)
+
+    @property
     def smoothed_loss(self) -> float:
         """Mean of the last ``average_loss`` losses."""
-        return sum(self.losses) / len(self.losses) if self.losses else math.nan
+        losses = self.losses
+        return sum(losses) / len(losses) if losses else math.nan
 
     def apply_update(self) -> None:
         """Change the parameters by their diffs: clip, divide by iter_size, decay, add momentum, step.
@@ -197,19 +207,21 @@ class SGDSolver:
         tuple of Path
             The files of weights and of state; each appears whole or not at all.
         """
-        stem = f"{os.fspath(prefix or self.param.snapshot_prefix)}_iter_{self.iter}"
+        stem = f"{os.fspath(prefix or self._prefix())}_iter_{self.iter}"
         ending = ".h5" if self.param.snapshot_format == HDF5 else ""
         weights, state = Path(f"{stem}.caffemodel{ending}"), Path(f"{stem}.solverstate{ending}")
         self.net.save(weights)
         history = [device.current().tonumpy(h) for h in self.history]
-        write_state(state, SolverSnapshot(self.iter, self.current_step, str(weights), history))
+        random_state = fcnlite.random.mask_state()
+        write_state(state, SolverSnapshot(self.iter, self.current_step, str(weights), history, random_state))
         return weights, state
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Go on from a solver state, written here or by Caffe, and from the weights it names.
 
-        Weights are looked for where the state says, then beside the state. A source with a ``seek`` method is told
-        how many items the run has taken.
+        Weights are looked for where the state says, then beside the state. A source, and each layer that fetches
+        data, with a ``seek`` method is told how many items the run has taken. A state written here also brings the
+        stream of dropout masks to where it was.
         """
         state = read_state(path)
         shapes = [p.blob.shape for p in self.net.learnable_params]
@@ -225,20 +237,32 @@ class SGDSolver:
         for mine, saved in zip(self.history, state.history):
             mine[...] = device.current().asarray(saved.reshape(mine.shape))
         self.iter, self.current_step = state.iter, state.current_step
-        seek = getattr(self.source, "seek", None)
-        if seek is not None:
-            seek(self.iter * self.param.iter_size)
+        if state.random_state is not None:
+            fcnlite.random.set_mask_state(state.random_state)
+        for feed in (self.source, *self.net.layers):
+            seek = getattr(feed, "seek", None)
+            if seek is not None:
+                seek(self.iter * self.param.iter_size)
 
     # Parts
 
-    def _accumulate(self) -> float:
-        """The gradients of iter_size passes, added up; returns their mean loss."""
+    def _prefix(self) -> Path:
+        """What snapshots are named after: from the working folder if that has the folder named, else from the
+        solver's, where it is made."""
+        prefix = Path(self.param.snapshot_prefix)
+        if not prefix.parent.is_dir():
+            prefix = self._folder / prefix
+            prefix.parent.mkdir(parents=True, exist_ok=True)
+        return prefix
+
+    def _accumulate(self) -> Any:
+        """The gradients of iter_size passes, added up; returns their mean loss, a scalar on the device."""
         self.net.clear_param_diffs()
         losses = [
             self.net.forward_backward(self.keep_blobs, **self._next_inputs())
             for _ in range(self.param.iter_size)
         ]
-        return sum(float(loss) for loss in losses) / self.param.iter_size
+        return sum(losses[1:], losses[0]) / self.param.iter_size
 
     def _next_inputs(self) -> Mapping[str, Any]:
         if self.source is None:
@@ -266,7 +290,8 @@ class SGDSolver:
         if limit < 0:
             return np.float32(1)
         diffs = [p.blob.diff.reshape(-1) for p in self.net.learnable_params]
-        norm = math.sqrt(sum(float(d @ d) for d in diffs))
+        squares = [(d @ d).astype(np.float64) for d in diffs]
+        norm = math.sqrt(float(sum(squares[1:], squares[0])))  # the only value an iteration reads back
         return np.float32(limit / norm) if norm > limit else np.float32(1)
 
     def _train_net(self) -> Any:
@@ -297,10 +322,17 @@ class SGDSolver:
             raise InputError(
                 f"the solver has {len(param.test_iter)} test_iter values for {len(sources)} test nets"
             )
-        nets = [Net(source, phase="TEST") for source in sources]
+        states = list(param.test_state) or [NetState()] * len(sources)
+        if len(states) != len(sources):
+            raise InputError(f"the solver has {len(states)} test_state for {len(sources)} test nets")
+        nets = [self._make_net(source, TEST, state) for source, state in zip(sources, states)]
         for net in nets:
             net.share_with(self.net)
         return nets
+
+    def _make_net(self, source: Any, phase: int, state: Any) -> Net:
+        folder = self._folder if isinstance(source, NetParameter) else None
+        return Net(source, phase, level=state.level, stages=list(state.stage), folder=folder)
 
     def _find(self, name: str) -> Path:
         """A net's file, named as Caffe does from the working folder, or beside the solver."""
@@ -353,7 +385,7 @@ def _beside(learned_net: str, state: str | os.PathLike[str]) -> Path:
 
 def _is_file(param: Any) -> bool:
     return isinstance(param, os.PathLike) or (
-        isinstance(param, str) and "\n" not in param and Path(param).is_file()
+        isinstance(param, str) and "\n" not in param and os.path.isfile(param)
     )
 
 

@@ -20,13 +20,12 @@ from fcnlite import net as core
 from fcnlite import solver as core_solver
 from fcnlite.blob import Node
 from fcnlite.errors import InputError
-from fcnlite.hostblob import HostBlob, HostBlobs, push, wrap
+from fcnlite.hostblob import HostBlob, HostBlobs, push
 from fcnlite.io.caffemodel import write_caffemodel
 from fcnlite.io.hdf5 import write_hdf5
 from fcnlite.layers import Layer as CoreLayer
 from fcnlite.layers.data import MemoryData
 from fcnlite.layers.python import PythonLayer
-from fcnlite.proto import insert_splits
 
 Hook = Callable[[int], object]
 
@@ -363,7 +362,7 @@ class Net:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write net and parameters as ``.caffemodel``, whatever the file's suffix."""
-        write_caffemodel(path, self._arrays().items(), insert_splits(self._net.param))
+        write_caffemodel(path, self._arrays().items(), self._net.definition())
 
     def save_hdf5(self, path: str | os.PathLike[str]) -> None:
         """Write the parameters as HDF5, whatever the file's suffix."""
@@ -489,7 +488,7 @@ class _Solver(core_solver.SGDSolver):
         for param, step in zip(self.net.learnable_params, self.history):
             param.blob.diff[...] = step
 
-    def _accumulate(self) -> float:
+    def _accumulate(self) -> Any:
         for call in self.on_start:
             call()
         push()

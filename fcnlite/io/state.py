@@ -35,6 +35,9 @@ from fcnlite.io.wire import (
 )
 
 _MAX_HISTORY = 100_000
+# Ours in Caffe's files: a field number that its message lacks, an attribute that it does not ask for.
+_RANDOM_FIELD, _RANDOM_ATTRIBUTE = 1000, "fcnlite_random_state"
+_RANDOM_WORDS = 625
 _MAX_TEXT = 1 << 16
 
 
@@ -52,12 +55,16 @@ class SolverSnapshot:
         Path of the weights that belong to it; empty if none.
     history : list of arrays
         The solver's running values (SGD: momentum), one for each learnable parameter in the net's order.
+    random_state : array, optional
+        (625,) uint32, from :func:`fcnlite.random.mask_state`: kept where Caffe does not look, so that a
+        resumed run draws the masks that it would have drawn.
     """
 
     iter: int
     current_step: int = 0
     learned_net: str = ""
     history: list[np.ndarray] = field(default_factory=list)
+    random_state: np.ndarray | None = None
 
 
 def _int32(value: int) -> int:
@@ -82,6 +89,9 @@ def _read_binary(path: Path) -> SolverSnapshot:
         elif item.number == 4:
             file.expect(item, VARINT, "current_step")
             snapshot.current_step = _int32(item.value)
+        elif item.number == _RANDOM_FIELD:
+            file.expect(item, LENGTH, "random_state")
+            snapshot.random_state = _random_state(path, file.data[item.start : item.end])
         else:
             file.fail(f"field {item.number} does not belong in a solver state; is this a file of weights?")
     return snapshot
@@ -117,6 +127,21 @@ def _read_text(file: h5py.File, name: str) -> str:
     return value.rstrip(b"\0").decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
+def _random_state(path: Path, data: Any) -> np.ndarray:
+    words = np.frombuffer(bytes(data), "<u4") if len(data) == 4 * _RANDOM_WORDS else np.empty(0, np.uint32)
+    if not words.size or words[-1] > 624:
+        raise InputError(f"{path}: the state of random numbers in it is damaged")
+    return words.astype(np.uint32)
+
+
+def _read_random_state(file: h5py.File, path: Path) -> np.ndarray | None:
+    if _RANDOM_ATTRIBUTE not in file.attrs:
+        return None
+    held = file.attrs.get_id(_RANDOM_ATTRIBUTE)
+    fits = held.shape == (_RANDOM_WORDS,) and held.dtype == np.dtype("<u4")
+    return _random_state(path, np.asarray(file.attrs[_RANDOM_ATTRIBUTE]).tobytes() if fits else b"")
+
+
 def _read_hdf5(path: Path) -> SolverSnapshot:
     with open_hdf5(path) as file:
         history = member(file, "history")
@@ -128,6 +153,7 @@ def _read_hdf5(path: Path) -> SolverSnapshot:
             _read_int(file, "current_step"),
             _read_text(file, "learned_net"),
             numbered_arrays(history),
+            _read_random_state(file, path),
         )
 
 
@@ -169,6 +195,8 @@ def _write_hdf5(path: Path, snapshot: SolverSnapshot, progress: Any) -> None:
         if snapshot.learned_net:
             _write_text(file, "learned_net", snapshot.learned_net)
         file.create_dataset("current_step", data=np.array([snapshot.current_step], np.int32))
+        if snapshot.random_state is not None:
+            file.attrs[_RANDOM_ATTRIBUTE] = snapshot.random_state.astype("<u4")
         history = file.create_group("history")
         for i, array in enumerate(snapshot.history):
             create_array(history, str(i), array, progress)
@@ -185,6 +213,8 @@ def _write_binary(path: Path, snapshot: SolverSnapshot, progress: Any) -> None:
             write_array(file, array, progress)
             file.write(after)
         file.write(b"\x20" + varint(snapshot.current_step & 0xFFFFFFFFFFFFFFFF))
+        if snapshot.random_state is not None:
+            file.write(delimited(_RANDOM_FIELD, snapshot.random_state.astype("<u4").tobytes()))
         if file.tell() > MAX_MESSAGE:
             raise InputError(
                 f"{path}: over 2 GB, more than Caffe can read from a .solverstate; write .solverstate.h5"
