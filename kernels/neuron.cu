@@ -192,7 +192,7 @@ KERNEL exp_forward(ROWS, int width, real inner, real outer, const real* in, real
     }
 }
 
-KERNEL exp_backward(ROWS, int width, real inner, real outer, const real* out, const real* out_diff, real* in_diff) {
+KERNEL exp_backward(ROWS, int width, real inner, const real* out, const real* out_diff, real* in_diff) {
     FOR_ROWS(r) {
         const real* a = out + (size_t)r * width;
         const real* g = out_diff + (size_t)r * width;

@@ -106,7 +106,7 @@ class HostBackend:
 
     def parallel(self, count: int, task: Callable[[int], None]) -> None:
         """Call ``task(0) .. task(count - 1)``, shared out over the threads; a task runs on one thread alone."""
-        if self._pool is None or count <= 1 or self._inside_task():
+        if count <= 1 or self._inside_task():
             for i in range(count):
                 task(i)
             return
@@ -120,6 +120,9 @@ class HostBackend:
             finally:
                 self._local.inside = False
 
+        if self._pool is None:  # a lone thread goes the same way: what runs inside a task is not cut further
+            work()
+            return
         others = [self._pool.submit(work) for _ in range(min(self.threads, count) - 1)]
         try:
             work()

@@ -178,6 +178,11 @@ class Exp(Neuron):
         log_base = _log_base(self, p.base)
         return log_base * p.scale, float(np.exp(log_base * p.shift))
 
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        if propagate_down[0]:
+            arrays = (top[0].data, top[0].diff, bottom[0].new_diff())
+            launch_flat("exp_backward", bottom[0].count, self.constants[0], *arrays)
+
 
 @register
 class Log(Neuron):
