@@ -219,9 +219,9 @@ class SGDSolver:
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Go on from a solver state, written here or by Caffe, and from the weights it names.
 
-        Weights are looked for where the state says, then beside the state. A source, and each layer that fetches
-        data, with a ``seek`` method is told how many items the run has taken. A state written here also brings the
-        stream of dropout masks to where it was.
+        Weights are looked for beside the state, since a run may have been copied, then where the state says. A
+        source, and each layer that fetches data, with a ``seek`` method is told how many items the run has
+        taken. A state written here also brings the stream of dropout masks to where it was.
         """
         state = read_state(path)
         shapes = [p.blob.shape for p in self.net.learnable_params]
@@ -375,7 +375,7 @@ def _check(param: Any) -> None:
 
 
 def _beside(learned_net: str, state: str | os.PathLike[str]) -> Path:
-    for path in (Path(learned_net), Path(state).parent / Path(learned_net).name):
+    for path in (Path(state).parent / Path(learned_net).name, Path(learned_net)):
         if path.is_file():
             return path
     raise FileNotFoundError(
