@@ -266,7 +266,7 @@ def _window(layer: Any) -> tuple[Any, Any, Any]:
     window = getattr(layer, "window", None)
     if window is not None:
         return window.extent, window.stride, window.pad
-    return layer.kernel, layer.stride, layer.pad
+    return layer.extent, layer.stride, layer.pad
 
 
 def _windowed(field: Field, extent: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> Field:

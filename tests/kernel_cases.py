@@ -235,13 +235,15 @@ def _pooling(rng: Rng) -> tuple[Named, int, int, int, int]:
     named: Named = {}
     size = {}
     for axis, least in (("h", 1), ("w", 1)):
-        kernel, stride = _few(rng, 4), _few(rng, 3)
-        pad = _few(rng, kernel - 1, 0)
-        n = max(least, kernel - 2 * pad) + (_few(rng, 8, 0) if axis == "h" else _width(rng) - 1)
-        out = -(-(n + 2 * pad - kernel) // stride) + 1
+        kernel, stride, dilation = _few(rng, 4), _few(rng, 3), _few(rng, 3)
+        extent = dilation * (kernel - 1) + 1
+        pad = _few(rng, extent - 1, 0)
+        n = max(least, extent - 2 * pad) + (_few(rng, 8, 0) if axis == "h" else _width(rng) - 1)
+        out = -(-(n + 2 * pad - extent) // stride) + 1
         if pad and (out - 1) * stride >= n + pad:
             out -= 1
         named |= {f"kernel_{axis}": kernel, f"pad_{axis}": pad, f"stride_{axis}": stride, f"in_{axis}": n}
+        named[f"dilation_{axis}"] = dilation
         size[axis] = out
     return named, _few(rng, 3), size["h"], size["w"], named["in_h"] * named["in_w"]
 
@@ -249,7 +251,9 @@ def _pooling(rng: Rng) -> tuple[Named, int, int, int, int]:
 def _pool_forward(rng: Rng, winner: bool = False) -> Named:
     named, planes, out_h, out_w, pixels = _pooling(rng)
     drawn = {**named, "rows": planes * out_h, "width": out_w, "out_h": out_h, "in": planes * pixels}
-    if winner and rng.random() < 0.3:
+    if not winner:
+        drawn |= _taps(rng, named, out_h, out_w)
+    elif rng.random() < 0.3:
         drawn["winner"] = NULL
     return drawn
 
@@ -262,7 +266,25 @@ def _pool_backward(rng: Rng, winner: bool = False) -> Named:
     if winner:
         taps = named["kernel_h"] * named["kernel_w"]
         drawn["winner"] = rng.integers(0, taps, planes * out_h * out_w)
+    else:
+        drawn |= _taps(rng, named, out_h, out_w)
     return drawn
+
+
+def _pool_mask(rng: Rng) -> Named:
+    named, planes, out_h, out_w, _ = _pooling(rng)
+    named.pop("in_h")
+    taps = named["kernel_h"] * named["kernel_w"]
+    winner = rng.choice([65535, *range(taps)], planes * out_h * out_w)
+    return {**named, "rows": planes * out_h, "width": out_w, "out_h": out_h, "winner": winner}
+
+
+def _taps(rng: Rng, named: Named, out_h: int, out_w: int) -> Named:
+    """How much of its window each output row and column has."""
+    return {
+        f"taps_{axis}": rng.integers(1, named[f"kernel_{axis}"] + 1, n)
+        for axis, n in (("h", out_h), ("w", out_w))
+    }
 
 
 def _window(rng: Rng) -> tuple[Named, Window, int, tuple[int, int], tuple[int, int]]:
@@ -393,6 +415,7 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "lrn_forward": _lrn_forward,
     "max_pool_backward": lambda rng: _pool_backward(rng, True),
     "max_pool_forward": lambda rng: _pool_forward(rng, True),
+    "max_pool_mask": _pool_mask,
     "normalise_backward": _normalise_backward,
     "normalise_forward": _groups("groups", "mean", "std", nullable=("std",)),
     "normalise_products": _groups("groups", "mean", "std"),
