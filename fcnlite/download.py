@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -21,6 +21,8 @@ import requests
 from tqdm import tqdm
 
 from fcnlite import models
+from fcnlite.cli import Parser, guarded
+from fcnlite.data import MEAN_BGR, classes, nyud, siftflow
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights, write_weights
 from fcnlite.proto import to_text
@@ -233,17 +235,35 @@ def convert(weights: Published, source: Path) -> Path:
     if report.untouched:
         raise InputError(f"{source}: has no parameters for {', '.join(report.untouched)} of {weights.name}")
     path = source.with_name(f"{weights.name}.h5")
-    write_weights(path, params, net=net, deploy=to_text(net))
+    write_weights(path, params, net=net, deploy=to_text(net), notes=_notes(weights.name))
     return path
 
 
+def _notes(name: str) -> dict[str, Any]:
+    """What a net's user must know that its description does not say: class names and the mean of its images."""
+    scores: dict[str, Sequence[str]] = {}
+    mean: Iterable[float] = MEAN_BGR
+    background = None
+    if name.startswith("siftflow"):
+        scores = {"score_sem": classes.SIFTFLOW, "score_geo": classes.SIFTFLOW_GEOMETRIC}
+        mean = siftflow.SIFTFlow.mean_bgr
+    elif name.startswith("nyud"):
+        scores = {"score": classes.NYUD}
+        mean = nyud.MEAN_HHA if name == "nyud-fcn32s-hha" else nyud.MEAN_BGR
+    elif name.startswith("pascalcontext"):
+        scores, background = {"score": classes.PASCALCONTEXT}, 0
+    elif "fcn" in name:
+        scores, background = {"score": classes.VOC}, 0
+    return {"classes": scores, "mean_bgr": [float(value) for value in mean], "background": background}
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m fcnlite.download",
-        description="Download the weights that the paper's authors published, check them, and turn them into "
-        "HDF5 files that fcnlite's other commands take: --weights NAME.h5, --init NAME.h5.",
-        epilog="An interrupted download continues; what is there already is not fetched again. Without a "
-        "network, put the published file into the folder yourself and run the same command.",
+    parser = Parser(
+        "fcnlite.download",
+        description="Download the weights that the paper's authors published, check them, and turn them\n"
+        "into HDF5 files that fcnlite's other commands take: --weights NAME.h5, --init NAME.h5.",
+        epilog="An interrupted download continues; what is there already is not fetched again. Without\n"
+        "a network, put the published file into the folder yourself and run the same command.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="nets, as --list shows them")
     parser.add_argument("--list", action="store_true", help="show what there is, with sizes and licences")
@@ -276,6 +296,7 @@ def _get(weights: Published, folder: Path, hdf5: bool) -> None:
     print(f"{path}  [{weights.licence}]")
 
 
+@guarded("fcnlite.download")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = _parser()
@@ -286,18 +307,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not chosen.names:
         parser.error("name at least one net, or --list them")
     pooch.get_logger().setLevel("ERROR")  # it has a progress bar and our own words to say the same
-    try:
-        wanted = [find(name) for name in chosen.names]
-        for weights in wanted:
-            _get(weights, chosen.to or default_folder(), chosen.hdf5)
-    except (InputError, FileNotFoundError) as error:
-        print(f"fcnlite.download: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("fcnlite.download: stopped; nothing incomplete was kept", file=sys.stderr)
-        return 130
+    wanted = [find(name) for name in chosen.names]
+    for weights in wanted:
+        _get(weights, chosen.to or default_folder(), chosen.hdf5)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -14,6 +14,7 @@ import pytest
 
 from fcnlite import download, models
 from fcnlite.errors import InputError
+from fcnlite.geometry import measure
 from fcnlite.io import read_deploy, read_weights, write_weights
 from fcnlite.net import load
 from fcnlite.proto import parse_net
@@ -275,8 +276,21 @@ def test_what_is_no_model_is_one_line_and_status_2(server, weights, tmp_path, mo
     monkeypatch.setattr(download, "catalogue", lambda: {"fcn32s": weights})
     assert download.main(["fcn32s", "--to", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("fcnlite.download: ") and error.count("\n") == 1
+    assert error.startswith("fcnlite.download: error: ") and error.count("\n") == 1
     assert files(tmp_path) == ["net.caffemodel"]
+
+
+@pytest.mark.parametrize("name", [name for name in download.catalogue() if "fcn" in name])
+def test_every_net_gets_the_names_of_its_classes(name):
+    notes = download._notes(name)
+    shapes = {
+        blob: shape
+        for layer in measure(models.build(name, deploy=True), (64, 96))
+        for blob, shape in zip(layer.tops, layer.shapes)
+    }
+    for blob, names in notes["classes"].items():
+        assert shapes[blob] == (1, len(names), 64, 96)
+    assert notes["classes"] and len(notes["mean_bgr"]) == 3
 
 
 def test_a_file_of_another_net_is_refused(googlenet, tmp_path):
@@ -292,7 +306,7 @@ def test_the_module_runs_as_a_command():
     )
     assert result.returncode == 2
     assert (
-        result.stderr.startswith("fcnlite.download: no net is called 'nonsense'")
+        result.stderr.startswith("fcnlite.download: error: no net is called 'nonsense'")
         and result.stderr.count("\n") == 1
     )
 
