@@ -229,7 +229,11 @@ class Node:
                 blob.drop_diff()
         self.layer.backward(self.tops, self.propagate_down, self.bottoms)
         for blob, diff in held.items():
-            launch_flat("add_scaled", blob.count, 1.0, diff, blob.diff)
+            total = device.current().empty(
+                blob.shape
+            )  # a new one: Flatten and its kin leave their top's array here
+            launch_flat("eltwise_sum", blob.count, 1.0, diff, 1.0, blob.diff, total)
+            blob.diff = total
         reached.update(blob for blob, wanted in zip(self.bottoms, self.propagate_down) if wanted)
 
 
