@@ -229,9 +229,8 @@ class Node:
                 blob.drop_diff()
         self.layer.backward(self.tops, self.propagate_down, self.bottoms)
         for blob, diff in held.items():
-            total = device.current().empty(
-                blob.shape
-            )  # a new one: Flatten and its kin leave their top's array here
+            # A new array: Flatten and its kin leave their top's own here.
+            total = device.current().empty(blob.shape)
             launch_flat("eltwise_sum", blob.count, 1.0, diff, 1.0, blob.diff, total)
             blob.diff = total
         reached.update(blob for blob, wanted in zip(self.bottoms, self.propagate_down) if wanted)

@@ -29,6 +29,8 @@ def fill(filler: Any, shape: Sequence[int]) -> np.ndarray:
         draw = _FILLERS[filler.type]
     except KeyError:
         raise InputError(f"filler type '{filler.type}' is unknown; there are {', '.join(_FILLERS)}") from None
+    if filler.sparse != -1 and filler.type != "gaussian":
+        raise InputError(f"sparse goes with the gaussian filler only, not with {filler.type}")
     return np.asarray(draw(filler, tuple(shape)), np.float32)
 
 
@@ -72,6 +74,8 @@ def _gaussian(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _uniform(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
+    if filler.min > filler.max:
+        raise InputError(f"uniform filler: min {filler.min:g} lies above max {filler.max:g}")
     return filler_stream().uniform(filler.min, filler.max, shape)
 
 
