@@ -1,0 +1,5 @@
+"""What a failed driver call raises."""
+
+
+class CUDADriverError(RuntimeError):
+    pass
