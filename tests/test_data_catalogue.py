@@ -171,8 +171,8 @@ def test_wrong_parameters_of_layers(tmp_path, layer, text, message):
 
 
 def test_a_wrong_mean_is_told(tmp_path):
-    make_voc(tmp_path, {"val": ["a"]})
-    text = "{'voc_dir': '.', 'split': 'val', 'mean': (1, 2)}"
+    make_voc(tmp_path / "VOC2011", {"val": ["a"]})
+    text = "{'voc_dir': 'VOC2011', 'split': 'val', 'mean': (1, 2)}"
     with pytest.raises(InputError, match=r"mean is \(1, 2\), not three numbers"):
         open_data_layer("VOCSegDataLayer", text, ["data", "label"], tmp_path)
 

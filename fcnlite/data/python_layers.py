@@ -63,8 +63,8 @@ def open_data_layer(
     tops : sequence of str
         The layer's top blobs, in order; the batches go by these names.
     folder : path
-        The prototxt's folder: relative paths in the parameters start here or, failing that, in the working
-        folder.
+        The prototxt's folder: relative paths in the parameters start in the working folder, as in Caffe, or,
+        failing that, here.
     position : int
         Forwards already done, when resuming.
 
@@ -88,7 +88,7 @@ def open_data_layer(
     def at(name: str) -> Path:
         path = Path(str(given[name]))
         beside = Path(folder) / path
-        return beside if beside.exists() or not path.exists() else path
+        return path if path.exists() or not beside.exists() else beside
 
     dataset = opened(given, at)
     if "mean" in given:

@@ -19,6 +19,7 @@ import numpy as np
 
 from fcnlite import device
 from fcnlite.blob import Blob
+from fcnlite.data.dataset import Dataset
 from fcnlite.data.python_layers import open_data_layer
 from fcnlite.errors import InputError
 from fcnlite.hostblob import HostBlob, HostBlobs, push, wrap
@@ -134,6 +135,11 @@ class Python(Layer):
             self.served.backward(wrap(top), list(propagate_down), wrap(bottom))
             push()
 
+    @property
+    def dataset(self) -> Dataset | None:
+        """What one of the FCN data layers feeds; None for users' layers."""
+        return self.served.dataset if isinstance(self.served, DataFeed) else None
+
     def seek(self, position: int) -> None:
         """Go on as if ``position`` forwards had been made, if this is one of the FCN data layers."""
         if isinstance(self.served, DataFeed):
@@ -192,6 +198,11 @@ class DataFeed:
         self._layer = layer
         self._next: dict[str, np.ndarray] | None = None
         self._open(0)
+
+    @property
+    def dataset(self) -> Dataset:
+        """Where the images come from."""
+        return self._batches.dataset
 
     def seek(self, position: int) -> None:
         """Go on as if ``position`` forwards had been made."""
