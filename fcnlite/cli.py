@@ -20,7 +20,7 @@ BAD_INPUT = 2  # exit statuses, as shells and argparse have them
 INTERRUPTED = 128 + signal.SIGINT
 CLOSED_PIPE = 128 + signal.SIGPIPE
 
-Main = Callable[[Sequence[str] | None], int]
+Main = Callable[..., int]
 
 
 class Parser(argparse.ArgumentParser):
@@ -111,9 +111,9 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def use_device(options: argparse.Namespace) -> None:
+def use_device(name: str | None, threads: int | None) -> None:
     """Choose the device that the options name."""
-    device.use(options.device or os.environ.get("FCNLITE_DEVICE", "auto"), threads=options.threads)
+    device.use(name or os.environ.get("FCNLITE_DEVICE", "auto"), threads=threads)
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -159,7 +159,7 @@ class Stop:
 
 
 @contextmanager
-def stopping() -> Iterator[Stop]:
+def stopping(module: str) -> Iterator[Stop]:
     """While active, the first Ctrl-C or SIGTERM only sets the yielded flag, to stop between two steps.
 
     A second one interrupts at once. Outside the main thread Python allows no signal handlers, and nothing
@@ -171,6 +171,7 @@ def stopping() -> Iterator[Stop]:
         if stop:
             raise KeyboardInterrupt
         stop.signal = number
+        print(f"\n{module}: stopping after this step; once more to stop at once", file=sys.stderr)
 
     try:
         before = {which: signal.signal(which, ask) for which in (signal.SIGINT, signal.SIGTERM)}

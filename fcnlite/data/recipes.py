@@ -14,7 +14,7 @@ class Recipe:
     Attributes
     ----------
     lr : float
-        Fixed learning rate; biases learn at twice this, without decay.
+        Learning rate at the start; biases learn at twice this, without decay.
     iterations : int
         Weight updates.
     momentum, weight_decay : float
@@ -28,6 +28,8 @@ class Recipe:
         Iterations between snapshots.
     start : tuple of str
         The nets whose weights this one starts from: a classifier, the next coarser FCN, one for each tower.
+    power : float
+        The rate falls as (1 - iteration / iterations) ** power (Caffe's policy poly); 0 keeps it.
     """
 
     lr: float
@@ -39,6 +41,7 @@ class Recipe:
     average_loss: int = 20
     snapshot: int = 4000
     start: tuple[str, ...] = ("vgg16",)
+    power: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,11 @@ HEAVY: dict[str, Recipe] = {
     "pascalcontext-fcn16s": replace(_LONG, lr=1e-12, start=("pascalcontext-fcn32s",)),
     "pascalcontext-fcn8s": replace(_LONG, lr=1e-14, start=("pascalcontext-fcn16s",)),
 }
+
+# From nothing, which the paper never does: random weights need larger steps than a trained classifier bears.
+SCRATCH = Recipe(5e-3, iterations=20_000, momentum=0.9, normalize=True, start=(), power=0.9)
+# The demo: a few minutes.
+DEMO = replace(SCRATCH, iterations=1200)
 
 # CVPR 2015, section 4.3: updates of 20 images, momentum 0.9, a rate for each base net; finer nets go on from
 # coarser ones at a hundredth of the rate (section 4.2).

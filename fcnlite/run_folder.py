@@ -1,0 +1,205 @@
+"""The folder of a training run: settings, log, snapshots, validation, and what is needed to go on from each."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from fcnlite import vis
+from fcnlite.errors import InputError
+from fcnlite.io import atomic_path
+from fcnlite.solver import SGDSolver
+
+SETTINGS = "settings.json"
+STATE = ".solverstate.h5"
+
+
+class RunFolder:
+    """A run's files.
+
+    ``settings.json``; ``log.jsonl``, a line an iteration; ``loss.png``; ``snapshots/NET_iter_N.caffemodel.h5`` and
+    ``.solverstate.h5``, Caffe's own; ``validation/iter_N.json``, ``.txt`` and ``.png``; ``NET.h5``, the final weights.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._log: TextIO | None = None
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """A new run's folder.
+
+        Raises
+        ------
+        InputError
+            There is something in it already.
+        """
+        folder = cls(path)
+        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+            what = "holds another run" if folder.holds_run() else "holds other files"
+            raise InputError(
+                f"{folder.path} {what}; go on with it by --resume {folder.path}, or name another folder with --out"
+                if folder.holds_run()
+                else f"{folder.path} {what}; name a new or empty folder with --out"
+            )
+        folder.path.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def discard(self) -> None:
+        """Remove a folder that `create` just made, after a mistake was found."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @classmethod
+    def around(cls, state: Path) -> RunFolder | None:
+        """The run that a snapshot's file belongs to, if it lies in one."""
+        folder = cls(state.resolve().parent.parent)
+        return folder if state.resolve().parent.name == "snapshots" and folder.holds_run() else None
+
+    @classmethod
+    def unused(cls, name: str) -> Path:
+        """A path under runs/ where nothing is yet: runs/NAME, runs/NAME-2, ..."""
+        number, path = 1, Path("runs") / name
+        while path.exists():
+            number += 1
+            path = Path("runs") / f"{name}-{number}"
+        return path
+
+    def holds_run(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / SETTINGS).is_file()
+
+    # Settings
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Write settings.json."""
+        write_text(self.path / SETTINGS, json.dumps(settings, indent=2) + "\n")
+
+    def read_settings(self) -> dict[str, Any]:
+        """Read settings.json.
+
+        Raises
+        ------
+        InputError
+            It is damaged.
+        """
+        path = self.path / SETTINGS
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is damaged: {error}") from None
+        if not isinstance(settings, dict):
+            raise InputError(f"{path} is damaged: it holds no settings")
+        return settings
+
+    # Log
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Add a line to log.jsonl; it is on disk when this returns."""
+        if self._log is None:
+            self._log = open(self.path / "log.jsonl", "a", encoding="utf-8")
+        self._log.write(json.dumps(record) + "\n")
+        self._log.flush()
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The lines of log.jsonl; one that a crash cut short ends them."""
+        path = self.path / "log.jsonl"
+        if not path.is_file():
+            return
+        with open(path, encoding="utf-8") as lines:
+            for line in lines:
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    return
+
+    def forget_after(self, iteration: int) -> list[dict[str, Any]]:
+        """Drop what the log tells of later iterations, before going on from this one; returns what is left."""
+        kept = [record for record in self.records() if record["iteration"] <= iteration]
+        self.close()
+        if (self.path / "log.jsonl").is_file():
+            lines = "".join(json.dumps(record) + "\n" for record in kept)
+            write_text(self.path / "log.jsonl", lines)
+        return kept
+
+    def draw_curve(self, smooth: int, title: str) -> None:
+        """Draw loss.png from the log."""
+        records = list(self.records())
+        if records:
+            columns = ([record[key] for record in records] for key in ("iteration", "loss", "lr"))
+            vis.write_loss_curve(self.path / "loss.png", *columns, smooth=smooth, title=title)
+
+    def close(self) -> None:
+        """Close the log."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def write_validation(
+        self, iteration: int, scores: Mapping[str, Any], table: str, picture: np.ndarray
+    ) -> None:
+        """Write validation/iter_N.json, .txt and .png."""
+        folder = self.path / "validation"
+        folder.mkdir(exist_ok=True)
+        scores = {"iteration": iteration, **scores}
+        write_text(folder / f"iter_{iteration}.json", json.dumps(scores, indent=2) + "\n")
+        write_text(folder / f"iter_{iteration}.txt", table + "\n")
+        vis.write_image(folder / f"iter_{iteration}.png", picture)
+
+    # Snapshots
+
+    def snapshot(self, solver: SGDSolver, name: str) -> Path:
+        """Save weights and the solver's state, from which the run can go on exactly; returns the state's file."""
+        folder = self.path / "snapshots"
+        folder.mkdir(exist_ok=True)
+        return solver.snapshot(folder / name)[1]
+
+    def latest(self) -> Path:
+        """The state of the last snapshot.
+
+        Raises
+        ------
+        InputError
+            There is none.
+        """
+        states = {
+            int(found[1]): path
+            for path in (self.path / "snapshots").glob(f"*{STATE}")
+            if (found := re.search(r"_iter_(\d+)\.", path.name))
+        }
+        if not states:
+            raise InputError(f"{self.path} has no snapshot to go on from")
+        return states[max(states)]
+
+    def write_final(self, state: Path, name: str) -> Path:
+        """Give the weights of a snapshot the name NAME.h5, as a second link to the file where the disk can."""
+        final = self.path / f"{name}.h5"
+        weights = weights_of(state)
+        with atomic_path(final) as temporary:
+            try:
+                os.link(weights, temporary)
+            except OSError:
+                shutil.copyfile(weights, temporary)
+        return final
+
+
+def weights_of(state: Path) -> Path:
+    """The weights saved with a state."""
+    return Path(str(state).removesuffix(STATE) + ".caffemodel.h5")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

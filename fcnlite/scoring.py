@@ -1,0 +1,189 @@
+"""Measuring a net on a data set: label maps for every image, the paper's metrics, pictures of a few."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fcnlite import metrics, vis
+from fcnlite.data import Dataset
+from fcnlite.errors import InputError
+from fcnlite.net import Net, argmax_channels
+
+
+def score_blob(head: str) -> str:
+    """The blob with the scores for a label blob: "score" for "label", else "score_sem" for "sem" and so on."""
+    return "score" if head == "label" else f"score_{head}"
+
+
+def check_fits(net: Net, dataset: Dataset, weights: object = "the net") -> None:
+    """Refuse a net that does not take what the data set gives, or scores other classes.
+
+    Parameters
+    ----------
+    weights : object
+        What the error calls the net: its file.
+
+    Raises
+    ------
+    InputError
+    """
+    blobs = dataset.blobs(0)
+    missing = [name for name in net.inputs if name not in blobs]
+    if missing:
+        raise InputError(
+            f"{weights} takes the inputs {', '.join(net.inputs)}; the data set gives {', '.join(blobs)}"
+        )
+    for head, classes in dataset.heads.items():
+        blob = score_blob(head)
+        if blob not in net.blobs:
+            raise InputError(f"{weights} has no blob '{blob}', which would hold the scores for '{head}'")
+        outputs = net.blobs[blob].shape[1]
+        if outputs != len(classes):
+            raise InputError(
+                f"{weights} scores {outputs} classes, the data set in {dataset.folder} has {len(classes)}"
+            )
+
+
+def segment(net: Net, dataset: Dataset, index: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Segment one image of a data set.
+
+    Returns
+    -------
+    dict of str to (numpy.ndarray, numpy.ndarray)
+        For each label blob the truth and the prediction, (H, W) uint8 each.
+    """
+    blobs = dataset.blobs(index)
+    inputs: dict[str, Any] = {name: blobs[name][np.newaxis] for name in net.inputs}
+    outputs = {head: score_blob(head) for head in dataset.heads}
+    if len(outputs) == 1:
+        scores = {head: net.infer(blob, **inputs) for head, blob in outputs.items()}
+    else:
+        net.forward(**inputs)
+        scores = {head: net.blobs[blob].data for head, blob in outputs.items()}
+    maps = {head: (blobs[head][0].astype(np.uint8), argmax_channels(scores[head])[0]) for head in outputs}
+    for blob in net.blobs.values():
+        blob.drop_data()
+    return maps
+
+
+@dataclass
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes
+    ----------
+    images : int
+        How many were looked at.
+    classes : dict of str to tuple of str
+        Class names of each label blob.
+    scores : dict of str to fcnlite.metrics.Scores
+        The metrics of each label blob.
+    seconds : float
+        Mean time an image took, reading included.
+    """
+
+    images: int
+    classes: Mapping[str, Sequence[str]]
+    scores: dict[str, metrics.Scores]
+    seconds: float = float("nan")
+
+    @property
+    def main(self) -> metrics.Scores:
+        """The scores of the first label blob, by which weights are compared."""
+        return next(iter(self.scores.values()))
+
+    def __str__(self) -> str:
+        """The table of each label blob, under its name where there are several."""
+        tables = {head: metrics.table(result, self.classes[head]) for head, result in self.scores.items()}
+        if len(tables) == 1:
+            return next(iter(tables.values()))
+        return "\n\n".join(f"{head}\n{text}" for head, text in tables.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain numbers, lists and mappings."""
+        heads = {
+            head: {"classes": list(self.classes[head]), **result.to_json()}
+            for head, result in self.scores.items()
+        }
+        return {"images": self.images, "seconds_per_image": self.seconds, "labels": heads}
+
+
+def evaluate(
+    net: Net,
+    dataset: Dataset,
+    limit: int | None = None,
+    save: str | os.PathLike[str] | None = None,
+    progress: str = "evaluating",
+) -> Evaluation:
+    """Segment the images of a data set and compare with the truth.
+
+    Parameters
+    ----------
+    net : Net
+        In phase TEST; see `check_fits`.
+    dataset : Dataset
+    limit : int, optional
+        Only the first so many images.
+    save : path, optional
+        A folder for the predictions as palette PNGs, named as the images; with several label blobs, one folder
+        in it for each.
+    progress : str
+        What the progress bar says.
+    """
+    counts = {head: np.zeros((len(names),) * 2, np.int64) for head, names in dataset.heads.items()}
+    number = len(dataset) if limit is None else min(limit, len(dataset))
+    with tqdm(range(number), desc=progress, unit="image", disable=None, leave=False) as bar:
+        for index in bar:
+            for head, (truth, prediction) in segment(net, dataset, index).items():
+                counts[head] += metrics.histogram(truth, prediction, len(dataset.heads[head]))
+                if save is not None:
+                    folder = Path(save) if len(counts) == 1 else Path(save) / head
+                    write_prediction(folder, dataset.names[index], prediction, dataset.palette)
+        elapsed = bar.format_dict["elapsed"]
+    first = next(iter(counts))
+    found = {
+        head: metrics.scores(histogram, dataset.not_scored if head == first else ())
+        for head, histogram in counts.items()
+    }
+    return Evaluation(number, dataset.heads, found, elapsed / number if number else float("nan"))
+
+
+def write_prediction(folder: Path, name: str, prediction: np.ndarray, palette: np.ndarray) -> None:
+    """Write folder/name.png; an id with slashes has folders of its own."""
+    path = folder / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    vis.write_label(path, prediction, palette)
+
+
+def sheet(net: Net, dataset: Dataset, count: int) -> np.ndarray:
+    """Picture of the first images: each a row of image, prediction and truth over it; (H, W, 3) uint8 RGB."""
+    rows = list(_rows(net, dataset, min(count, len(dataset))))
+    width = max(row.shape[1] for row in rows)
+    fill = {"mode": "constant", "constant_values": 255}
+    gap = np.full((vis.GAP, width, 3), 255, np.uint8)
+    padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), **fill) for row in rows]  # type: ignore[call-overload]
+    return np.vstack([part for row in padded for part in (row, gap)][:-1])
+
+
+def _rows(net: Net, dataset: Dataset, count: int) -> Iterator[np.ndarray]:
+    head = next(iter(dataset.heads))
+    for index in range(count):
+        sample = dataset[index]
+        truth, prediction = segment(net, dataset, index)[head]
+        pictures = {sample.name: sample.image}
+        shown = {"prediction": prediction} | ({"truth": truth} if dataset.has_labels else {})
+        for title, label in shown.items():
+            pictures[title] = vis.overlay(
+                sample.image, label, dataset.palette, alpha=0.7, background=dataset.background
+            )
+        row = vis.side_by_side(pictures)
+        seen = np.concatenate([label.ravel() for label in shown.values()])
+        names = vis.legend(seen, dataset.heads[head], dataset.palette, row.shape[1])
+        yield np.vstack([row, names])

@@ -1,0 +1,390 @@
+"""Train a net: ``python -m fcnlite.train``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fcnlite import cli, device, models
+from fcnlite.data import SPLITS, catalogue, recipe
+from fcnlite.data.recipes import DEMO, HEAVY, SCRATCH, Recipe
+from fcnlite.data.voc import find_voc
+from fcnlite.errors import InputError
+from fcnlite.io import iter_weights
+from fcnlite.run_folder import SETTINGS, RunFolder
+from fcnlite.trainer import Plan, Trainer
+
+MODULE = "fcnlite.train"
+_HELP = """\
+Train a fully convolutional net.
+
+  python -m fcnlite.train shapes                     the demo: draws its own data; a few minutes on two cores
+  python -m fcnlite.train voc --data VOCdevkit --net fcn32s --init vgg16.caffemodel
+  python -m fcnlite.train voc --data VOCdevkit --net fcn16s --init runs/voc-fcn32s/fcn32s.h5
+  python -m fcnlite.train voc --data MY_FOLDER --net fcn8s --width 16
+                                                     your own images, from nothing: a folder laid out as VOC
+                                                     (JPEGImages, SegmentationClass, ImageSets/Segmentation)
+                                                     and classes.txt, a class name a line, the background first
+  python -m fcnlite.train --resume runs/voc-fcn32s   go on with a run that was stopped
+  python -m fcnlite.train SOLVER.prototxt            train as a Caffe solver file says (--help after it explains)
+
+Started from weights (--init), a net learns by the paper's "heavy" recipe: one image a step at its own size, the
+loss summed over its pixels, momentum 0.99, a learning rate for each net. From nothing that learns too slowly: the
+loss is averaged, the rate higher and falling, momentum 0.9 (--recipe scratch). Any single setting can be given.
+
+A run's folder gets settings.json, log.jsonl (a line an iteration), loss.png, snapshots, validation scores with
+pictures, and at the end NET.h5, for python -m fcnlite.predict. Ctrl-C saves a snapshot; a resumed run ends with the
+same bits as one that was never stopped.
+"""
+
+# The net each data set is trained with unless another is named, and what NYUDv2's nets read.
+NETS = {
+    "voc": "fcn32s",
+    "sbd": "fcn32s",
+    "shapes": "fcn8s",
+    "nyud": "nyud-fcn32s-color",
+    "siftflow": "siftflow-fcn32s",
+    "pascalcontext": "pascalcontext-fcn32s",
+}
+NYUD_MODES = {
+    "nyud-fcn32s-color-d": "rgbd",
+    "nyud-fcn32s-hha": "hha",
+    "nyud-fcn32s-color-hha": "rgb-hha",
+}
+DEMO_WIDTH = 8
+# What decides the weights' shapes or the images' order, so that a resumed run has to keep it.
+KEPT = ("net", "width", "fc", "seed", "order", "mirror", "jitter", "iter_size", "normalize")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options; one that is not given is absent from the result."""
+    made = cli.Parser(MODULE, description=_HELP, argument_default=argparse.SUPPRESS)
+    made.add_argument(
+        "data_set",
+        nargs="?",
+        metavar="DATA_SET",
+        help=f"{', '.join(catalogue.names())} (default: shapes)",
+    )
+    _add_data_options(made.add_argument_group("data"))
+    _add_net_options(made.add_argument_group("net"))
+    _add_learning_options(made.add_argument_group("learning (defaults: the net's recipe)"))
+    _add_run_options(made.add_argument_group("run"))
+    cli.add_device_options(made)
+    return made
+
+
+def _add_data_options(group: Any) -> None:
+    group.add_argument(
+        "--data",
+        metavar="DIR",
+        help="the data set's folder (default: data/NAME; for shapes in the run's folder, drawn there if need be)",
+    )
+    group.add_argument("--split", metavar="LIST", help="images to train on (default: the paper's choice)")
+    group.add_argument(
+        "--val-split", metavar="LIST", help="images to validate on (default: the paper's choice)"
+    )
+    group.add_argument("--year", type=int, choices=(2011, 2012), help="which VOC, where the folder has both")
+    group.add_argument(
+        "--sbd",
+        metavar="DIR",
+        help="voc: train on SBD's images, as the paper does, and validate on VOC 2011 val without them",
+    )
+    group.add_argument("--mapping", metavar="FILE", help="nyud: what maps its 894 classes to 40")
+    group.add_argument("--context", metavar="DIR", help="pascalcontext: the folder of its labels")
+    group.add_argument("--mirror", action="store_true", help="mirror images at random")
+    group.add_argument(
+        "--jitter",
+        type=cli.at_least(0),
+        nargs="?",
+        const=32,
+        metavar="PIXELS",
+        help="shift images at random by up to so many pixels (32, as in the paper, if no number is given)",
+    )
+    group.add_argument(
+        "--order",
+        choices=("random", "file"),
+        help="random: a seeded draw for each step, as the original; file: the list's order, over and over",
+    )
+
+
+def _add_net_options(group: Any) -> None:
+    group.add_argument(
+        "--net", metavar="NAME", help=f"{', '.join(HEAVY)} (default: stride 32; shapes: fcn8s)"
+    )
+    group.add_argument(
+        "--width", type=cli.at_least(1), metavar="W", help="channels of the first convolution (default: 64)"
+    )
+    group.add_argument(
+        "--fc",
+        type=cli.at_least(1),
+        metavar="N",
+        help="channels of fc6 and fc7 (default: 64 times the width)",
+    )
+    group.add_argument(
+        "--init",
+        action="append",
+        metavar="WEIGHTS",
+        help="a classifier or an FCN to start from, .caffemodel or .h5 (nyud late fusion: twice, color then hha)",
+    )
+
+
+def _add_learning_options(group: Any) -> None:
+    group.add_argument(
+        "--recipe",
+        choices=("heavy", "cvpr15", "scratch"),
+        help="the settings below: the journal's, the conference paper's, or for training from nothing",
+    )
+    group.add_argument("--iterations", type=cli.at_least(1), metavar="N", help="weight updates")
+    group.add_argument("--lr", type=cli.number(positive=True), metavar="RATE", help="learning rate")
+    group.add_argument(
+        "--power",
+        type=cli.number(),
+        metavar="P",
+        help="let the rate fall as (1 - iteration / iterations) ** P; 0 keeps it",
+    )
+    group.add_argument("--momentum", type=cli.number(), metavar="M")
+    group.add_argument("--weight-decay", type=cli.number(), metavar="D")
+    group.add_argument("--iter-size", type=cli.at_least(1), metavar="N", help="images an update")
+    group.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction, help="average the loss over pixels, or sum it"
+    )
+    group.add_argument(
+        "--average-loss", type=cli.at_least(1), metavar="N", help="losses in the one displayed"
+    )
+    group.add_argument(
+        "--seed", type=cli.at_least(0), help="of weights, dropout and image order (default: 1337)"
+    )
+
+
+def _add_run_options(group: Any) -> None:
+    group.add_argument("--out", metavar="RUN", help="the run's folder (default: runs/DATA_SET-NET)")
+    group.add_argument(
+        "--resume",
+        metavar="STATE",
+        help="go on from a .solverstate[.h5], or from the last one in a run's folder",
+    )
+    group.add_argument(
+        "--snapshot", type=cli.at_least(0), metavar="N", help="save and validate every N; 0: only at the end"
+    )
+    group.add_argument(
+        "--validate", type=cli.at_least(0), metavar="N", help="validate on the first N images (default: all)"
+    )
+
+
+def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
+    """The plan for options as given, completed by the data set's and the net's defaults.
+
+    Parameters
+    ----------
+    given : dict
+        Options by name; those not given are absent.
+    out : path, optional
+        The run's folder, where the demo's data goes.
+    """
+    name = catalogue.canonical(given.get("data_set", "shapes"))
+    net = _net_name(name, given.get("net"))
+    settings = _recipe(name, net, given)
+    plan = Plan(
+        name=name,
+        data_set=name,
+        data=given.get("data") or str(out / "data" if out and name == "shapes" else Path("data") / name),
+        split=given.get("split", SPLITS[name].train),
+        net=net,
+        width=given.get("width", DEMO_WIDTH if name == "shapes" else None),
+        lr=settings.lr,
+        power=settings.power,
+        iterations=settings.iterations,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        iter_size=settings.iter_size,
+        normalize=settings.normalize,
+        average_loss=settings.average_loss,
+        snapshot=settings.snapshot,
+    )
+    own = ("fc", "init", "seed", "order", "mirror", "jitter", "validate")
+    plan = replace(plan, **{option: given[option] for option in own if option in given})
+    _choose_data(plan, given)
+    if plan.init:
+        _take_widths(plan, given)
+    return plan
+
+
+def _net_name(data_set: str, given: str | None) -> str:
+    """The catalogue's name of the net; "fcn8s" with siftflow is siftflow-fcn8s."""
+    if given is None:
+        return NETS[data_set]
+    own = f"{data_set}-{given}"
+    return models.canonical(own if own in models.names() else given)
+
+
+def _recipe(data_set: str, net: str, given: dict[str, Any]) -> Recipe:
+    style = given.get("recipe", "heavy" if "init" in given or "resume" in given else "scratch")
+    if style != "scratch":
+        settings = recipe(net, style)
+    else:
+        settings = DEMO if data_set == "shapes" else SCRATCH
+    names = (
+        "lr",
+        "power",
+        "iterations",
+        "momentum",
+        "weight_decay",
+        "iter_size",
+        "normalize",
+        "average_loss",
+        "snapshot",
+    )
+    return replace(settings, **{option: given[option] for option in names if option in given})
+
+
+def _choose_data(plan: Plan, given: dict[str, Any]) -> None:
+    """Fill in the data sets' options, and what to validate on."""
+    usable = catalogue.options_of(plan.data_set)
+    options = {"year": "year", "mapping": "mapping", "context": "context_folder"}
+    for option, keyword in options.items():
+        if option in given:
+            if keyword not in usable:
+                raise InputError(f"--{option} is no option of the data set {plan.data_set}")
+            plan.data_options[keyword] = given[option]
+    if plan.net in NYUD_MODES and plan.data_set == "nyud":
+        plan.data_options["mode"] = NYUD_MODES[plan.net]
+    plan.val_data_set, plan.val_data = plan.data_set, plan.data
+    plan.val_options = dict(plan.data_options)
+    plan.val_split = given.get("val_split", SPLITS[plan.data_set].evaluate)
+    if "sbd" in given:
+        if plan.data_set != "voc":
+            raise InputError(f"--sbd goes with voc, not with {plan.data_set}")
+        plan.data_set, plan.data, plan.data_options = "sbd", given["sbd"], {}
+        if given.get("year") != 2012:
+            plan.val_split = given.get("val_split", "seg11valid")
+            plan.val_options["sbd_folder"] = given["sbd"]
+    elif plan.data_set == "voc" and "val_split" not in given:
+        lists = find_voc(plan.data, given.get("year")) / "ImageSets" / "Segmentation"
+        if not (lists / f"{plan.val_split}.txt").is_file():
+            plan.val_split = None  # a folder of one's own without images held back
+
+
+def _take_widths(plan: Plan, given: dict[str, Any]) -> None:
+    """Make the net as wide as the weights it starts from, unless that was said."""
+    for layer, arrays in iter_weights(plan.init[0]):
+        if layer.startswith("conv1_1") and "width" not in given and arrays:
+            plan.width = int(arrays[0].shape[0])
+        elif layer == "fc6" and "fc" not in given and arrays:
+            plan.fc = int(arrays[1].size)
+
+
+def find_state(path: Path) -> Path:
+    """The solver state that --resume names: a file, or a run's folder for its last one."""
+    if path.is_dir():
+        return RunFolder(path).latest()
+    if not path.is_file():
+        raise FileNotFoundError(f"--resume {path}: there is no such file or folder")
+    return path
+
+
+def resumed(plan: Plan, given: dict[str, Any], where: Path) -> Plan:
+    """The plan of a run to go on with, changed by what may change."""
+    if "data_set" in given and catalogue.canonical(given["data_set"]) != plan.name:
+        raise InputError(f"the run in {where} trains on {plan.name}, not on {given['data_set']}")
+    for option in KEPT:
+        if option in given and given[option] != getattr(plan, option):
+            name = option.replace("_", "-")
+            raise InputError(
+                f"--{name} {given[option]} differs from the {getattr(plan, option)} that the run in {where} has; "
+                f"leave --{name} out, or start a new run"
+            )
+    names = ("iterations", "lr", "power", "momentum", "weight_decay", "average_loss", "snapshot", "validate")
+    changes = {option: given[option] for option in names if option in given}
+    if "data" in given:
+        changes |= {"data": given["data"], "val_data": given["data"]}
+    return replace(plan, **changes)
+
+
+def _prepare(given: dict[str, Any]) -> Trainer:
+    """The run that the options ask for, ready to start: a new one, or one to go on with."""
+    state = find_state(Path(given["resume"])) if "resume" in given else None
+    folder = RunFolder.around(state) if state else None
+    if folder is not None:
+        if "out" in given and Path(given["out"]).resolve() != folder.path.resolve():
+            raise InputError(f"--resume goes on in {folder.path}; leave --out out")
+        settings = folder.read_settings()
+        plan = resumed(Plan.from_json(settings.get("plan", {}), folder.path / SETTINGS), given, folder.path)
+        trainer = Trainer(plan, folder, state)
+        trainer.write_description()
+        return trainer
+    out = Path(given["out"]) if "out" in given else _unused(given)
+    plan = plan_from(given, out)
+    folder = RunFolder.create(out)
+    try:
+        trainer = Trainer(plan, folder, state)
+        trainer.write_description()
+    except BaseException:
+        folder.discard()
+        raise
+    return trainer
+
+
+def _unused(given: dict[str, Any]) -> Path:
+    name = catalogue.canonical(given.get("data_set", "shapes"))
+    return RunFolder.unused(f"{name}-{_net_name(name, given.get('net')).removeprefix(f'{name}-')}")
+
+
+def _introduce(trainer: Trainer) -> None:
+    """Say what is about to be trained."""
+    plan, backend = trainer.plan, device.current()
+    parameters = sum(blob.count for blobs in trainer.net.params.values() for blob in blobs)
+    threads = getattr(backend, "threads", None)
+    where = f"{backend.name}, {threads} threads" if threads else backend.name
+    val = (
+        f", {trainer.validation_images} of {plan.val_split} to validate" if trainer.validation_images else ""
+    )
+    loss = "mean" if plan.normalize else "sum"
+    falling = f" falling (power {plan.power:g})" if plan.power else ""
+    trainer.say(f"net: {plan.net}, {parameters / 1e6:.2f} million parameters, on {where}")
+    trainer.say(f"data: {len(trainer.train_data)} images of {trainer.train_data.folder} ({plan.split}){val}")
+    trainer.say(
+        f"learning: {plan.iterations} iterations, rate {plan.lr:g}{falling}, "
+        f"momentum {plan.momentum:g}, decay {plan.weight_decay:g}, loss: {loss} over pixels, seed {plan.seed}"
+    )
+    start = f", going on from iteration {trainer.iteration}" if trainer.iteration else ""
+    trainer.say(f"run: {trainer.folder.path}{start}")
+
+
+def _conclude(trainer: Trainer, weights: Path) -> None:
+    """Show what came out, and what to do with it."""
+    if trainer.evaluation is not None:
+        print(f"\n{trainer.evaluation}\n")
+        print(f"pictures: {trainer.folder.path / 'validation' / f'iter_{trainer.iteration}.png'}")
+    print(f"loss curve: {trainer.folder.path / 'loss.png'}")
+    print(f"weights: {weights}")
+    print(f"segment pictures with: python -m fcnlite.predict IMAGE --weights {weights} --out FOLDER")
+
+
+@cli.guarded(MODULE)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if any(word.endswith(".prototxt") for word in words):  # Caffe's own way to say all this
+        from fcnlite import train_solver
+
+        return train_solver.main(words)
+    given = vars(parser().parse_args(arguments))
+    cli.use_device(given.get("device"), given.get("threads"))
+    trainer = _prepare(given)
+    _introduce(trainer)
+    with cli.stopping(MODULE) as stop:
+        finished = trainer.run(stop)
+    if not finished:
+        print(f"\nstopped after iteration {trainer.iteration}; go on with:", file=sys.stderr)
+        print(f"  python -m fcnlite.train {trainer.plan.name} --resume {trainer.saved}", file=sys.stderr)
+        return 128 + stop.signal
+    _conclude(trainer, trainer.finish())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,424 @@
+"""One training run: a plan of it, the net and its start, the loop with log, snapshots and validation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import fcnlite
+from fcnlite import device, models, surgery
+from fcnlite.data import Batches, Dataset, ImageOrder, open_dataset
+from fcnlite.errors import InputError
+from fcnlite.io import read_weights
+from fcnlite.net import Net, deploy
+from fcnlite.proto import NetParameter, SolverParameter, to_text
+from fcnlite.run_folder import STATE, RunFolder, write_text
+from fcnlite.scoring import Evaluation, evaluate, score_blob, sheet
+from fcnlite.solver import HDF5, SGDSolver
+
+# Training from nothing, the first convolution learns as if its input were in units of so many grey levels: the
+# nets take pixels as they are, and steps that suit the other layers would throw this one about.
+GREY_LEVELS = 64.0
+PICTURES = 8  # images in a validation's picture
+
+Say = Callable[[str], object]
+
+
+@dataclass
+class Plan:
+    """All that decides what a run computes; ``settings.json`` keeps it.
+
+    Attributes
+    ----------
+    name : str
+        The data set as the user named it.
+    data_set, data : str
+        The name of what is trained on in fcnlite.data, and its folder (voc may be trained on SBD's images).
+    split : str
+        The list to train on.
+    val_data_set, val_data, val_split : str, str, str or None
+        What to validate on; split None for nothing.
+    data_options, val_options : dict
+        Further options of `fcnlite.data.open_dataset`.
+    net : str
+        Its name in fcnlite.models.
+    width, fc : int or None
+        Channels of conv1 and of fc6; None for the published net's.
+    init : list of str
+        Files of weights to start from; from nothing if empty.
+    lr, power : float
+        The learning rate and how it falls, as in `fcnlite.data.Recipe`.
+    iterations, iter_size, average_loss, snapshot : int
+    momentum, weight_decay : float
+    normalize : bool
+    seed : int
+        Of weights, dropout, image order, mirroring and jitter.
+    order : str
+        "random" or "file".
+    mirror : bool
+    jitter : int
+        See `fcnlite.data.Batches`.
+    validate : int or None
+        Images to validate on; None for all, 0 for none.
+    """
+
+    name: str
+    data_set: str
+    data: str
+    split: str
+    net: str
+    lr: float
+    iterations: int
+    val_data_set: str = ""
+    val_data: str = ""
+    val_split: str | None = None
+    data_options: dict[str, Any] = field(default_factory=dict)
+    val_options: dict[str, Any] = field(default_factory=dict)
+    width: int | None = None
+    fc: int | None = None
+    init: list[str] = field(default_factory=list)
+    power: float = 0.0
+    momentum: float = 0.99
+    weight_decay: float = 5e-4
+    iter_size: int = 1
+    normalize: bool = False
+    average_loss: int = 20
+    snapshot: int = 4000
+    seed: int = 1337
+    order: str = "random"
+    mirror: bool = False
+    jitter: int = 0
+    validate: int | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], where: object) -> Plan:
+        """A plan as settings.json has it; `where` names the file in the error."""
+        known = {f.name for f in fields(cls)}
+        try:
+            return cls(**{key: value for key, value in values.items() if key in known})
+        except (TypeError, AttributeError) as error:
+            raise InputError(f"{where} is damaged: {error}") from None
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain values."""
+        return asdict(self)
+
+
+def open_data(plan: Plan) -> tuple[Dataset, Dataset | None]:
+    """The images to train on and those to validate on, if any."""
+    train = open_dataset(plan.data_set, plan.data, plan.split, **plan.data_options)
+    if plan.val_split is None or plan.validate == 0:
+        return train, None
+    val = open_dataset(plan.val_data_set, plan.val_data, plan.val_split, **plan.val_options)
+    return train, val if val.has_labels else None
+
+
+def describe_net(plan: Plan, classes: int) -> NetParameter:
+    """The net to train, with fillers where it starts from nothing."""
+    options = {
+        "classes": classes,
+        "width": plan.width,
+        "fc": plan.fc,
+        "normalize": plan.normalize,
+        "filler": None if plan.init else {"type": "msra"},
+    }
+    param = models.build(plan.net, **options)
+    if not plan.init:
+        for layer in _first_convolutions(param):
+            layer.param[0].lr_mult /= GREY_LEVELS**2
+            layer.param[0].decay_mult *= GREY_LEVELS**2
+    return param
+
+
+def _first_convolutions(param: NetParameter) -> list[Any]:
+    """The convolutions that read pixels, joined or as they are."""
+    pixels: set[str] = set()
+    found = []
+    for layer in param.layer:
+        if layer.type == "Input" or (layer.type == "Concat" and pixels.issuperset(layer.bottom)):
+            pixels.update(layer.top)
+        elif layer.type == "Convolution" and pixels.issuperset(layer.bottom):
+            found.append(layer)
+    return found
+
+
+def start(plan: Plan, dataset: Dataset, say: Say = print, init: bool = True) -> Net:
+    """The net in phase TRAIN, with the weights it starts from.
+
+    Parameters
+    ----------
+    plan : Plan
+    dataset : Dataset
+        Gives the classes, and the notes that the weights will carry.
+    say : callable
+        Told in a line what the weights are.
+    init : bool
+        False when going on from a snapshot, which brings all weights.
+    """
+    fcnlite.set_random_seed(plan.seed)
+    param = describe_net(plan, len(dataset.classes))
+    net = Net(param, phase="TRAIN")
+    net.classes = {score_blob(head): names for head, names in dataset.heads.items()}
+    net.background = dataset.background
+    if np.shape(dataset.mean_bgr) == (3,):
+        net.mean_bgr = dataset.mean_bgr
+    surgery.interpolate(net)
+    if plan.init and init:
+        _initialise(net, plan, say)
+    elif not plan.init:
+        for layer in _first_convolutions(param):
+            net.params[layer.name][0].data[...] /= GREY_LEVELS
+        if init:
+            say("weights: from nothing (msra filler); --init FILE starts from a classifier or an FCN instead")
+    return net
+
+
+def _initialise(net: Net, plan: Plan, say: Say) -> None:
+    towers = ("color", "hha") if plan.net == "nyud-fcn32s-color-hha" else ("",)
+    if len(plan.init) != len(towers):
+        needs = "two files, --init COLOR --init HHA" if len(towers) == 2 else "one file"
+        raise InputError(f"--init: {plan.net} starts from {needs}; {len(plan.init)} given")
+    filled: set[str] = set()
+    for path, suffix in zip(plan.init, towers):
+        source = read_weights(path)
+        # A classifier, or an FCN for other classes: its scores mean something else.
+        shapes = {layer: [b.shape for b in blobs] for layer, blobs in net.params.items()}
+        other = [
+            layer
+            for layer, arrays in source.items()
+            if layer.startswith(("score", "up"))
+            and layer + suffix in shapes
+            and [a.size for a in arrays] != [math.prod(s) for s in shapes[layer + suffix]]
+        ]
+        try:
+            report = surgery.initialise(net, source, suffix, leave=other)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        if not report.copied and not report.reshaped:
+            raise InputError(
+                f"{path}: none of its layers ({', '.join(list(source)[:4])}, ..) is in {plan.net}"
+            )
+        filled.update(layer for layer in net.params if layer not in report.untouched)
+        left = f"; scores for other classes left out: {', '.join(other)}" if other else ""
+        say(f"weights: {len(report.copied) + len(report.reshaped)} layers from {path}{left}")
+    empty = [
+        layer
+        for layer, blobs in net.params.items()
+        if layer not in filled and not layer.startswith(("score", "up", "scale"))
+    ]
+    if empty:
+        raise InputError(
+            f"{', '.join(plan.init)}: nothing in it for {', '.join(empty[:4])}{', ..' if empty[4:] else ''} "
+            f"of {plan.net}, which would start at zero and never learn"
+        )
+
+
+def solver_of(plan: Plan, folder: RunFolder) -> SolverParameter:
+    """The plan as Caffe's solver settings."""
+    policy = {"lr_policy": "poly", "power": plan.power} if plan.power else {"lr_policy": "fixed"}
+    return SolverParameter(
+        base_lr=plan.lr,
+        momentum=plan.momentum,
+        weight_decay=plan.weight_decay,
+        iter_size=plan.iter_size,
+        max_iter=plan.iterations,
+        average_loss=plan.average_loss,
+        random_seed=plan.seed,
+        display=0,
+        snapshot=plan.snapshot,
+        snapshot_format=HDF5,
+        snapshot_prefix=str(folder.path / "snapshots" / plan.net),
+        **policy,
+    )
+
+
+class Trainer:
+    """A run under way.
+
+    Parameters
+    ----------
+    plan : Plan
+    folder : RunFolder
+        Where everything it writes goes.
+    resume : path, optional
+        The solver state to go on from.
+    say : callable
+        Called with each line of news.
+
+    Attributes
+    ----------
+    iteration : int
+        Weight updates made.
+    evaluation : Evaluation or None
+        The last validation.
+    """
+
+    def __init__(
+        self, plan: Plan, folder: RunFolder, resume: Path | None = None, say: Say = tqdm.write
+    ) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.say = say
+        self.train_data, self.val_data = open_data(plan)
+        self.net = start(plan, self.train_data, say, init=resume is None)
+        settings = solver_of(plan, folder)
+        settings.ClearField("snapshot")  # taken here, with the validation and the curve that go with it
+        self.solver = SGDSolver(settings, net=self.net)
+        self.losses: deque[float] = deque(maxlen=plan.average_loss)
+        self.evaluation: Evaluation | None = None
+        self._saved: Path | None = None
+        self._test_net: Net | None = None
+        if resume is not None:
+            self._restore(resume)
+            self._saved = resume if resume.name == self.state_name else None
+            for record in folder.forget_after(self.iteration):
+                self.losses.append(record["loss"])
+
+    def _restore(self, state: Path) -> None:
+        self.solver.restore(state)
+        if self.iteration > self.plan.iterations:
+            raise InputError(
+                f"{state} is at iteration {self.iteration} already, beyond --iterations {self.plan.iterations}"
+            )
+
+    @property
+    def iteration(self) -> int:
+        return self.solver.iter
+
+    @property
+    def validation_images(self) -> int:
+        """How many images a validation looks at."""
+        number = len(self.val_data) if self.val_data is not None else 0
+        return number if self.plan.validate is None else min(number, self.plan.validate)
+
+    def describe(self) -> dict[str, Any]:
+        """What settings.json keeps."""
+        return {
+            "fcnlite": fcnlite.__version__,
+            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "device": device.current().name,
+            "classes": {head: list(names) for head, names in self.train_data.heads.items()},
+            "train_images": len(self.train_data),
+            "plan": self.plan.to_json(),
+        }
+
+    def write_description(self) -> None:
+        """Write settings.json, and the net and the solver as Caffe has them."""
+        self.folder.write_settings(self.describe())
+        write_text(self.folder.path / "train.prototxt", to_text(self.net.param))
+        solver = solver_of(self.plan, self.folder)
+        solver.net = str(self.folder.path / "train.prototxt")
+        write_text(self.folder.path / "solver.prototxt", to_text(solver))
+
+    def run(self, stop: Any = False) -> bool:
+        """Train to the planned iteration; False where `stop` came true before.
+
+        Parameters
+        ----------
+        stop : object
+            Looked at after every iteration; once true, a snapshot is saved and the run ends.
+        """
+        plan, position = self.plan, self.iteration * self.plan.iter_size
+        randomize = plan.order == "random"
+        order = ImageOrder.of_split(
+            len(self.train_data), plan.split, randomize, plan.seed, position
+        )  # the same indices that the batches take, for the log
+        source = Batches(
+            self.train_data,
+            randomize=randomize,
+            seed=plan.seed,
+            position=position,
+            mirror=plan.mirror,
+            jitter=plan.jitter,
+        )
+        with source, self._bar() as bar:
+            self.solver.source = source
+            while self.iteration < plan.iterations and not stop:
+                self._step(order, bar)
+                if plan.snapshot and self.iteration % plan.snapshot == 0 and self.iteration < plan.iterations:
+                    self.save()
+                    self.validate()
+        if self._saved is None or self.state_name != self._saved.name:
+            self.save()
+        self.folder.close()
+        return self.iteration >= plan.iterations
+
+    @property
+    def state_name(self) -> str:
+        """The name of a snapshot's state taken now."""
+        return f"{self.plan.net}_iter_{self.iteration}{STATE}"
+
+    @property
+    def saved(self) -> Path | None:
+        """The state of the last snapshot."""
+        return self._saved
+
+    def finish(self) -> Path:
+        """Validate, and write the final weights; returns their path."""
+        assert self._saved is not None
+        self.validate()
+        return self.folder.write_final(self._saved, self.plan.net)
+
+    def save(self) -> None:
+        """Save a snapshot and draw the curve."""
+        self._saved = self.folder.snapshot(self.solver, self.plan.net)
+        self.folder.draw_curve(self.plan.average_loss, f"{self.plan.net} on {self.plan.name}")
+
+    def validate(self) -> None:
+        """Measure the net on the validation images: scores, table and pictures into the run's folder."""
+        if self.val_data is None:
+            return
+        if self._test_net is None:
+            self._test_net = Net(deploy(self.net.param), phase="TEST")
+        self._test_net.share_with(self.net)
+        found = evaluate(self._test_net, self.val_data, self.plan.validate, progress="validating")
+        self.evaluation = found
+        picture = sheet(self._test_net, self.val_data, min(PICTURES, found.images))
+        self.folder.write_validation(self.iteration, found.to_json(), str(found), picture)
+        self.say(f"iteration {self.iteration}: {found.main} ({found.images} images)")
+
+    def _bar(self) -> Any:
+        return tqdm(
+            total=self.plan.iterations,
+            initial=self.iteration,
+            desc="training",
+            unit="it",
+            disable=None,
+            dynamic_ncols=True,
+        )
+
+    def _step(self, order: ImageOrder, bar: Any) -> None:
+        rate, begun = self.solver.rate, time.perf_counter()
+        images = [self.train_data.names[next(order)] for _ in range(self.plan.iter_size)]
+        self.solver.step(1)
+        loss = float(self.solver.losses[-1])
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss became {loss} at iteration {self.iteration} ({', '.join(images)}): lower the learning rate, "
+                f"--lr, which was {rate:g}"
+            )
+        self.losses.append(loss)
+        smoothed = sum(self.losses) / len(self.losses)
+        self.folder.log(
+            {
+                "iteration": self.iteration,
+                "loss": loss,
+                "smoothed_loss": smoothed,
+                "lr": rate,
+                "seconds": round(time.perf_counter() - begun, 4),
+                "images": images,
+            }
+        )
+        bar.update()
+        bar.set_postfix_str(f"loss {smoothed:.4g}", refresh=False)
+        if bar.disable and self.iteration % max(1, self.plan.iterations // 10) == 0:
+            self.say(f"iteration {self.iteration} of {self.plan.iterations}: loss {smoothed:.4g}")
