@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from typing import Any
 
 from fcnlite import device
 
+NO_CUPY = (
+    "no real CuPy: pip install --target FOLDER --no-deps cupy-cuda12x cuda-pathfinder; FCNLITE_CUPY=FOLDER"
+)
 FOLDER = Path(__file__).parent / "standin"
 
 
@@ -30,6 +34,14 @@ def standing_in(monkeypatch: Any, gpus: int = 1) -> Iterator[Any]:
         sys.path.remove(str(FOLDER))
         _take_out()
         sys.modules.update(kept)
+
+
+def real_cupy() -> str | None:
+    """Where the real package is: $FCNLITE_CUPY, or `cupy` beside this environment's own packages."""
+    for folder in (os.environ.get("FCNLITE_CUPY"), str(Path(sys.prefix) / "cupy")):
+        if folder and (Path(folder) / "cupy" / "__init__.py").is_file():
+            return folder
+    return None
 
 
 def _take_out() -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import ast
 import importlib
 import inspect
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import cupy_surface
 import numpy as np
 import pytest
-from cupy_standin import standing_in
+from cupy_standin import NO_CUPY, real_cupy, standing_in
 
 import fcnlite
 from fcnlite.backend import cuda
@@ -31,14 +30,6 @@ KERNEL = (
 def cupy(monkeypatch):
     with standing_in(monkeypatch) as module:
         yield module
-
-
-def real_cupy():
-    """Where the real package is: $FCNLITE_CUPY, or `cupy` beside this environment's own packages."""
-    for folder in (os.environ.get("FCNLITE_CUPY"), str(Path(sys.prefix) / "cupy")):
-        if folder and (Path(folder) / "cupy" / "__init__.py").is_file():
-            return folder
-    return None
 
 
 # The surface
@@ -91,9 +82,7 @@ def test_the_stand_in_has_nothing_the_real_one_lacks(cupy, name):
 def test_the_record_is_the_installed_packages():
     folder = real_cupy()
     if folder is None:
-        pytest.skip(
-            "no real CuPy: pip install --target FOLDER --no-deps cupy-cuda12x cuda-pathfinder; FCNLITE_CUPY=FOLDER"
-        )
+        pytest.skip(NO_CUPY)
     code = (
         "import sys; sys.path[:0] = sys.argv[1:]; import cupy, cupy_surface, json;"
         "print(json.dumps([cupy.__version__, cupy_surface.record(cupy_surface.read())]))"

@@ -39,7 +39,7 @@ def problem() -> str | None:
         import cupy
         from cupy_backends.cuda.libs import cublas  # noqa: F401
     except Exception as error:  # a broken installation can fail in any way
-        return f"does not import ({_first_line(error)})"
+        return f"does not import ({_first_line(error)}; {_INSTALL})"
     try:
         if cupy.cuda.runtime.getDeviceCount() > 0:
             return None
@@ -76,10 +76,21 @@ class CudaBackend:
         self._cublas = cublas
         self._blas_gemm = cublas.sgemm if dtype == np.float32 else cublas.dgemm
         self._one, self._zero = np.ones((), dtype), np.zeros((), dtype)
-        self._module = cupy.RawModule(code=source(), options=options(_REALS[dtype]))
+        self._module = self._compile(_REALS[dtype])
         self._functions: dict[str, Any] = {}
         self._space = cupy.empty(0, dtype)
         self._ones = cupy.empty((0, 1), dtype)
+
+    def _compile(self, real: str) -> Any:
+        """The kernels, compiled now: what an installation lacks for that is known before any work is begun."""
+        module = self.xp.RawModule(code=source(), options=options(real))
+        try:
+            module.compile()
+        except Exception as error:  # no NVRTC, no CUDA headers, a GPU it does not know ..
+            raise InputError(
+                f"CuPy cannot compile the kernels ({_first_line(error)}; {_INSTALL}); use the cpu device instead"
+            ) from error
+        return module
 
     # Arrays
 

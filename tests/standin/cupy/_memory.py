@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import sys
 import weakref
 
 import numpy as np
@@ -43,6 +44,8 @@ class Memory:
             _standin.overruns.append(f"an allocation of {self.size} bytes was written to beyond its ends")
 
     def __del__(self) -> None:
+        if sys.is_finalizing():
+            return
         self.check()
         _live.pop(self.ptr, None)
         place = bisect.bisect_left(_addresses, self.ptr)

@@ -57,6 +57,9 @@ class RawModule:
             raise Refused("CuPy caches by source and options alone: a changed header would go unnoticed")
         self._code, self._options = code, options
 
+    def compile(self, log_stream: Any = None) -> None:
+        _library(self._code, self._options)
+
     def get_function(self, name: str) -> RawKernel:
         library = _library(self._code, self._options)
         if name not in library.names:
