@@ -90,6 +90,8 @@ class SGDSolver:
         device, which nothing else in an iteration does.
     callbacks : list of callable
         Called with the solver after each update.
+    last_snapshot : tuple of Path, optional
+        The files of weights and of state saved last, if any were.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class SGDSolver:
         self.current_step = 0
         self._losses: deque[Any] = deque(maxlen=max(1, self.param.average_loss))  # on the device until read
         self.callbacks: list[Callable[[SGDSolver], object]] = []
+        self.last_snapshot: tuple[Path, Path] | None = None
         self.history = [device.current().zeros(p.blob.shape) for p in self.net.learnable_params]
 
     # Running
@@ -214,6 +217,7 @@ class SGDSolver:
         history = [device.current().tonumpy(h) for h in self.history]
         random_state = fcnlite.random.mask_state()
         write_state(state, SolverSnapshot(self.iter, self.current_step, str(weights), history, random_state))
+        self.last_snapshot = weights, state
         return weights, state
 
     def restore(self, path: str | os.PathLike[str]) -> None:

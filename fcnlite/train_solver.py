@@ -24,6 +24,7 @@ from fcnlite.layers.python import Python, allow_python_layers
 from fcnlite.net import Net, argmax_channels
 from fcnlite.solver import SGDSolver
 
+MODULE = "fcnlite.train"
 log = logging.getLogger(__name__)
 SCORE_EVERY = 4000  # where the solver takes no snapshots
 
@@ -158,7 +159,9 @@ def train(
     resume: str | os.PathLike[str] | None = None,
     score_every: int | None = None,
 ) -> SGDSolver:
-    """Train as a solver file says, until ``max_iter`` or until asked to stop by Ctrl-C, then save.
+    """Train as a solver file says, until ``max_iter``, then save.
+
+    Ctrl-C ends the run after the step it is in, saves, and is raised then.
 
     Parameters
     ----------
@@ -188,28 +191,34 @@ def train(
     stop_at = solver.param.max_iter if iterations is None else iterations
     if score_every is None:
         score_every = solver.param.snapshot or SCORE_EVERY
-    scored = solver.iter
-    with cli.stopping() as stop:
-        while solver.iter < stop_at and not stop:
-            solver.step(1)
-            if score_every and solver.iter % score_every == 0:
-                report_scores(solver)
-                scored = solver.iter
-    due = solver.param.snapshot_after_train or stop
+    stopped = _run(solver, stop_at, score_every)
+    due = solver.param.snapshot_after_train or stopped
     if due and not (solver.param.snapshot and solver.iter % solver.param.snapshot == 0):
         for file in solver.snapshot():
             print(file)
-    if stop:
+    if stopped and solver.last_snapshot is not None:
+        state = solver.last_snapshot[1]
+        print(f"stopped after iteration {solver.iter}; go on with --resume {state}", file=sys.stderr)
         raise KeyboardInterrupt
-    if score_every and scored != solver.iter:
+    if score_every and solver.iter % score_every:
         report_scores(solver)
     return solver
 
 
-@cli.guarded("fcnlite.train")
+def _run(solver: SGDSolver, stop_at: int, score_every: int) -> bool:
+    """Update until an iteration, scoring on the way; returns whether the user stopped it before."""
+    with cli.stopping(MODULE) as stop:
+        while solver.iter < stop_at and not stop:
+            solver.step(1)
+            if score_every and solver.iter % score_every == 0:
+                report_scores(solver)
+        return bool(stop) and solver.iter < stop_at
+
+
+@cli.guarded(MODULE)
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = cli.Parser("fcnlite.train", description=DESCRIPTION)
+    parser = cli.Parser(MODULE, description=DESCRIPTION)
     parser.add_argument("solver", type=Path, help="solver prototxt")
     parser.add_argument(
         "--weights",
@@ -238,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     cli.add_device_options(parser)
     options = parser.parse_args(arguments)
-    cli.use_device(options)
+    cli.use_device(options.device, options.threads)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if options.allow_python_layers:
         from fcnlite import caffe
