@@ -375,6 +375,67 @@ def _softmax_loss_backward(rng: Rng) -> Named:
     return drawn | {"weight": 1, "normaliser": np.array([7.0])}
 
 
+def _infogain_forward(rng: Rng) -> Named:
+    drawn = _loss(rng)
+    return drawn | {"gain": drawn["channels"] ** 2}
+
+
+def _infogain_backward(rng: Rng) -> Named:
+    drawn = _softmax_loss_backward(rng)
+    return drawn | {"gain": drawn["channels"] ** 2, "gain_sums": drawn["channels"]}
+
+
+# One row a sample.
+
+
+def _pairs(rng: Rng) -> Named:
+    """Pairs of vectors, their squared distances, and which of them are similar."""
+    rows = _few(rng, 9)
+    drawn = {"rows": rows, "weight": 1, "legacy": int(rng.integers(2))}
+    return drawn | {"square": rng.uniform(0, 4, rows), "similar": rng.integers(0, 2, rows)}
+
+
+def _pair_losses(rng: Rng) -> Named:
+    drawn = _pairs(rng) | {"width": 1}
+    del drawn["weight"]
+    return drawn
+
+
+def _hinge_backward(rng: Rng) -> Named:
+    rows, width = _few(rng, 9), _width(rng)
+    label = rng.integers(0, width, rows)
+    return {"rows": rows, "width": width, "squared": int(rng.integers(2)), "weight": 1, "label": label}
+
+
+def _logistic_loss_forward(rng: Rng) -> Named:
+    rows, classes = _few(rng, 9), _few(rng, 7)
+    drawn = {"rows": rows, "width": 1, "classes": classes, "label": rng.integers(-1, classes + 1, rows)}
+    return drawn | {"in": rng.uniform(0, 1, rows * classes)}
+
+
+def _sigmoid_loss(**scalars: int) -> Callable[[Rng], Named]:
+    def recipe(rng: Rng) -> Named:
+        rows, width = _few(rng, 9), _width(rng)
+        target = rng.choice([0, 0.3, 1, 255], rows * width)
+        return {"rows": rows, "width": width, "target": target, "ignore_label": 255, **scalars}
+
+    return recipe
+
+
+def _gather(rng: Rng, backward: bool) -> Named:
+    """Rows of a table of `items`, picked by `picks` indices; forwards some of them point nowhere."""
+    items, picks, inner, width = _few(rng, 6), _few(rng, 9), _few(rng, 3), _width(rng)
+    item = inner * width
+    drawn = {"width": width, "inner_rows": inner}
+    if not backward:
+        index = rng.integers(-1, items + 1, picks)
+        return drawn | {"rows": picks * inner, "items": items, "index": index, "in": items * item}
+    accumulate = int(rng.integers(2))
+    drawn |= {"rows": items * inner, "picks": picks, "index": rng.integers(0, items, picks)}
+    drawn |= {"accumulate": accumulate, "out_diff": picks * item}
+    return drawn | ({"updated": ("in_diff",)} if accumulate else {})
+
+
 def _numbered(**given: Any) -> Callable[[Rng], Named]:
     """Elementwise, with the number of an input, and arrays that are read as well as written."""
 
@@ -405,12 +466,20 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "bias_forward": _bias,
     "centred_squares": _groups("groups", "mean"),
     "col2im": _col2im,
+    "contrastive_loss_backward": _pairs,
+    "contrastive_loss_forward": _pair_losses,
     "copy_run": _copy_run,
     "crop_backward": lambda rng: _crop(rng, True),
     "crop_forward": lambda rng: _crop(rng, False),
     "eltwise_max": _numbered(updated=("out", "winner")),
     "eltwise_max_backward": _numbered(),
+    "gather_backward": lambda rng: _gather(rng, True),
+    "gather_forward": lambda rng: _gather(rng, False),
+    "hinge_backward": _hinge_backward,
     "im2col": _im2col,
+    "infogain_loss_backward": _infogain_backward,
+    "infogain_loss_forward": _infogain_forward,
+    "logistic_loss_forward": _logistic_loss_forward,
     "lrn_backward": _lrn_backward,
     "lrn_forward": _lrn_forward,
     "max_pool_backward": lambda rng: _pool_backward(rng, True),
@@ -424,6 +493,8 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "reduction_backward": _reduction_backward,
     "scale_forward": _groups("channels", "factor", "bias", nullable=("factor", "bias")),
     "sgd_update": _updating("history", "weight", l1=(0, 1)),
+    "sigmoid_loss_backward": _sigmoid_loss(weight=1, normaliser=1),
+    "sigmoid_loss_forward": _sigmoid_loss(),
     "softmax_backward": _over_channels("out", "out_diff", "in_diff"),
     "softmax_forward": _over_channels("in", "out"),
     "softmax_loss_backward": _softmax_loss_backward,
