@@ -91,7 +91,7 @@ def test_batches_follow_the_order_with_a_leading_axis():
             assert batches.position == t + 1
 
 
-@pytest.mark.parametrize("options", [{}, {"mirror": True, "jitter": 3}])
+@pytest.mark.parametrize("options", [{}, {"mirror": True, "jitter": 3}, {"keep": 0.5}])
 def test_a_run_resumed_at_a_position_sees_what_the_whole_run_saw(options):
     with Batches(Numbers(), **options) as whole:
         seen = [next(whole) for _ in range(9)]

@@ -4,7 +4,7 @@ thread while the net computes."""
 import queue
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +15,7 @@ from fcnlite.data.order import SEED, ImageOrder
 from fcnlite.errors import InputError
 
 T = TypeVar("T")
+SAMPLING = 1  # sets the draws of patch sampling apart from those of mirroring and jitter
 
 
 class Prefetch(Iterator[T], Generic[T]):
@@ -109,6 +110,9 @@ class Batches(Iterator[dict[str, np.ndarray]]):
     jitter : int
         Translate each image by up to this many pixels in each direction (the paper: 32); what comes in
         from outside is the mean colour, with void labels.
+    keep : float
+        Let each position of the label maps count with this probability, else make it void: the paper's patch
+        sampling (section 3.4), since a void label takes that output's patch out of the loss and the gradient.
     depth : int
         How many batches may be prepared ahead.
     names : sequence of str, optional
@@ -123,7 +127,9 @@ class Batches(Iterator[dict[str, np.ndarray]]):
     -----
     Yields {blob name: (1, C, H, W) float32}: "data" and "label" for most data sets. Mirroring and jitter
     (paper, section 4.3, "Augmentation") draw from a generator of their own, seeded by position, so that they
-    change neither the order nor what a resumed run sees.
+    change neither the order nor what a resumed run sees. So does patch sampling: the positions of an (H, W) map
+    that count are ``np.random.default_rng((abs(seed), position, 1)).random((H, W)) < keep``, after moving, and the
+    same for every label map of the image.
     """
 
     def __init__(
@@ -136,17 +142,20 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         count: int | None = None,
         mirror: bool = False,
         jitter: int = 0,
+        keep: float = 1.0,
         depth: int = 2,
         names: Sequence[str] | None = None,
     ) -> None:
         if jitter < 0:
             raise ValueError(f"jitter must not be negative, not {jitter}")
+        if not 0 < keep <= 1:
+            raise ValueError(f"keep must be a probability above 0, not {keep}")
         order = ImageOrder.of_split(len(dataset), dataset.split, randomize, seed, position)
         self.dataset = dataset
         self.position = position
         self.order_seed = order.seed
         self._names = None if names is None else list(names)
-        self._made = Prefetch(_make(dataset, order, count, mirror, jitter), depth)
+        self._made = Prefetch(_make(dataset, order, count, mirror, jitter, keep), depth)
 
     def __next__(self) -> dict[str, np.ndarray]:
         blobs = next(self._made)
@@ -173,7 +182,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
 
 def _make(
-    dataset: Dataset, order: ImageOrder, count: int | None, mirror: bool, jitter: int
+    dataset: Dataset, order: ImageOrder, count: int | None, mirror: bool, jitter: int, keep: float
 ) -> Iterator[dict[str, np.ndarray]]:
     labels = set(dataset.heads)
     end = None if count is None else order.position + count
@@ -186,6 +195,9 @@ def _make(
             dy, dx = draw.integers(-jitter, jitter + 1, size=2)
             fill = {name: dataset.ignore_label if name in labels else 0 for name in blobs}
             blobs = {name: moved(blob, int(dy), int(dx), flip, fill[name]) for name, blob in blobs.items()}
+        if keep < 1:
+            draw = np.random.default_rng((abs(order.seed), position, SAMPLING))
+            blobs |= sampled({name: blobs[name] for name in labels}, draw, keep, dataset.ignore_label)
         yield {name: blob[np.newaxis] for name, blob in blobs.items()}
 
 
@@ -201,3 +213,12 @@ def moved(blob: np.ndarray, dy: int, dx: int, flip: bool, fill: float) -> np.nda
         :, rows[0] - dy : rows[1] - dy, columns[0] - dx : columns[1] - dx
     ]
     return out
+
+
+def sampled(
+    labels: Mapping[str, np.ndarray], draw: np.random.Generator, keep: float, void: float
+) -> dict[str, np.ndarray]:
+    """Label maps (1, H, W) of one image, all but a random share `keep` of the positions set to `void`."""
+    (shape,) = {label.shape[1:] for label in labels.values()}
+    kept = draw.random(shape) < keep
+    return {name: np.where(kept, label, label.dtype.type(void)) for name, label in labels.items()}
