@@ -15,6 +15,7 @@ from typing import Any
 from fcnlite import layers
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
+from fcnlite.layers.base import name_loss_top
 from fcnlite.proto import TEST, NetParameter, NetState, filter_net, upgrade
 
 Shape = tuple[int, ...]
@@ -149,6 +150,7 @@ def _measure_layer(
     size: tuple[int, int] | None,
     phase: int,
 ) -> LayerGeometry:
+    name_loss_top(param)
     for name in param.bottom:
         if name not in blobs:
             raise InputError(

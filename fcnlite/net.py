@@ -19,6 +19,7 @@ from fcnlite import device
 from fcnlite.blob import Blob, Node
 from fcnlite.errors import InputError
 from fcnlite.layers import Convolution, Layer, ReLU, create
+from fcnlite.layers.base import name_loss_top
 from fcnlite.proto import (
     TEST,
     TRAIN,
@@ -132,6 +133,7 @@ class Net:
 
     def _add(self, param: Any) -> None:
         where = self._where(param.name)
+        name_loss_top(param)
         try:
             layer = create(param, self.phase)
             layer.folder = self._folder
@@ -214,9 +216,11 @@ class Net:
             layer = node.layer
             layer.param_propagate_down = [force or rates[id(blob)] != 0 for blob in layer.blobs]
             learns = any(layer.param_propagate_down)
+            wanted = list(layer.param.propagate_down) or [needs.get(blob, False) for blob in node.bottoms]
+            if len(wanted) != len(node.bottoms):
+                raise layer.fail(f"{len(wanted)} propagate_down for {len(node.bottoms)} bottoms")
             node.propagate_down = [
-                i not in layer.no_gradient and (force or needs.get(blob, False))
-                for i, blob in enumerate(node.bottoms)
+                i not in layer.no_gradient and (force or wish) for i, wish in enumerate(wanted)
             ]
             node.runs_back = learns or any(node.propagate_down)
             for blob in node.tops:

@@ -9,8 +9,9 @@ from scipy import special
 from fcnlite import device, layers
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
+from fcnlite.geometry import measure
 from fcnlite.net import Net
-from fcnlite.proto import BlobProto
+from fcnlite.proto import BlobProto, parse_net
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -413,6 +414,32 @@ def test_statistics_cannot_be_made_to_learn():
         """
     with pytest.raises(InputError, match="layer 'bn' .* param 0 must have lr_mult 0"):
         Net(text, "TRAIN")
+
+
+INPUTS = """
+layer { name: "in" type: "Input" top: "x" top: "y" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "z" inner_product_param { num_output: 3 } }
+"""
+
+
+def test_a_loss_without_a_top_gets_one():
+    text = INPUTS + """layer { name: "loss" type: "EuclideanLoss" bottom: "z" bottom: "y" }"""
+    net = Net(text, "TRAIN")
+    net.forward(x=np.ones((2, 3)), y=np.full((2, 3), 2.0))
+    close(net.blobs["loss"].data, 6)
+    assert measure(parse_net(text))[-1].tops == ("loss",)
+
+
+def test_propagate_down_says_where_gradients_go():
+    text = """layer { name: "l" type: "EuclideanLoss" bottom: "z" bottom: "y" top: "l"
+                      propagate_down: false propagate_down: true }"""
+    net = Net(INPUTS + text, "TRAIN")
+    net.forward(x=np.ones((2, 3)), y=np.full((2, 3), 2.0))
+    net.backward()
+    close(net.blobs["y"].diff, np.ones((2, 3)))
+    assert not net.params["ip"][1].diff.any()
+    with pytest.raises(InputError, match="1 propagate_down for 2 bottoms"):
+        Net(INPUTS + text.replace("propagate_down: true", ""), "TRAIN")
 
 
 def test_layers_in_a_net():

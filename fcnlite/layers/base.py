@@ -38,6 +38,12 @@ def create(param: Any, phase: int = TEST) -> Layer:
     return LAYERS[param.type](param, phase=phase)
 
 
+def name_loss_top(param: Any) -> None:
+    """Give a loss that has no top, as early prototxts write it, one of its own name (Caffe's is nameless)."""
+    if param.type in LAYERS and LAYERS[param.type].is_loss and not param.top:
+        param.top.append(param.name)
+
+
 class Layer:
     """A layer: parameters read from a LayerParameter, and the four steps of its life.
 

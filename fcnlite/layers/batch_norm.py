@@ -140,6 +140,11 @@ class MVN(_Normalise):
     With ``normalize_variance: false`` only the mean is taken away.
     """
 
+    in_place = True
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self._input: Any = None
+
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape = bottom[0].shape
         if not 1 <= len(shape) <= 4:
@@ -150,6 +155,9 @@ class MVN(_Normalise):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         p = self.param.mvn_param
+        if top[0] is bottom[0]:  # backward needs what this overwrites
+            self._input = new_array(bottom[0].shape)
+            launch_flat("copy_scaled", bottom[0].count, 1.0, bottom[0].data, self._input)
         self.mean, self.std = self.groups.means(bottom[0].data), None
         if p.normalize_variance:
             self.std = device.current().xp.sqrt(self.variance(self.groups, bottom[0].data))
@@ -158,4 +166,5 @@ class MVN(_Normalise):
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if propagate_down[0]:
-            self.gradient(self.groups, bottom[0].data, top[0].diff, bottom[0].new_diff())
+            data = self._input if top[0] is bottom[0] else bottom[0].data
+            self.gradient(self.groups, data, top[0].diff, bottom[0].new_diff())
