@@ -62,8 +62,8 @@ class NYUD(Dataset):
     ----------
     folder : path
         Either in the layout of the original experiments (SPLIT.txt, data/images/img_ID.png,
-        data/hha/img_ID.png, data/depth/img_ID.png in millimetres, segmentation/img_ID.mat), or with the official
-        nyu_depth_v2_labeled.mat, a class mapping, and SPLIT.txt or splits.mat.
+        data/hha/img_ID.png, data/depth/img_ID.png in millimetres, segmentation/img_ID.mat), or with the
+        official nyu_depth_v2_labeled.mat, a class mapping, and SPLIT.txt or splits.mat.
     split : str
         train, val, trainval or test; of splits.mat, train and trainval are its training images.
     tops : sequence of str
