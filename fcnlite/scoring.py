@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +140,7 @@ def evaluate(
     """
     counts = {head: np.zeros((len(names),) * 2, np.int64) for head, names in dataset.heads.items()}
     number = len(dataset) if limit is None else min(limit, len(dataset))
+    begun = time.perf_counter()
     with tqdm(range(number), desc=progress, unit="image", disable=None, leave=False) as bar:
         for index in bar:
             for head, (truth, prediction) in segment(net, dataset, index).items():
@@ -146,7 +148,7 @@ def evaluate(
                 if save is not None:
                     folder = Path(save) if len(counts) == 1 else Path(save) / head
                     write_prediction(folder, dataset.names[index], prediction, dataset.palette)
-        elapsed = bar.format_dict["elapsed"]
+    elapsed = time.perf_counter() - begun
     first = next(iter(counts))
     found = {
         head: metrics.scores(histogram, dataset.not_scored if head == first else ())

@@ -57,7 +57,7 @@ NYUD_MODES = {
 }
 DEMO_WIDTH = 8
 # What decides the weights' shapes or the images' order, so that a resumed run has to keep it.
-KEPT = ("net", "width", "fc", "seed", "order", "mirror", "jitter", "iter_size", "normalize")
+KEPT = ("net", "width", "fc", "seed", "order", "mirror", "jitter", "sample_patches", "iter_size", "normalize")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -103,6 +103,12 @@ def _add_data_options(group: Any) -> None:
         const=32,
         metavar="PIXELS",
         help="shift images at random by up to so many pixels (32, as in the paper, if no number is given)",
+    )
+    group.add_argument(
+        "--sample-patches",
+        type=cli.share,
+        metavar="P",
+        help="let a random share P of each image's pixels count in the loss, and 1/P times the images an update",
     )
     group.add_argument(
         "--order",
@@ -207,6 +213,9 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
     )
     own = ("fc", "init", "seed", "order", "mirror", "jitter", "validate")
     plan = replace(plan, **{option: given[option] for option in own if option in given})
+    if "sample_patches" in given:
+        plan.sample_patches = given["sample_patches"]
+        plan.iter_size = max(1, round(plan.iter_size / plan.sample_patches))
     _choose_data(plan, given)
     if plan.init:
         _take_widths(plan, given)
@@ -350,6 +359,9 @@ def _introduce(trainer: Trainer) -> None:
         f"learning: {plan.iterations} iterations, rate {plan.lr:g}{falling}, "
         f"momentum {plan.momentum:g}, decay {plan.weight_decay:g}, loss: {loss} over pixels, seed {plan.seed}"
     )
+    if plan.sample_patches < 1:
+        share = f"{100 * plan.sample_patches:g} % of each image's pixels, drawn at random"
+        trainer.say(f"patches: {share}; {plan.iter_size} images an update")
     start = f", going on from iteration {trainer.iteration}" if trainer.iteration else ""
     trainer.say(f"run: {trainer.folder.path}{start}")
 

@@ -67,6 +67,9 @@ class Plan:
     mirror : bool
     jitter : int
         See `fcnlite.data.Batches`.
+    sample_patches : float
+        The share of each image's pixels that count in the loss; `iter_size` is larger by as much. Where the loss
+        is summed, each counts 1 / share times, so that an update is as large as one of whole images.
     validate : int or None
         Images to validate on; None for all, 0 for none.
     """
@@ -97,6 +100,7 @@ class Plan:
     order: str = "random"
     mirror: bool = False
     jitter: int = 0
+    sample_patches: float = 1.0
     validate: int | None = None
 
     @classmethod
@@ -132,6 +136,10 @@ def describe_net(plan: Plan, classes: int) -> NetParameter:
         "filler": None if plan.init else {"type": "msra"},
     }
     param = models.build(plan.net, **options)
+    if plan.sample_patches < 1 and not plan.normalize:
+        for layer in param.layer:
+            if layer.type == "SoftmaxWithLoss":
+                layer.loss_weight[:] = [1 / plan.sample_patches]
     if not plan.init:
         for layer in _first_convolutions(param):
             layer.param[0].lr_mult /= GREY_LEVELS**2
@@ -339,6 +347,7 @@ class Trainer:
             position=position,
             mirror=plan.mirror,
             jitter=plan.jitter,
+            keep=plan.sample_patches,
         )
         with source, self._bar() as bar:
             self.solver.source = source

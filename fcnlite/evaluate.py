@@ -1,0 +1,88 @@
+"""The paper's metrics of some weights on a data set: ``python -m fcnlite.evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fcnlite import cli
+from fcnlite.data import SPLITS, Dataset, catalogue, open_dataset
+from fcnlite.errors import InputError
+from fcnlite.net import load
+from fcnlite.run_folder import write_text
+from fcnlite.scoring import check_fits, evaluate
+
+MODULE = "fcnlite.evaluate"
+_HELP = """\
+Measure weights on a data set: pixel accuracy, mean accuracy, mean IU and frequency weighted IU, and each class's.
+
+  python -m fcnlite.evaluate voc --weights fcn8s.h5 --data VOCdevkit
+  python -m fcnlite.evaluate voc --weights fcn8s.h5 --data VOCdevkit --split seg11valid --sbd benchmark_RELEASE
+  python -m fcnlite.evaluate voc --weights fcn8s.h5 --data VOCdevkit --split test --save results
+                                            no truth is published for this one: just writes what to hand in
+  python -m fcnlite.evaluate shapes --weights runs/shapes-fcn8s/fcn8s.h5 --data runs/shapes-fcn8s/data
+
+A folder of your own in VOC's layout, with classes.txt, is evaluated as voc.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = cli.Parser(MODULE, description=_HELP)
+    made.add_argument("data_set", metavar="DATA_SET", help=", ".join(catalogue.names()))
+    made.add_argument("--weights", required=True, metavar="FILE", help="NET.h5, a snapshot, or a .caffemodel")
+    made.add_argument("--prototxt", metavar="FILE", help="the net, where the weights do not tell it")
+    made.add_argument("--data", metavar="DIR", help="the data set's folder (default: data/NAME)")
+    made.add_argument(
+        "--split", metavar="LIST", help="images to look at (default: those the paper reports on)"
+    )
+    made.add_argument("--year", type=int, choices=(2011, 2012), help="voc: which, where the folder has both")
+    made.add_argument("--sbd", dest="sbd_folder", metavar="DIR", help="voc: where SBD lies, for seg11valid")
+    made.add_argument("--mode", choices=("rgb", "rgbd", "hha", "rgb-hha"), help="nyud: what the net reads")
+    made.add_argument("--mapping", metavar="FILE", help="nyud: what maps its 894 classes to 40")
+    made.add_argument("--context", dest="context_folder", metavar="DIR", help="pascalcontext: its labels")
+    made.add_argument("--limit", type=cli.at_least(1), metavar="N", help="only the first N images")
+    made.add_argument("--save", type=Path, metavar="DIR", help="write each prediction as a palette PNG")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write all numbers as JSON")
+    cli.add_device_options(made)
+    return made
+
+
+def _open(options: argparse.Namespace) -> Dataset:
+    name = catalogue.canonical(options.data_set)
+    own = ("year", "sbd_folder", "mode", "mapping", "context_folder")
+    given: dict[str, Any] = {key: getattr(options, key) for key in own if getattr(options, key) is not None}
+    split = options.split or SPLITS[name].evaluate
+    dataset = open_dataset(name, options.data or Path("data") / name, split, **given)
+    if not dataset.has_labels and options.save is None:
+        raise InputError(f"{split} has no published truth to compare with; --save DIR writes the predictions")
+    return dataset
+
+
+@cli.guarded(MODULE)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    options = parser().parse_args(arguments)
+    cli.use_device(options.device, options.threads)
+    dataset = _open(options)
+    net = load(options.weights, options.prototxt)
+    check_fits(net, dataset, options.weights)
+    found = evaluate(net, dataset, options.limit, options.save)
+    if dataset.has_labels:
+        print(
+            f"{found}\n{found.images} images of {dataset.folder} ({dataset.split}), {found.seconds:.2f} s each"
+        )
+    if options.save is not None:
+        print(f"predictions: {options.save}")
+    if options.json is not None:
+        about = {"weights": options.weights, "data": str(dataset.folder), "split": dataset.split}
+        write_text(options.json, json.dumps(about | found.to_json(), indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Segment pictures: ``python -m fcnlite.predict``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from fcnlite import cli, vis
+from fcnlite.data import read_image, voc_palette
+from fcnlite.data.classes import VOC
+from fcnlite.errors import InputError
+from fcnlite.net import Net, load
+
+MODULE = "fcnlite.predict"
+_HELP = """\
+Segment pictures. For each, OUT gets NAME.png, whose pixel values are the classes (in VOC's palette), and
+NAME_overlay.jpg, the picture tinted with them.
+
+  python -m fcnlite.predict photo.jpg --weights fcn8s.h5 --out segmented
+  python -m fcnlite.predict holiday/*.jpg --weights runs/shapes-fcn8s/fcn8s.h5 --out segmented
+
+A picture that cannot be read does not stop the others; the exit status then is 2.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = cli.Parser(MODULE, description=_HELP)
+    made.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help="picture files")
+    made.add_argument("--weights", required=True, metavar="FILE", help="NET.h5, a snapshot, or a .caffemodel")
+    made.add_argument(
+        "--out", required=True, metavar="DIR", type=Path, help="where the results go; made if missing"
+    )
+    made.add_argument("--prototxt", metavar="FILE", help="the net, where the weights do not tell it")
+    made.add_argument("--output", metavar="BLOB", help="the scores to use (default: the first output)")
+    cli.add_device_options(made)
+    return made
+
+
+def class_names(net: Net, output: str) -> tuple[str, ...]:
+    """Names of a score blob's classes: those kept with the weights, VOC's for 21, else numbers."""
+    if output in net.classes:
+        return net.classes[output]
+    count = net.blobs[output].shape[1]
+    return VOC if count == len(VOC) else tuple(map(str, range(count)))
+
+
+def _score_blob(net: Net, wanted: str | None) -> str:
+    name = wanted or ("score" if "score" in net.blobs else net.outputs[0])
+    if name not in net.blobs:
+        raise InputError(
+            f"--output {name}: the net has no such blob; its outputs are {', '.join(net.outputs)}"
+        )
+    if len(net.blobs[name].shape) != 4:
+        raise InputError(f"blob '{name}' holds no score maps; choose them with --output")
+    if net.inputs != ["data"]:
+        raise InputError(f"the net takes {', '.join(net.inputs)}, more than a picture; use fcnlite.evaluate")
+    return name
+
+
+def stems(images: Sequence[Path]) -> list[str]:
+    """What each picture's results are called: its name without suffix, or with it where two would be the same."""
+    counts = Counter(path.stem for path in images)
+    names = [path.stem if counts[path.stem] == 1 else path.name.replace(".", "_") for path in images]
+    twice = next((path for path, name in zip(images, names) if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(
+            f"two pictures called {twice.name} would overwrite each other's results in one folder"
+        )
+    return names
+
+
+def segment(net: Net, image: Path, stem: str, out: Path, output: str) -> np.ndarray:
+    """Segment one picture and write both results; returns the label map."""
+    pixels = read_image(image)
+    label = net.predict(pixels, output=output)
+    names = class_names(net, output)
+    vis.write_label(out / f"{stem}.png", label)
+    picture = vis.overlay(pixels, label, voc_palette(), background=net.background, classes=names)
+    vis.write_image(out / f"{stem}_overlay.jpg", picture)
+    return label
+
+
+@cli.guarded(MODULE)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    options = parser().parse_args(arguments)
+    cli.use_device(options.device, options.threads)
+    names = stems(options.images)
+    net = load(options.weights, options.prototxt)
+    output = _score_blob(net, options.output)
+    options.out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    bar = tqdm(options.images, unit="image", disable=None if len(names) > 1 else True, leave=False)
+    for path, stem in zip(bar, names):
+        try:
+            label = segment(net, path, stem, options.out, output)
+        except (InputError, OSError) as error:
+            failed += 1
+            tqdm.write(f"{MODULE}: error: {cli.describe(error)}", file=sys.stderr)
+            continue
+        with tqdm.external_write_mode():
+            print(f"{path} -> {options.out / stem}.png")
+            vis.print_legend(label, class_names(net, output))
+    return cli.BAD_INPUT if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
