@@ -6,9 +6,11 @@ uniform distributions depend on the boost version it was built with), so they ne
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-_masks = np.random.MT19937()
+_masks: Any = np.random.MT19937()
 _fillers = np.random.default_rng()
 
 
@@ -33,19 +35,24 @@ def bernoulli(count: int, probability: float) -> np.ndarray:
     return (draws <= limit).astype(np.uint8)
 
 
+def draw() -> int:
+    """Draw 32 bits from the stream of masks, as layers do that seed a stream of their own."""
+    return int(_masks.random_raw())
+
+
 def filler_stream() -> np.random.Generator:
     """The stream that weight fillers draw from."""
     return _fillers
 
 
-def get_state() -> dict[str, object]:
+def get_state() -> dict[str, Any]:
     """Both streams' states, as plain dictionaries of numbers and arrays."""
     return {"masks": _masks.state, "fillers": _fillers.bit_generator.state}
 
 
 def mask_state() -> np.ndarray:
     """The state of the stream of masks: (625,) uint32, the twister's 624 words and its position."""
-    state: dict = _masks.state
+    state = _masks.state
     return np.append(state["state"]["key"], state["state"]["pos"]).astype(np.uint32)
 
 
@@ -55,7 +62,7 @@ def set_mask_state(state: np.ndarray) -> None:
     _masks.state = {"bit_generator": "MT19937", "state": inner}
 
 
-def set_state(state: dict[str, object]) -> None:
+def set_state(state: dict[str, Any]) -> None:
     """Go on from a state that :func:`get_state` gave."""
     _masks.state = state["masks"]
     _fillers.bit_generator.state = state["fillers"]

@@ -57,14 +57,14 @@ class Classifier(Net):
         """
         images = [io.resize_image(image, self.image_dims) for image in inputs]
         if oversample:
-            crops = io.oversample(images, self.crop_dims)
+            crops = io.oversample(images, self.crop_dims.tolist())
         else:
             top, left = ((np.array(self.image_dims) - self.crop_dims) // 2).tolist()
             height, width = self.crop_dims.tolist()
             crops = np.stack([image[top : top + height, left : left + width] for image in images])
         name = self.inputs[0]
         prepared = np.stack([self.transformer.preprocess(name, crop) for crop in crops])
-        predictions = self.forward_all(**{name: prepared})[self.outputs[0]]
+        predictions = self.forward_all(None, **{name: prepared})[self.outputs[0]]
         if oversample:
             predictions = predictions.reshape(len(images), 10, *predictions.shape[1:]).mean(axis=1)
         return predictions

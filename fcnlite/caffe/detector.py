@@ -65,7 +65,7 @@ class Detector(Net):
             return []
         name = self.inputs[0]
         prepared = np.stack([self.transformer.preprocess(name, crop) for crop in crops])
-        predictions = self.forward_all(**{name: prepared})[self.outputs[0]]
+        predictions = self.forward_all(None, **{name: prepared})[self.outputs[0]]
         for detection, prediction in zip(found, predictions):
             detection["prediction"] = prediction
         return found

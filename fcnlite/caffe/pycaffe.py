@@ -275,10 +275,7 @@ class Net:
         dict of str to numpy.ndarray
             One entry an input along the first axis.
         """
-        outs = [
-            {name: array.copy() for name, array in self.forward(blobs=blobs, **batch).items()}
-            for batch in self._batch(kwargs)
-        ]
+        outs = [_copied(self.forward(blobs, None, None, **batch)) for batch in self._batch(kwargs)]
         return _joined(outs, _length(kwargs))
 
     def forward_backward_all(
@@ -301,9 +298,9 @@ class Net:
         forwards = self._batch({name: kwargs[name] for name in self.inputs if name in kwargs})
         backwards = self._batch({name: kwargs[name] for name in self.outputs if name in kwargs})
         outs, backs = [], []
-        for inputs, given in zip_longest(forwards, backwards, fillvalue={}):
-            outs.append({n: a.copy() for n, a in self.forward(blobs=blobs, **inputs).items()})
-            backs.append({n: a.copy() for n, a in self.backward(diffs=diffs, **given).items()})
+        for inputs, given in zip_longest(forwards, backwards):
+            outs.append(_copied(self.forward(blobs, None, None, **(inputs or {}))))
+            backs.append(_copied(self.backward(diffs, None, None, **(given or {}))))
         length = _length(kwargs)
         return _joined(outs, length), _joined(backs, length)
 
@@ -434,7 +431,7 @@ class Net:
 
 def _net_arguments(arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[int, int, Sequence[str], Any]:
     """Phase, level, stages and weights, from either order of arguments."""
-    names = ("phase", "level", "stages", "weights")
+    names: tuple[str, ...] = ("phase", "level", "stages", "weights")
     if arguments and isinstance(arguments[0], str | os.PathLike) and arguments[0] not in ("TRAIN", "TEST"):
         names = ("weights", "phase")
     if len(arguments) > len(names):
@@ -465,6 +462,10 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 def _length(arrays: Mapping[str, Any]) -> int:
     return len(next(iter(arrays.values()))) if arrays else 0
+
+
+def _copied(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array.copy() for name, array in arrays.items()}
 
 
 def _joined(batches: Sequence[Mapping[str, np.ndarray]], length: int) -> dict[str, np.ndarray]:

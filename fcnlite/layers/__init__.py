@@ -10,6 +10,7 @@ from fcnlite.layers.concat import Concat, Slice, Tile
 from fcnlite.layers.convolution import Convolution, Deconvolution
 from fcnlite.layers.crop import Crop
 from fcnlite.layers.data import DummyData, HDF5Data, MemoryData
+from fcnlite.layers.database import Data
 from fcnlite.layers.dropout import Dropout
 from fcnlite.layers.eltwise import Eltwise
 from fcnlite.layers.gather import BatchReindex, Embed, Filter
@@ -51,6 +52,7 @@ __all__ = [
     "ContrastiveLoss",
     "Convolution",
     "Crop",
+    "Data",
     "Deconvolution",
     "Dropout",
     "DummyData",
