@@ -1,5 +1,5 @@
-"""The demo's data set, drawn by the program: shapes of six classes, each in a pattern of its own, on
-textured backgrounds, written as a folder in the layout of PASCAL VOC with void borders around the objects."""
+"""The demo's data set, drawn by the program: shapes of six classes, each in a pattern and a range of
+colours of its own, on textured backgrounds, written as a folder in the layout of PASCAL VOC with void borders around the objects."""
 
 import json
 import os
@@ -102,7 +102,7 @@ def _place(rng: Draw, image: np.ndarray, label: np.ndarray, kind: int) -> None:
     u, v = _coordinates(*spot, SAMPLES)
     cover = _pooled(OUTLINES[name](u, v))
     pattern = _pooled(PATTERNS[name](u, v, rng.uniform(0.8, 1.2) * max(9.0, radius * 0.45)))[:, :, None]
-    first, second = _two_colours(rng)
+    first, second = _two_colours(rng, kind)
     colour = first + (second - first) * pattern
     shadow = ndimage.gaussian_filter(ndimage.shift(cover, (2, 2), order=1), 2)[:, :, None]
     image[box] *= 1 - 0.45 * shadow
@@ -126,9 +126,13 @@ def _pooled(fine: np.ndarray) -> Field:
     return fine.reshape(height, SAMPLES, width, SAMPLES).mean(axis=(1, 3))
 
 
-def _two_colours(rng: Draw) -> tuple[np.ndarray, np.ndarray]:
-    """Two strong colours well apart in hue and brightness, RGB 0 .. 255."""
-    hue = rng.uniform()
+def _two_colours(rng: Draw, kind: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two strong colours well apart in hue and brightness, RGB 0 .. 255.
+
+    The first keeps to the class's sixth of the colour circle, as things in photographs have their usual colours:
+    that is what a net sees first, and outlines and patterns later.
+    """
+    hue = (kind + rng.uniform(-0.4, 0.4)) / len(OUTLINES)
     first = _hsv(hue, rng.uniform(0.6, 1), rng.uniform(0.85, 1))
     second = _hsv(hue + rng.uniform(0.25, 0.75), rng.uniform(0.5, 1), rng.uniform(0.2, 0.5))
     return first, second
@@ -204,7 +208,7 @@ def write(folder: str | os.PathLike, *, train: int = 200, val: int = 40, seed: i
     if train < 1 or val < 1:
         raise InputError(f"the shapes data set needs images in both splits, not {train} and {val}")
     folder = Path(folder)
-    settings = {"drawing": 1, "train": train, "val": val, "seed": seed}
+    settings = {"drawing": 2, "train": train, "val": val, "seed": seed}
     stamp = folder / "shapes.json"
     if stamp.is_file() and _read_stamp(stamp) == settings:
         return folder
