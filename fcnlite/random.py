@@ -14,11 +14,19 @@ _masks: Any = np.random.MT19937()
 _fillers = np.random.default_rng()
 
 
+def twister(seed: int) -> np.random.MT19937:
+    """A stream of its own, seeded as boost::mt19937 seeds."""
+    made = np.random.MT19937()
+    # RandomState seeds as boost does; its state is what the raw generator goes on from.
+    state: Any = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)
+    made.state = state
+    return made
+
+
 def set_random_seed(seed: int) -> None:
     """Start both streams anew, as ``caffe.set_random_seed`` and a solver's ``random_seed`` do."""
     global _fillers
-    # RandomState seeds as boost::mt19937 does; its state is what the raw generator goes on from.
-    _masks.state = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)
+    _masks.state = twister(seed).state
     _fillers = np.random.default_rng(seed & 0xFFFFFFFF)
 
 

@@ -163,7 +163,7 @@ class Transformer:
         self.channel_swap[in_] = order
 
     def set_raw_scale(self, in_: str, scale: float) -> None:
-        """Set what images are multiplied by ahead of the mean: 255 for images in 0 .. 1 and a net that takes 0 .. 255."""
+        """Set what images are multiplied by ahead of the mean: 255 for images in 0 .. 1 and nets that take 0 .. 255."""
         self._check(in_)
         self.raw_scale[in_] = scale
 

@@ -184,8 +184,7 @@ class _Transform:
     def restart(self, images: int) -> None:
         """Draw as after so many images."""
         if self._mirror or self._random_crop:
-            self._twister: Any = np.random.MT19937()
-            self._twister.state = np.random.RandomState(self._seed).get_state(legacy=False)
+            self._twister = fcnlite.random.twister(self._seed)
             draws = images * (int(self._mirror) + 2 * int(self._random_crop))
             if draws:
                 self._twister.random_raw(draws, output=False)
