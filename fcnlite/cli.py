@@ -148,6 +148,17 @@ def number(positive: bool = False) -> Callable[[str], float]:
     return parse
 
 
+def share(text: str) -> float:
+    """The type of an option that takes a number above 0 and at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and at most 1")
+    return value
+
+
 class Stop:
     """Whether the user has asked to stop; true after the first Ctrl-C (or SIGTERM)."""
 

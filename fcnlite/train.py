@@ -215,7 +215,7 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
     plan = replace(plan, **{option: given[option] for option in own if option in given})
     if "sample_patches" in given:
         plan.sample_patches = given["sample_patches"]
-        plan.iter_size = max(1, round(plan.iter_size / plan.sample_patches))
+        plan.iter_size = enlarged(plan.iter_size, plan.sample_patches)
     _choose_data(plan, given)
     if plan.init:
         _take_widths(plan, given)
@@ -286,6 +286,11 @@ def _take_widths(plan: Plan, given: dict[str, Any]) -> None:
             plan.fc = int(arrays[1].size)
 
 
+def enlarged(images: int, share: float) -> int:
+    """Images an update when only a share of each one's patches count, so that as many patches do as before."""
+    return max(1, round(images / share))
+
+
 def find_state(path: Path) -> Path:
     """The solver state that --resume names: a file, or a run's folder for its last one."""
     if path.is_dir():
@@ -299,6 +304,8 @@ def resumed(plan: Plan, given: dict[str, Any], where: Path) -> Plan:
     """The plan of a run to go on with, changed by what may change."""
     if "data_set" in given and catalogue.canonical(given["data_set"]) != plan.name:
         raise InputError(f"the run in {where} trains on {plan.name}, not on {given['data_set']}")
+    if "iter_size" in given:
+        given = given | {"iter_size": enlarged(given["iter_size"], plan.sample_patches)}
     for option in KEPT:
         if option in given and given[option] != getattr(plan, option):
             name = option.replace("_", "-")

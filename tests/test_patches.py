@@ -1,5 +1,7 @@
 """Patchwise training is loss sampling (paper, section 3.4): gradients of images and of their patches."""
 
+import json
+
 import cases
 import numpy as np
 import pytest
@@ -7,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_data_batches import Numbers
 
-from fcnlite import geometry
-from fcnlite.data import Batches
+from fcnlite import geometry, train
+from fcnlite.data import Batches, shapes
 from fcnlite.data.batches import sampled
+from fcnlite.errors import InputError
 from fcnlite.net import Net
 from fcnlite.netspec import NetSpec
 from fcnlite.netspec import layers as L
 from fcnlite.netspec import params as P
+from fcnlite.proto import parse_net
 
 BOUND = 2e-5
 
@@ -122,3 +126,38 @@ def test_heads_lose_the_same_patches():
 def test_keep_is_a_probability(keep):
     with pytest.raises(ValueError, match="probability"):
         Batches(Numbers(), keep=keep)
+
+
+def plan(**options):
+    return train.plan_from({"data_set": "shapes", **options})
+
+
+def test_batches_grow_as_patches_get_fewer():
+    assert plan(recipe="cvpr15", net="fcn32s").iter_size == 20
+    assert plan(recipe="cvpr15", net="fcn32s", sample_patches=0.25).iter_size == 80
+    assert plan(sample_patches=0.3, iter_size=2).iter_size == 7
+    assert plan(sample_patches=1.0).iter_size == 1
+    whole = plan(sample_patches=0.5, iter_size=3)
+    assert train.resumed(whole, {"iter_size": 3, "sample_patches": 0.5}, "run").iter_size == 6
+    with pytest.raises(InputError, match="--sample-patches 0.25 differs from the 0.5"):
+        train.resumed(whole, {"sample_patches": 0.25}, "run")
+
+
+@pytest.mark.parametrize(("recipe", "weight"), [("heavy", 4), ("cvpr15", 1)])
+def test_a_sampled_sum_counts_for_the_whole(tmp_path, recipe, weight):
+    """train.prototxt says what each kept pixel weighs."""
+    data, out = shapes.write(tmp_path / "data", train=2, val=1), tmp_path / "run"
+    arguments = ["voc", "--data", str(data), "--width", "1", "--recipe", recipe, "--iter-size", "1"]
+    arguments += ["--sample-patches", "0.25", "--iterations", "1", "--validate", "0", "--out", str(out)]
+    assert train.main(arguments) == 0
+    loss = parse_net((out / "train.prototxt").read_text(), "train").layer[-1]
+    assert (list(loss.loss_weight) or [1]) == [weight]
+    (record,) = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    assert len(record["images"]) == 4
+
+
+@pytest.mark.parametrize("value", ["0", "1.5", "-1", "half", "nan"])
+def test_a_share_is_above_0_and_at_most_1(value, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["shapes", "--sample-patches", value])
+    assert stopped.value.code == 2 and "not a number above 0 and at most 1" in capsys.readouterr().err
