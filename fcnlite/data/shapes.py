@@ -1,5 +1,6 @@
 """The demo's data set, drawn by the program: shapes of six classes, each in a pattern and a range of
-colours of its own, on textured backgrounds, written as a folder in the layout of PASCAL VOC with void borders around the objects."""
+colours of its own, on textured backgrounds, written as a folder in the layout of PASCAL VOC with void borders
+around the objects."""
 
 import json
 import os
