@@ -63,6 +63,11 @@ def use(name: str = "auto", dtype: Any = np.float32, threads: int | None = None)
     return _current
 
 
+def chosen() -> bool:
+    """Whether a device is in use or asked for by ``FCNLITE_DEVICE``."""
+    return _current is not None or "FCNLITE_DEVICE" in os.environ
+
+
 @contextmanager
 def using(backend: Any) -> Iterator[None]:
     """Make ``backend`` (what :func:`current` gave earlier) the current device for the length of a block."""

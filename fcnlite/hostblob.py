@@ -31,6 +31,12 @@ def push() -> None:
 class HostBlob:
     """A view of a blob with NumPy arrays (pycaffe's ``caffe.Blob``).
 
+    Parameters
+    ----------
+    blob : Blob
+    backend : optional
+        The device it lives on, the current one by default.
+
     Attributes
     ----------
     data, diff : numpy.ndarray
@@ -40,9 +46,9 @@ class HostBlob:
         The first four axes (1 where there are fewer), and the number of elements.
     """
 
-    def __init__(self, blob: Blob):
+    def __init__(self, blob: Blob, backend: Any = None):
         self.blob = blob
-        self._backend = device.current()
+        self._backend = device.current() if backend is None else backend
 
     @property
     def data(self) -> np.ndarray:
@@ -106,6 +112,7 @@ class HostBlobs(Sequence[HostBlob]):
 
     def __init__(self, blobs: list[Blob] | None = None):
         self.blobs = [] if blobs is None else blobs
+        self._backend = device.current()
 
     def add_blob(self, *shape: int) -> None:
         """Append a parameter of zeros."""
@@ -120,11 +127,11 @@ class HostBlobs(Sequence[HostBlob]):
     def __getitem__(self, index: slice) -> list[HostBlob]: ...
     def __getitem__(self, index: int | slice) -> HostBlob | list[HostBlob]:
         if isinstance(index, slice):
-            return wrap(self.blobs[index])
-        return HostBlob(self.blobs[index])
+            return [HostBlob(blob, self._backend) for blob in self.blobs[index]]
+        return HostBlob(self.blobs[index], self._backend)
 
     def __iter__(self) -> Iterator[HostBlob]:
-        return iter(wrap(self.blobs))
+        return iter(self[:])
 
 
 def wrap(blobs: Iterable[Blob]) -> list[HostBlob]:

@@ -19,6 +19,7 @@ from fcnlite import device
 from fcnlite import net as core
 from fcnlite import solver as core_solver
 from fcnlite.blob import Node
+from fcnlite.caffe.session import choose_mode
 from fcnlite.errors import InputError
 from fcnlite.hostblob import HostBlob, HostBlobs, push
 from fcnlite.io.caffemodel import write_caffemodel
@@ -94,6 +95,7 @@ class Net:
 
     def __init__(self, network_file: Any, *arguments: Any, **named: Any):
         phase, level, stages, weights = _net_arguments(arguments, named)
+        choose_mode()
         self._show(core.Net(network_file, phase, level=level, stages=stages))
         if weights is not None:
             self.copy_from(weights)
@@ -531,6 +533,7 @@ class SGDSolver:
     """
 
     def __init__(self, solver_file: Any):
+        choose_mode()
         push()
         self._solver = _Solver(solver_file)
         self._backend = device.current()

@@ -13,17 +13,27 @@ from fcnlite.layers import LAYERS
 
 _LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)  # glog's 0 to 3
 _LOG = logging.getLogger("fcnlite")
-_gpu = 0
+_gpu, _mode_gpu = 0, False
+
+
+def choose_mode() -> None:
+    """Make nets on the CPU, as pycaffe does, if nobody has chosen a device."""
+    if not device.chosen():
+        set_mode_cpu()
 
 
 def set_mode_cpu() -> None:
-    """Make nets from now on on the CPU."""
+    """Make nets from now on on the CPU. Nets stay where they were made."""
+    global _mode_gpu
+    _mode_gpu = False
     push()
     device.use("cpu")
 
 
 def set_mode_gpu() -> None:
     """Make nets from now on on the GPU; where there is none, on the CPU, with one line on stderr saying so."""
+    global _mode_gpu
+    _mode_gpu = True
     push()
     try:
         device.use(f"cuda:{_gpu}")
@@ -33,10 +43,10 @@ def set_mode_gpu() -> None:
 
 
 def set_device(index: int) -> None:
-    """Choose which GPU ``set_mode_gpu`` means."""
+    """Choose which GPU ``set_mode_gpu`` means, before or after it."""
     global _gpu
     _gpu = int(index)
-    if device.current().name.startswith("cuda"):
+    if _mode_gpu:
         set_mode_gpu()
 
 
