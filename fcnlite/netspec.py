@@ -80,7 +80,7 @@ class Top:
         return to_proto(self)
 
     def _to_proto(
-        self, layers: dict[Function, Message], names: dict[Any, str], autonames: Counter[str]
+        self, layers: dict[Function, Any], names: dict[Any, str], autonames: Counter[str]
     ) -> None:
         self.fn._to_proto(layers, names, autonames)
 
@@ -116,7 +116,7 @@ class Function:
         self.tops = tuple(Top(self, n) for n in range(self.ntop))
 
     def _to_proto(
-        self, layers: dict[Function, Message], names: dict[Any, str], autonames: Counter[str]
+        self, layers: dict[Function, Any], names: dict[Any, str], autonames: Counter[str]
     ) -> None:
         """Add this layer's message to ``layers``, after those of the layers it reads."""
         if self in layers:
