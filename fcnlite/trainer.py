@@ -413,7 +413,7 @@ class Trainer:
         if not math.isfinite(loss):
             raise InputError(
                 f"the loss became {loss} at iteration {self.iteration} ({', '.join(images)}): lower the learning rate, "
-                f"--lr, which was {rate:g}"
+                f"--lr, from {self.plan.lr:g}"
             )
         self.losses.append(loss)
         smoothed = sum(self.losses) / len(self.losses)

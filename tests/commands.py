@@ -1,0 +1,63 @@
+"""Runs the commands as a user does, on a tiny data set, and reads what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fcnlite.data import shapes
+from fcnlite.io import read_weights
+
+NARROW = ("--width", "2", "--fc", "8")
+
+
+def draw(folder: Path, train: int = 4, val: int = 2) -> Path:
+    """A folder in VOC's layout with classes of its own: the demo's pictures."""
+    return shapes.write(folder, train=train, val=val, seed=7)
+
+
+def ends(main: Callable[..., int], arguments: Sequence[object]) -> int:
+    """The exit status of a command, whichever way it leaves."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as error:
+        assert isinstance(error.code, int)
+        return error.code
+
+
+def fails(
+    capsys: pytest.CaptureFixture[str], main: Callable[..., int], arguments: Sequence[object], *words: str
+) -> str:
+    """Check that a command ends with status 2 and one line, in which all the words are; returns the line."""
+    capsys.readouterr()
+    assert ends(main, arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    missing = [word for word in words if word not in lines[0]]
+    assert not missing, f"{missing} not in: {lines[0]}"
+    assert lines[0].startswith(main.__module__ + ": error: ")
+    return lines[0]
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    """A run's log."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether two files of weights hold the same bits."""
+    a, b = read_weights(one), read_weights(other)
+    return list(a) == list(b) and all(
+        len(a[k]) == len(b[k]) and all(np.array_equal(x, y) for x, y in zip(a[k], b[k])) for k in a
+    )
+
+
+def python(*arguments: object) -> list[str]:
+    """A command line that runs this Python."""
+    return [sys.executable, *map(str, arguments)]
