@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m fcnlite.train shapes
 
 # Each test process computes on one core: two of them use two cores better than one that shares its matrices out.
-test: lint
+test: lint $(VENV)/.installed-cupy
 	OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 
 lint: $(VENV)/.installed-test
@@ -28,6 +28,12 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(INSTALL) --editable '.[test]'
 	@touch $(VENV)/.installed $@
+
+# The real CuPy, for the tests of what happens where it finds no GPU. It lies beside the environment's packages, where only
+# those tests look; where there is no wheel for it they are skipped.
+$(VENV)/.installed-cupy: | $(BIN)/python
+	-$(INSTALL) --target $(VENV)/cupy --no-deps --only-binary :all: 'cupy-cuda12x>=14' cuda-pathfinder
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
