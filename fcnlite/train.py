@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fcnlite import cli, device, models
+from fcnlite.chain import TAKE, Chain, holds_chain, is_classifier, stages_of
 from fcnlite.data import SPLITS, catalogue, recipe
 from fcnlite.data.recipes import DEMO, HEAVY, SCRATCH, Recipe
 from fcnlite.data.voc import find_voc
@@ -25,6 +26,8 @@ Train a fully convolutional net.
   python -m fcnlite.train shapes                     the demo: draws its own data; a few minutes on two cores
   python -m fcnlite.train voc --data VOCdevkit --net fcn32s --init vgg16.caffemodel
   python -m fcnlite.train voc --data VOCdevkit --net fcn16s --init runs/voc-fcn32s/fcn32s.h5
+  python -m fcnlite.train voc --data VOCdevkit --net fcn8s --init vgg16.caffemodel
+                                                     all three stages: fcn32s, fcn16s from it, fcn8s from that
   python -m fcnlite.train voc --data MY_FOLDER --net fcn8s --width 16
                                                      your own images, from nothing: a folder laid out as VOC
                                                      (JPEGImages, SegmentationClass, ImageSets/Segmentation)
@@ -135,6 +138,18 @@ def _add_net_options(group: Any) -> None:
         action="append",
         metavar="WEIGHTS",
         help="a classifier or an FCN to start from, .caffemodel or .h5 (nyud late fusion: twice, color then hha)",
+    )
+
+    group.add_argument(
+        "--chain",
+        action=argparse.BooleanOptionalAction,
+        help="train the coarser nets first, each stage from the last one's weights (default: where --init is a"
+        " classifier and the net starts from a coarser one)",
+    )
+    group.add_argument(
+        "--stage-weights",
+        choices=TAKE,
+        help="which weights of a stage the next one starts from; best: in validation (default: final)",
     )
 
 
@@ -393,15 +408,81 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return train_solver.main(words)
     given = vars(parser().parse_args(arguments))
     cli.use_device(given.get("device"), given.get("threads"))
+    chain = _chain(given)
+    return _train(given) if chain is None else _train_stages(*chain)
+
+
+def _train(given: dict[str, Any], again: Path | None = None) -> int:
+    """Train one net; `again` is what --resume goes on with if it is not the last snapshot."""
     trainer = _prepare(given)
     _introduce(trainer)
     with cli.stopping(MODULE) as stop:
         finished = trainer.run(stop)
     if not finished:
         print(f"\nstopped after iteration {trainer.iteration}; go on with:", file=sys.stderr)
-        print(f"  python -m fcnlite.train {trainer.plan.name} --resume {trainer.saved}", file=sys.stderr)
+        where = trainer.saved if again is None else again
+        print(f"  python -m fcnlite.train {trainer.plan.name} --resume {where}", file=sys.stderr)
         return 128 + stop.signal
     _conclude(trainer, trainer.finish())
+    return 0
+
+
+# Chains of nets
+
+
+def _chain(given: dict[str, Any]) -> tuple[Chain, dict[str, Any]] | None:
+    """The chain that the options ask for, new or to go on with, and what they say anew; None for a single net."""
+    apart = ("chain", "stage_weights", "out", "resume", "net", "device", "threads")
+    options = {option: value for option, value in given.items() if option not in apart}
+    if "resume" in given and holds_chain(given["resume"]):
+        chain = Chain.read(Path(given["resume"]))
+        wanted = models.canonical(given.get("net", chain.stages[-1]))
+        if wanted != chain.stages[-1]:
+            raise InputError(f"the chain in {chain.path} ends with {chain.stages[-1]}, not with {wanted}")
+        return chain, options
+    name = catalogue.canonical(given.get("data_set", "shapes"))
+    net = _net_name(name, given.get("net"))
+    stages = stages_of(net) if net in HEAVY else [net]
+    if not given.get("chain", _starts_from_classifier(stages, given)):
+        if "stage_weights" in given:
+            raise InputError("--stage-weights goes with a chain of nets, --chain")
+        return None
+    if len(stages) == 1 or "resume" in given:
+        why = "--resume names no chain" if "resume" in given else f"{net} does not start from a coarser net"
+        raise InputError(f"--chain: {why}; leave it out")
+    options.setdefault("recipe", "heavy" if "init" in given else "scratch")
+    out = Path(given["out"]) if "out" in given else _unused(given)
+    if name == "shapes":
+        options.setdefault("data", str(out / "data"))
+    return Chain.create(out, stages, given.get("stage_weights", TAKE[0]), options), {}
+
+
+def _starts_from_classifier(stages: Sequence[str], given: dict[str, Any]) -> bool:
+    """Whether a net that the paper starts from a coarser one is to start from a classifier."""
+    return (
+        len(stages) > 1
+        and "resume" not in given
+        and len(given.get("init", ())) == 1
+        and is_classifier(given["init"][0])
+    )
+
+
+def _train_stages(chain: Chain, now: dict[str, Any]) -> int:
+    """Train what is left of a chain."""
+    for number, stage in enumerate(chain.stages):
+        done = chain.weights(number)
+        told = f"done, {done}" if done else chain.folder(number).path
+        print(f"stage {number + 1} of {len(chain.stages)}, {stage}: {told}")
+        if done:
+            continue
+        try:
+            status = _train(chain.options(number, now), again=chain.path)
+        except BaseException:
+            chain.discard_if_unused()
+            raise
+        if status:
+            return status
+    print(f"all stages done: {chain.finish()}")
     return 0
 
 

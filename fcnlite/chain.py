@@ -1,0 +1,171 @@
+"""Training in stages, coarse to fine: FCN-32s, then 16s from its weights, then 8s (paper, section 4.2).
+
+A chain's folder holds ``chain.json``, a run's folder for each stage (``1-fcn32s``, ``2-fcn16s``, ..) and at the end
+the last stage's weights. What is done can be told from the folder at any moment, so a chain that was stopped
+anywhere goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fcnlite.data import recipe
+from fcnlite.data.recipes import HEAVY
+from fcnlite.errors import InputError
+from fcnlite.io import atomic_path, iter_weights
+from fcnlite.run_folder import RunFolder, write_text
+
+CHAIN = "chain.json"
+TAKE = ("final", "best")
+
+
+def stages_of(net: str) -> list[str]:
+    """The nets on the way to one, coarsest first, itself last: each starts from the one before.
+
+    The first starts from a classifier, or from two nets, which is no chain.
+    """
+    stages = [net]
+    while len(start := recipe(stages[0]).start) == 1 and start[0] in HEAVY:
+        stages.insert(0, start[0])
+    return stages
+
+
+def is_classifier(weights: str | os.PathLike[str]) -> bool:
+    """Whether a file of weights is no FCN: those have layers called score."""
+    return not any(layer.startswith("score") for layer, _ in iter_weights(weights))
+
+
+def holds_chain(path: str | os.PathLike[str]) -> bool:
+    """Whether a chain was started in this folder."""
+    return (Path(path) / CHAIN).is_file()
+
+
+@dataclass
+class Chain:
+    """A chain of runs.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        Its folder.
+    stages : list of str
+        The nets, in order.
+    take : str
+        What each stage starts from of the one before: its "final" weights, or the "best" snapshot by mean IU on
+        the validation images.
+    given : dict
+        Options of every stage, as on the command line.
+    """
+
+    path: Path
+    stages: list[str]
+    take: str
+    given: dict[str, Any]
+
+    @classmethod
+    def create(cls, path: Path, stages: list[str], take: str, given: dict[str, Any]) -> Chain:
+        """Start a chain in a new or empty folder.
+
+        Raises
+        ------
+        InputError
+            There is something in it already.
+        """
+        if holds_chain(path):
+            raise InputError(
+                f"{path} holds another chain; go on with it by --resume {path}, or name another folder with --out"
+            )
+        RunFolder.create(path)
+        chain = cls(path, stages, take, given)
+        values = {key: value for key, value in asdict(chain).items() if key != "path"}
+        write_text(path / CHAIN, json.dumps(values, indent=2) + "\n")
+        return chain
+
+    @classmethod
+    def read(cls, path: Path) -> Chain:
+        """The chain in a folder.
+
+        Raises
+        ------
+        InputError
+            chain.json is damaged.
+        """
+        try:
+            values = json.loads((path / CHAIN).read_text(encoding="utf-8"))
+            chain = cls(path, values["stages"], values["take"], values["given"])
+            sound = isinstance(chain.given, dict) and chain.take in TAKE
+            sound = sound and bool(chain.stages) and all(stage in HEAVY for stage in chain.stages)
+        except (ValueError, KeyError, TypeError):
+            sound = False
+        if not sound:
+            raise InputError(f"{path / CHAIN} is damaged")
+        return chain
+
+    def folder(self, number: int) -> RunFolder:
+        """The folder of a stage's run; stages count from 0."""
+        return RunFolder(self.path / f"{number + 1}-{self.stages[number]}")
+
+    def weights(self, number: int) -> Path | None:
+        """A stage's final weights, if it is done."""
+        path = self.folder(number).path / f"{self.stages[number]}.h5"
+        return path if path.is_file() else None
+
+    def options(self, number: int, now: dict[str, Any]) -> dict[str, Any]:
+        """Options that train a stage: from the start, or on from its last snapshot.
+
+        Parameters
+        ----------
+        number : int
+            The first stage that is not done.
+        now : dict
+            Options given when going on; they take the place of those the chain began with.
+        """
+        folder = self.folder(number)
+        if folder.holds_run() and any((folder.path / "snapshots").glob("*.solverstate.h5")):
+            return now | {"resume": str(folder.path)}
+        if folder.path.exists():  # it was stopped before its first snapshot
+            folder.discard()
+        options = self.given | now | {"net": self.stages[number], "out": str(folder.path)}
+        if number:
+            options["init"] = [str(self._start(number - 1))]
+        return options
+
+    def _start(self, number: int) -> Path:
+        """The weights of a finished stage that the next one starts from."""
+        final = self.weights(number)
+        assert final is not None
+        return (self.best(number) or final) if self.take == "best" else final
+
+    def best(self, number: int) -> Path | None:
+        """The snapshot of a stage with the best mean IU in validation; the earliest of equals."""
+        folder = self.folder(number).path
+        found = []
+        for path in (folder / "validation").glob("iter_*.json"):
+            scores = json.loads(path.read_text(encoding="utf-8"))
+            iteration = int(scores["iteration"])
+            mean_iu = next(iter(scores["labels"].values()))["mean_iu"]
+            weights = folder / "snapshots" / f"{self.stages[number]}_iter_{iteration}.caffemodel.h5"
+            if mean_iu is not None and weights.is_file():
+                found.append((-mean_iu, iteration, weights))
+        return min(found)[2] if found else None
+
+    def discard_if_unused(self) -> None:
+        """Remove a chain that a mistake ended before its first stage."""
+        if all(entry.name == CHAIN for entry in self.path.iterdir()):
+            RunFolder(self.path).discard()
+
+    def finish(self) -> Path:
+        """Give the last stage's weights a place in the chain's folder; returns it."""
+        weights = self.weights(len(self.stages) - 1)
+        assert weights is not None
+        with atomic_path(self.path / weights.name) as temporary:
+            try:
+                os.link(weights, temporary)
+            except OSError:
+                shutil.copyfile(weights, temporary)
+        return self.path / weights.name
