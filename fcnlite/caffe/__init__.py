@@ -67,7 +67,17 @@ __all__ = [
 ]
 
 __version__ = "1.0.0"  # the Caffe whose interface this is
-_SUBMODULES = ("classifier", "coord_map", "detector", "io", "net_spec", "proto", "proto.caffe_pb2", "pycaffe")
+_SUBMODULES = (
+    "classifier",
+    "coord_map",
+    "detector",
+    "draw",
+    "io",
+    "net_spec",
+    "proto",
+    "proto.caffe_pb2",
+    "pycaffe",
+)
 
 
 def install() -> None:
