@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fcnlite import cli
+from fcnlite import cli, voc_upload
 from fcnlite.data import SPLITS, Dataset, catalogue, open_dataset
 from fcnlite.errors import InputError
 from fcnlite.net import load
@@ -22,8 +22,8 @@ Measure weights on a data set: pixel accuracy, mean accuracy, mean IU and freque
 
   python -m fcnlite.evaluate voc --weights fcn8s.h5 --data VOCdevkit
   python -m fcnlite.evaluate voc --weights fcn8s.h5 --data VOCdevkit --split seg11valid --sbd benchmark_RELEASE
-  python -m fcnlite.evaluate voc --weights fcn8s.h5 --data VOCdevkit --split test --save results
-                                            no truth is published for this one: just writes what to hand in
+  python -m fcnlite.evaluate voc --weights fcn8s.h5 --data VOCdevkit --year 2012 --split test --upload FOLDER
+                                            no truth is published: writes what VOC's evaluation server takes
   python -m fcnlite.evaluate shapes --weights runs/shapes-fcn8s/fcn8s.h5 --data runs/shapes-fcn8s/data
 
 A folder of your own in VOC's layout, with classes.txt, is evaluated as voc.
@@ -47,6 +47,18 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--context", dest="context_folder", metavar="DIR", help="pascalcontext: its labels")
     made.add_argument("--limit", type=cli.at_least(1), metavar="N", help="only the first N images")
     made.add_argument("--save", type=Path, metavar="DIR", help="write each prediction as a palette PNG")
+    made.add_argument(
+        "--upload",
+        type=Path,
+        metavar="DIR",
+        help=f"voc: write the predictions into the folders, and {voc_upload.ARCHIVE}, that VOC's server takes",
+    )
+    made.add_argument(
+        "--competition",
+        choices=voc_upload.COMPETITIONS,
+        default="comp6",
+        help="for --upload: comp5 if trained on VOC's images alone, comp6 if on others too (default: comp6)",
+    )
     made.add_argument("--json", type=Path, metavar="FILE", help="write all numbers as JSON")
     cli.add_device_options(made)
     return made
@@ -58,8 +70,14 @@ def _open(options: argparse.Namespace) -> Dataset:
     given: dict[str, Any] = {key: getattr(options, key) for key in own if getattr(options, key) is not None}
     split = options.split or SPLITS[name].evaluate
     dataset = open_dataset(name, options.data or Path("data") / name, split, **given)
+    if options.upload is not None:
+        if options.save is not None or options.limit is not None:
+            raise InputError("--upload hands in all predictions; leave --save and --limit out")
+        options.save = voc_upload.segmentation_folder(options.upload, dataset, options.competition)
     if not dataset.has_labels and options.save is None:
-        raise InputError(f"{split} has no published truth to compare with; --save DIR writes the predictions")
+        raise InputError(
+            f"{split} has no published truth to compare with; --upload DIR or --save DIR write the predictions"
+        )
     return dataset
 
 
@@ -78,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if options.save is not None:
         print(f"predictions: {options.save}")
+    if options.upload is not None:
+        print(f"to hand in: {voc_upload.pack(options.upload)}")
     if options.json is not None:
         about = {"weights": options.weights, "data": str(dataset.folder), "split": dataset.split}
         write_text(options.json, json.dumps(about | found.to_json(), indent=2) + "\n")
