@@ -34,7 +34,9 @@ def main() -> int:
             if result is not None:
                 results[side].append(result)
     what = "training step, momentum included" if args.train else "inference"
-    print(f"{args.net}, {what}, one image of {args.size} (height x width), {args.runs} runs in {args.rounds} rounds")
+    print(
+        f"{args.net}, {what}, one image of {args.size} (height x width), {args.runs} runs in {args.rounds} rounds"
+    )
     for side, rounds in results.items():
         if not rounds:
             print(f"  {side:8}  not installed")
@@ -42,7 +44,9 @@ def main() -> int:
         seconds = [s for r in rounds for s in r["seconds"]]
         median, least = statistics.median(seconds), min(seconds)
         peak = max(r["peak_mb"] for r in rounds)
-        print(f"  {side:8}  {median:6.2f} s median  {least:6.2f} s best  {peak:6.0f} MB peak  {rounds[0]['version']}")
+        print(
+            f"  {side:8}  {median:6.2f} s median  {least:6.2f} s best  {peak:6.0f} MB peak  {rounds[0]['version']}"
+        )
     if results["torch"]:
         ratio = _median(results["fcnlite"]) / _median(results["torch"])
         print(f"  fcnlite takes {ratio:.2f} of PyTorch's time")
@@ -53,9 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fcn8s", description=__doc__.split("\n")[0])
     parser.add_argument("--train", action="store_true", help="time a training step instead of inference")
     parser.add_argument("--net", default="fcn8s", help="net of the catalogue (default: %(default)s)")
-    parser.add_argument("--size", default="500x334", help="height x width of the image (default: %(default)s)")
+    parser.add_argument(
+        "--size", default="500x334", help="height x width of the image (default: %(default)s)"
+    )
     parser.add_argument("--runs", type=int, default=5, help="timed runs a round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="rounds of both sides in turn (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="rounds of both sides in turn (default: %(default)s)"
+    )
     parser.add_argument("--torch-python", default=sys.executable, help="a Python that can import torch")
     parser.add_argument("--worker", choices=sorted(_WORKERS), help=argparse.SUPPRESS)
     return parser
@@ -64,7 +72,10 @@ def _parser() -> argparse.ArgumentParser:
 def _spawn(side: str, args: argparse.Namespace) -> dict[str, Any] | None:
     """Run one side in its own process; None where it is not installed."""
     python = args.torch_python if side == "torch" else sys.executable
-    if side == "torch" and subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode:
+    if (
+        side == "torch"
+        and subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode
+    ):
         return None
     command = [python, "-m", "benchmarks.fcn8s", "--worker", side, "--net", args.net, "--size", args.size]
     command += ["--runs", str(args.runs), *(["--train"] if args.train else [])]
@@ -149,13 +160,17 @@ def _torch_layer(layer: Any, below: list[Any], params: Any, train: bool) -> Any:
 
     if layer.type == "Convolution":
         p = layer.convolution_param
-        return F.conv2d(below[0], *params, stride=p.stride[0] if p.stride else 1, padding=p.pad[0] if p.pad else 0)
+        return F.conv2d(
+            below[0], *params, stride=p.stride[0] if p.stride else 1, padding=p.pad[0] if p.pad else 0
+        )
     if layer.type == "Deconvolution":
         return F.conv_transpose2d(below[0], *params, stride=layer.convolution_param.stride[0])
     if layer.type == "ReLU":
         return F.relu(below[0], inplace=True)
     if layer.type == "Pooling":
-        return F.max_pool2d(below[0], layer.pooling_param.kernel_size, layer.pooling_param.stride, ceil_mode=True)
+        return F.max_pool2d(
+            below[0], layer.pooling_param.kernel_size, layer.pooling_param.stride, ceil_mode=True
+        )
     if layer.type == "Dropout":
         return F.dropout(below[0], layer.dropout_param.dropout_ratio, training=train)
     if layer.type == "Crop":

@@ -152,7 +152,8 @@ def test_files_come_out_byte_for_byte_as_caffes(tmp_path, monkeypatch):
         layer.bottom[:] = [splits.get(name, name) for name in layer.bottom]
     net = type(described)(name=described.name, layer=layers)
 
-    solver_text = f'snapshot_prefix: "{tmp_path / "run"}" base_lr: 0.1 lr_policy: "fixed" net_param {{ {to_text(net)} }}'
+    settings = f'snapshot_prefix: "{tmp_path / "run"}" base_lr: 0.1 lr_policy: "fixed"'
+    solver_text = f"{settings} net_param {{ {to_text(net)} }}"
     solver = SGDSolver(solver_text)
     solver.restore(state)
     solver.net.save(tmp_path / "again.caffemodel")

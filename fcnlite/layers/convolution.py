@@ -145,7 +145,8 @@ class Convolution(_Sliding):
 class Deconvolution(_Sliding):
     """Caffe's Deconvolution (transposed convolution): weight (I, O / group, Kh, Kw), bias (O,).
 
-    H' = stride (H - 1) + dilation (Kh - 1) + 1 - 2 pad. Forward is a convolution's gradient with respect to its image, backward is that convolution.
+    H' = stride (H - 1) + dilation (Kh - 1) + 1 - 2 pad. Forward is a convolution's gradient with respect to its
+    image, backward is that convolution.
     """
 
     def weight_shape(self, channels: int) -> tuple[int, ...]:
