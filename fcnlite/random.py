@@ -6,6 +6,7 @@ uniform distributions depend on the boost version it was built with), so they ne
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,19 @@ def bernoulli(count: int, probability: float) -> np.ndarray:
     numpy.ndarray
         (count,) uint8, 1 with the given probability: one 32-bit draw each, in order.
     """
+    draws = np.random.Generator(_masks).integers(0, 2**32, count, np.uint32)
+    return (draws <= _largest_draw(probability)).view(np.uint8)
+
+
+@cache
+def _largest_draw(probability: float) -> np.uint32:
+    """The largest draw that, rounded to a float as boost does, is at most probability * (2^32 - 1)."""
     limit = np.float32(probability) * np.float32(4294967295)
-    draws = _masks.random_raw(count).astype(np.float32)
-    return (draws <= limit).astype(np.uint8)
+    low, high = 0, 2**32 - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if np.float32(middle) <= limit else (low, middle - 1)
+    return np.uint32(low)
 
 
 def draw() -> int:
