@@ -46,13 +46,13 @@ class RunFolder:
             There is something in it already.
         """
         folder = cls(path)
-        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
-            what = "holds another run" if folder.holds_run() else "holds other files"
+        if folder.holds_run():
             raise InputError(
-                f"{folder.path} {what}; go on with it by --resume {folder.path}, or name another folder with --out"
-                if folder.holds_run()
-                else f"{folder.path} {what}; name a new or empty folder with --out"
+                f"{folder.path} holds another run; go on with it by --resume {folder.path}, "
+                "or name another folder with --out"
             )
+        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+            raise InputError(f"{folder.path} holds other files; name a new or empty folder with --out")
         folder.path.mkdir(parents=True, exist_ok=True)
         return folder
 

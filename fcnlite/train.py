@@ -12,7 +12,7 @@ from typing import Any
 from fcnlite import cli, device, models
 from fcnlite.chain import TAKE, Chain, holds_chain, is_classifier, stages_of
 from fcnlite.data import SPLITS, catalogue, recipe
-from fcnlite.data.recipes import DEMO, HEAVY, SCRATCH, Recipe
+from fcnlite.data.recipes import DEMO_WIDTH, HEAVY, SCRATCH_FC, Recipe, from_nothing
 from fcnlite.data.voc import find_voc
 from fcnlite.errors import InputError
 from fcnlite.io import iter_weights
@@ -37,7 +37,8 @@ Train a fully convolutional net.
 
 Started from weights (--init), a net learns by the paper's "heavy" recipe: one image a step at its own size, the
 loss summed over its pixels, momentum 0.99, a learning rate for each net. From nothing that learns too slowly: the
-loss is averaged, the rate higher and falling, momentum 0.9 (--recipe scratch). Any single setting can be given.
+loss is averaged, the rate higher and falling, momentum 0.9, fc6 and fc7 smaller (--recipe scratch). Any single
+setting can be given.
 
 A run's folder gets settings.json, log.jsonl (a line an iteration), loss.png, snapshots, validation scores with
 pictures, and at the end NET.h5, for python -m fcnlite.predict. Ctrl-C saves a snapshot; a resumed run ends with the
@@ -58,7 +59,6 @@ NYUD_MODES = {
     "nyud-fcn32s-hha": "hha",
     "nyud-fcn32s-color-hha": "rgb-hha",
 }
-DEMO_WIDTH = 8
 # What decides the weights' shapes or the images' order, so that a resumed run has to keep it.
 KEPT = ("net", "width", "fc", "seed", "order", "mirror", "jitter", "sample_patches", "iter_size", "normalize")
 
@@ -98,7 +98,11 @@ def _add_data_options(group: Any) -> None:
     )
     group.add_argument("--mapping", metavar="FILE", help="nyud: what maps its 894 classes to 40")
     group.add_argument("--context", metavar="DIR", help="pascalcontext: the folder of its labels")
-    group.add_argument("--mirror", action="store_true", help="mirror images at random")
+    group.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="mirror images at random (default: no; for shapes, yes)",
+    )
     group.add_argument(
         "--jitter",
         type=cli.at_least(0),
@@ -125,13 +129,16 @@ def _add_net_options(group: Any) -> None:
         "--net", metavar="NAME", help=f"{', '.join(HEAVY)} (default: stride 32; shapes: fcn8s)"
     )
     group.add_argument(
-        "--width", type=cli.at_least(1), metavar="W", help="channels of the first convolution (default: 64)"
+        "--width",
+        type=cli.at_least(1),
+        metavar="W",
+        help="channels of conv1, on which all others' depend (default: as in --init, else 64; shapes: 8)",
     )
     group.add_argument(
         "--fc",
         type=cli.at_least(1),
         metavar="N",
-        help="channels of fc6 and fc7 (default: 64 times the width)",
+        help="channels of fc6 and fc7 (default: as in --init, else 8 times the width)",
     )
     group.add_argument(
         "--init",
@@ -215,7 +222,7 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
         data=given.get("data") or str(out / "data" if out and name == "shapes" else Path("data") / name),
         split=given.get("split", SPLITS[name].train),
         net=net,
-        width=given.get("width", DEMO_WIDTH if name == "shapes" else None),
+        width=_width(name, given),
         lr=settings.lr,
         power=settings.power,
         iterations=settings.iterations,
@@ -225,6 +232,7 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
         normalize=settings.normalize,
         average_loss=settings.average_loss,
         snapshot=settings.snapshot,
+        mirror=name == "shapes",
     )
     own = ("fc", "init", "seed", "order", "mirror", "jitter", "validate")
     plan = replace(plan, **{option: given[option] for option in own if option in given})
@@ -232,9 +240,18 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
         plan.sample_patches = given["sample_patches"]
         plan.iter_size = enlarged(plan.iter_size, plan.sample_patches)
     _choose_data(plan, given)
+    plan.from_nothing = not plan.init and ("resume" not in given or given.get("recipe") == "scratch")
     if plan.init:
         _take_widths(plan, given)
+    elif plan.from_nothing and "fc" not in given:
+        defaults = models.CATALOGUE[net].defaults()
+        if "fc" in defaults:
+            plan.fc = SCRATCH_FC * (plan.width or defaults["width"])
     return plan
+
+
+def _width(data_set: str, given: dict[str, Any]) -> int | None:
+    return given.get("width", DEMO_WIDTH if data_set == "shapes" else None)
 
 
 def _net_name(data_set: str, given: str | None) -> str:
@@ -247,10 +264,7 @@ def _net_name(data_set: str, given: str | None) -> str:
 
 def _recipe(data_set: str, net: str, given: dict[str, Any]) -> Recipe:
     style = given.get("recipe", "heavy" if "init" in given or "resume" in given else "scratch")
-    if style != "scratch":
-        settings = recipe(net, style)
-    else:
-        settings = DEMO if data_set == "shapes" else SCRATCH
+    settings = from_nothing(data_set, _width(data_set, given)) if style == "scratch" else recipe(net, style)
     names = (
         "lr",
         "power",

@@ -54,7 +54,9 @@ class Plan:
     width, fc : int or None
         Channels of conv1 and of fc6; None for the published net's.
     init : list of str
-        Files of weights to start from; from nothing if empty.
+        Files of weights to start from.
+    from_nothing : bool
+        The weights start random; conv1_1 then learns in units of `GREY_LEVELS`.
     lr, power : float
         The learning rate and how it falls, as in `fcnlite.data.Recipe`.
     iterations, iter_size, average_loss, snapshot : int
@@ -89,6 +91,7 @@ class Plan:
     width: int | None = None
     fc: int | None = None
     init: list[str] = field(default_factory=list)
+    from_nothing: bool = False
     power: float = 0.0
     momentum: float = 0.99
     weight_decay: float = 5e-4
@@ -133,14 +136,14 @@ def describe_net(plan: Plan, classes: int) -> NetParameter:
         "width": plan.width,
         "fc": plan.fc,
         "normalize": plan.normalize,
-        "filler": None if plan.init else {"type": "msra"},
+        "filler": {"type": "msra"} if plan.from_nothing else None,
     }
     param = models.build(plan.net, **options)
     if plan.sample_patches < 1 and not plan.normalize:
         for layer in param.layer:
             if layer.type == "SoftmaxWithLoss":
                 layer.loss_weight[:] = [1 / plan.sample_patches]
-    if not plan.init:
+    if plan.from_nothing:
         for layer in _first_convolutions(param):
             layer.param[0].lr_mult /= GREY_LEVELS**2
             layer.param[0].decay_mult *= GREY_LEVELS**2
@@ -182,7 +185,7 @@ def start(plan: Plan, dataset: Dataset, say: Say = print, init: bool = True) -> 
     surgery.interpolate(net)
     if plan.init and init:
         _initialise(net, plan, say)
-    elif not plan.init:
+    elif plan.from_nothing:
         for layer in _first_convolutions(param):
             net.params[layer.name][0].data[...] /= GREY_LEVELS
         if init:

@@ -90,11 +90,6 @@ HEAVY: dict[str, Recipe] = {
     "pascalcontext-fcn8s": replace(_LONG, lr=1e-14, start=("pascalcontext-fcn16s",)),
 }
 
-# From nothing, which the paper never does: random weights need larger steps than a trained classifier bears.
-SCRATCH = Recipe(5e-3, iterations=20_000, momentum=0.9, normalize=True, start=(), power=0.9)
-# The demo: a few minutes.
-DEMO = replace(SCRATCH, iterations=1200)
-
 # CVPR 2015, section 4.3: updates of 20 images, momentum 0.9, a rate for each base net; finer nets go on from
 # coarser ones at a hundredth of the rate (section 4.2).
 _CVPR15 = Recipe(1e-4, momentum=0.9, iter_size=20, normalize=True)
@@ -127,3 +122,26 @@ def recipe(net: str, style: str = "heavy") -> Recipe:
         return heavy
     rate = CVPR15_RATES.get(heavy.start[0], CVPR15_RATES["vgg16"] / 100)
     return replace(_CVPR15, lr=rate, start=heavy.start)
+
+
+# Training from nothing, which the paper never does. Random weights need larger steps than a trained classifier
+# bears, and a falling rate; fc6 and fc7, which see the sum of all that is below them, are kept small, since the
+# more channels they have the smaller the steps must be.
+_SCRATCH = Recipe(2e-2, iterations=20_000, momentum=0.9, normalize=True, start=(), power=0.9)
+SCRATCH_FC = 8  # channels of fc6 and fc7 for each of the width, 64 in the published nets
+DEMO_WIDTH = 8
+DEMO_ITERATIONS = 900
+
+
+def from_nothing(data_set: str, width: int | None = None) -> Recipe:
+    """How to train a net without weights to start from.
+
+    Parameters
+    ----------
+    data_set : str
+        The demo's, shapes, is learned in `DEMO_ITERATIONS`.
+    width : int, optional
+        Channels of the first convolution: the rate falls with more than 8 of them, the published nets' 64 if None.
+    """
+    iterations = DEMO_ITERATIONS if data_set == "shapes" else _SCRATCH.iterations
+    return replace(_SCRATCH, lr=_SCRATCH.lr * min(1.0, 8 / (width or 64)), iterations=iterations)
