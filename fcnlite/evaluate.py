@@ -36,15 +36,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("data_set", metavar="DATA_SET", help=", ".join(catalogue.names()))
     made.add_argument("--weights", required=True, metavar="FILE", help="NET.h5, a snapshot, or a .caffemodel")
     made.add_argument("--prototxt", metavar="FILE", help="the net, where the weights do not tell it")
-    made.add_argument("--data", metavar="DIR", help="the data set's folder (default: data/NAME)")
-    made.add_argument(
-        "--split", metavar="LIST", help="images to look at (default: those the paper reports on)"
-    )
-    made.add_argument("--year", type=int, choices=(2011, 2012), help="voc: which, where the folder has both")
-    made.add_argument("--sbd", dest="sbd_folder", metavar="DIR", help="voc: where SBD lies, for seg11valid")
     made.add_argument("--mode", choices=("rgb", "rgbd", "hha", "rgb-hha"), help="nyud: what the net reads")
-    made.add_argument("--mapping", metavar="FILE", help="nyud: what maps its 894 classes to 40")
-    made.add_argument("--context", dest="context_folder", metavar="DIR", help="pascalcontext: its labels")
+    add_data_options(made)
     made.add_argument("--limit", type=cli.at_least(1), metavar="N", help="only the first N images")
     made.add_argument("--save", type=Path, metavar="DIR", help="write each prediction as a palette PNG")
     made.add_argument(
@@ -64,19 +57,37 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _open(options: argparse.Namespace) -> Dataset:
+def add_data_options(made: argparse.ArgumentParser) -> None:
+    """Add what `open_data` needs but for the data set's name and ``mode``."""
+    made.add_argument("--data", metavar="DIR", help="the data set's folder (default: data/NAME)")
+    made.add_argument(
+        "--split", metavar="LIST", help="images to look at (default: those the paper reports on)"
+    )
+    made.add_argument("--year", type=int, choices=(2011, 2012), help="voc: which, where the folder has both")
+    made.add_argument("--sbd", dest="sbd_folder", metavar="DIR", help="voc: where SBD lies, for seg11valid")
+    made.add_argument("--mapping", metavar="FILE", help="nyud: what maps its 894 classes to 40")
+    made.add_argument("--context", dest="context_folder", metavar="DIR", help="pascalcontext: its labels")
+
+
+def open_data(options: argparse.Namespace, mode: str | None, split: str | None = None) -> Dataset:
+    """The data set that the options name, in the split they give, or else ``split`` or the paper's."""
     name = catalogue.canonical(options.data_set)
-    own = ("year", "sbd_folder", "mode", "mapping", "context_folder")
-    given: dict[str, Any] = {key: getattr(options, key) for key in own if getattr(options, key) is not None}
-    split = options.split or SPLITS[name].evaluate
-    dataset = open_dataset(name, options.data or Path("data") / name, split, **given)
+    own = ("year", "sbd_folder", "mapping", "context_folder")
+    given: dict[str, Any] = {key: getattr(options, key) for key in own} | {"mode": mode}
+    given = {key: value for key, value in given.items() if value is not None}
+    split = options.split or split or SPLITS[name].evaluate
+    return open_dataset(name, options.data or Path("data") / name, split, **given)
+
+
+def _open(options: argparse.Namespace) -> Dataset:
+    dataset = open_data(options, options.mode)
     if options.upload is not None:
         if options.save is not None or options.limit is not None:
             raise InputError("--upload hands in all predictions; leave --save and --limit out")
         options.save = voc_upload.segmentation_folder(options.upload, dataset, options.competition)
     if not dataset.has_labels and options.save is None:
         raise InputError(
-            f"{split} has no published truth to compare with; --upload DIR or --save DIR write the predictions"
+            f"{dataset.split} has no published truth to compare with; --upload DIR or --save DIR write the predictions"
         )
     return dataset
 

@@ -1,0 +1,136 @@
+"""The paper's tables, measured here beside published: ``python -m fcnlite.table``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fcnlite import cli, published
+from fcnlite.data import catalogue
+from fcnlite.evaluate import add_data_options, open_data
+from fcnlite.net import Net, load
+from fcnlite.run_folder import write_text
+from fcnlite.scoring import Evaluation, check_fits, evaluate
+from fcnlite.train import NYUD_MODES
+
+MODULE = "fcnlite.table"
+_HELP = """\
+Run weights over a data set and print the paper's table: what was measured here, and what the paper reports.
+
+  python -m fcnlite.table voc fcn32s.h5 fcn16s.h5 fcn8s.h5 --data VOCdevkit --sbd benchmark_RELEASE
+  python -m fcnlite.table siftflow siftflow-fcn8s.h5 --data SiftFlowDataset
+  python -m fcnlite.table nyud                    just what the paper reports
+
+The images are those of the paper's table (VOC: seg11valid) unless --split names others.
+"""
+COLUMNS = ("pixel", "mean", "mean", "f.w."), ("acc.", "acc.", "IU", "IU")
+GEOMETRIC = "geo"  # SIFT Flow's second label blob, of which the paper gives the pixel accuracy
+
+
+@dataclass
+class Row:
+    """A line of the table; values in percent, None for what is not there."""
+
+    name: str
+    here: Sequence[float | None]
+    reported: Sequence[float | None]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = cli.Parser(MODULE, description=_HELP)
+    made.add_argument("data_set", metavar="DATA_SET", help="voc, nyud, siftflow or pascalcontext")
+    made.add_argument("weights", nargs="*", metavar="WEIGHTS", help="NET.h5, snapshots, or .caffemodel")
+    made.add_argument(
+        "--paper",
+        choices=published.PAPERS,
+        default="pami",
+        help="whose figures: the journal's, or the conference paper's (default: pami)",
+    )
+    add_data_options(made)
+    made.add_argument("--limit", type=cli.at_least(1), metavar="N", help="only the first N images")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write all numbers as JSON")
+    cli.add_device_options(made)
+    return made
+
+
+def rows(name: str, found: Evaluation | None, result: published.Result | None) -> list[Row]:
+    """A net's lines: one, and with SIFT Flow's second task another."""
+    nothing = (None,) * 4
+    heads = dict(found.scores) if found else {}
+    geometric = heads.pop(GEOMETRIC, None)
+    main = next(iter(heads.values()), None)
+    made = [Row(name, _percent(main) if main else nothing, result.metrics() if result else nothing)]
+    if geometric is not None or (result is not None and result.geometric_accuracy is not None):
+        reported = (result.geometric_accuracy if result else None, None, None, None)
+        made.append(Row(f"{name}, geometric", _percent(geometric) if geometric else nothing, reported))
+    return made
+
+
+def _percent(scores: object) -> tuple[float, ...]:
+    names = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu")
+    return tuple(100 * getattr(scores, name) for name in names)
+
+
+def text(made: Iterable[Row]) -> str:
+    """The lines as a text table, "-" for what is not there."""
+    made = list(made)
+    wide = max(len(row.name) for row in made)
+    head = [f"{'':<{wide}}  {'here':^27}    {'published':^27}"]
+    head += [f"{'':<{wide}}  " + "    ".join(["  ".join(f"{c:>5}" for c in part)] * 2) for part in COLUMNS]
+    cells = [
+        "    ".join("  ".join(f"{_cell(v):>5}" for v in part) for part in (row.here, row.reported))
+        for row in made
+    ]
+    return "\n".join(head + [f"{row.name:<{wide}}  {line}" for row, line in zip(made, cells)])
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.1f}"
+
+
+def measure(net: Net, weights: str, options: argparse.Namespace, split: str) -> tuple[Evaluation, str]:
+    """A net's scores on the data set in the options, and what that was."""
+    name = catalogue.canonical(options.data_set)
+    mode = NYUD_MODES.get(net.name, "rgb") if name == "nyud" else None
+    dataset = open_data(options, mode, split)
+    check_fits(net, dataset, weights)
+    found = evaluate(net, dataset, options.limit, progress=Path(weights).name)
+    return found, f"{found.images} images of {dataset.folder} ({dataset.split})"
+
+
+@cli.guarded(MODULE)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    options = parser().parse_args(arguments)
+    name = catalogue.canonical(options.data_set)
+    table = published.table(options.paper, name)
+    cli.use_device(options.device, options.threads)
+    made: list[Row] = []
+    measured: dict[str, dict[str, object]] = {}
+    seen = ""
+    left = dict(table.results)
+    for weights in options.weights:
+        net = load(weights)
+        found, seen = measure(net, weights, options, table.split)
+        known = net.name in left
+        label = net.name if known else f"{net.name or 'net'} ({weights})"
+        made += rows(label, found, left.pop(net.name, None))
+        measured[weights] = {"net": net.name, **found.to_json()}
+    for other, result in left.items():
+        made += rows(other, None, result)
+    print(text(made))
+    print(f"\npublished: {published.PAPERS[options.paper]}, {table.images} images ({table.split})")
+    if seen:
+        print(f"here: {seen}")
+    if options.json is not None:
+        write_text(options.json, json.dumps({"data_set": name, "weights": measured}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
