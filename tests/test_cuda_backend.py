@@ -204,14 +204,25 @@ def test_a_snapshot_made_on_one_device_goes_on_on_the_other(cupy, tmp_path):
 # The backend's own parts
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(rows=st.integers(1, 2**31 - 1), width=st.integers(1, 100000))
 def test_launches_fit_the_device_and_cover_the_work(rows, width):
-    grid, block = cuda.launch_shape(rows, width)
+    grid, (lanes, block_rows) = cuda.launch_shape(rows, width)
     assert len(grid) == 1 and 1 <= grid[0] < 2**31
-    assert block[0] * block[1] == cuda.BLOCK_THREADS
-    assert grid[0] * block[1] >= rows and (grid[0] - 1) * block[1] < rows
-    assert block[0] < 2 * width or block[0] == 1  # no more than half of the lanes idle
+    assert 1 <= lanes * block_rows <= cuda.BLOCK_THREADS and lanes <= width
+    assert grid[0] * block_rows >= rows and (grid[0] - 1) * block_rows < rows
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=st.integers(1, 10**6), width=st.integers(1, 3000))
+def test_few_threads_are_idle(rows, width):
+    _, (lanes, block_rows) = cuda.launch_shape(rows, width)
+    passes = -(-width // lanes)
+    assert width > 0.5 * passes * lanes  # lanes past the end of the row
+    warps = -(-lanes * block_rows // 32)
+    assert rows < 8 or lanes * block_rows > 0.75 * warps * 32  # threads that fill up the last warp
+    few = rows * lanes < cuda.DEVICE_THREADS
+    assert not few or lanes == min(width, cuda.BLOCK_THREADS)  # a GPU's worth of threads, if the work has it
 
 
 def test_the_launcher_converts_and_checks(cupy):

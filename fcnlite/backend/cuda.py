@@ -18,6 +18,8 @@ from fcnlite.errors import InputError
 
 _REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 BLOCK_THREADS = 256
+WARP = 32
+DEVICE_THREADS = 1 << 18  # about what the largest GPUs keep in flight: 132 multiprocessors of 2048 threads
 _INSTALL = "pip install 'fcnlite[cuda12]' or 'fcnlite[cuda13]', by the CUDA version of the driver"
 
 
@@ -175,14 +177,16 @@ class CudaBackend:
 
 
 def launch_shape(rows: int, width: int) -> tuple[tuple[int], tuple[int, int]]:
-    """(grid, block) for a kernel: as many threads along a row as it has lanes (a power of two), the rest over rows.
+    """(grid, block) for a kernel: at first a warp of threads along a row, the rest of the block over rows.
 
-    A map 11 wide thus gets blocks of 16 lanes x 16 rows, and no more than a third of the threads idle.
+    A thread that has several lanes of its row divides its way from the row's number to its arrays but once. Only where
+    there are too few rows to occupy a GPU that way do more threads share a row. A map narrower than a warp gets as
+    many threads as it has lanes (11 x 23 for a width of 11), so that none of them is idle.
     """
-    lanes = 1
-    while lanes < min(width, BLOCK_THREADS):
-        lanes *= 2
-    block_rows = BLOCK_THREADS // lanes
+    lanes = min(max(1, width), WARP)
+    while lanes < min(width, BLOCK_THREADS) and rows * lanes < DEVICE_THREADS:
+        lanes = min(2 * lanes, width, BLOCK_THREADS)
+    block_rows = min(BLOCK_THREADS // lanes, max(1, rows))
     return (min(-(-rows // block_rows), 2**31 - 1),), (lanes, block_rows)
 
 

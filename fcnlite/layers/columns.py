@@ -95,6 +95,7 @@ def correlate(
     rows = max(1, backend.strip_bytes // (depth * width * itemsize))
     if -(-height // rows) < _MANY_STRIPS:
         rows = max(1, min(height, backend.whole_bytes // (depth * width * itemsize)))
+    rows = _even(height, rows)
     strips = [
         (n, g, begin, min(height, begin + rows))
         for n in range(out.shape[0])
@@ -159,7 +160,9 @@ def gradients(
         taps = slice(first * area, last * area)
         for n in range(images):
             diff = out_diff[n, outs].reshape(outputs, -1)
-            for begin, end, image_begin, image_end, fresh in _strips(window, like.shape[2], height, rows):
+            for begin, end, image_begin, image_end, fresh in _strips(
+                window, like.shape[2], height, _even(height, rows)
+            ):
                 part = diff[:, begin * width : end * width]
                 col = space[: depth * part.shape[1]].reshape(depth, -1)
                 if weight_diff is not None:
@@ -192,6 +195,11 @@ def _pointwise_gradients(
                 backend.gemm(
                     weight[outs].reshape(outputs, -1).T, diff, image_diff[n, ins].reshape(channels, -1)
                 )
+
+
+def _even(height: int, most: int) -> int:
+    """How many rows a strip gets so that all have nearly as many: no last one of a row or two."""
+    return -(-height // -(-height // most))
 
 
 def _strips(

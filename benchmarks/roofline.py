@@ -1,0 +1,306 @@
+"""What FCNs cost on a GPU, on paper: arithmetic, memory traffic and launches, layer by layer, and the time these
+leave as a floor on GPUs of record.
+
+    python -m benchmarks.roofline [--net fcn32s fcn16s fcn8s] [--size 500x500] [--gpu A100] [--layers]
+
+fcnlite's own code runs, on a backend that counts instead of computing, so that what is counted is what a GPU would be
+asked to do. Traffic is that of the kernels as written: an array a kernel goes through twice counts twice, but no
+cache line is counted twice for being shared by neighbours. The floor of a launch is the larger of its arithmetic over
+the peak rate and its traffic over the memory's bandwidth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fcnlite import device, models
+from fcnlite.backend.source import signature
+from fcnlite.net import Net
+from fcnlite.solver import SGDSolver
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Peak rates from the vendor's data sheet: single precision without tensor cores, and memory."""
+
+    name: str
+    teraflops: float
+    gigabytes: float  # a second
+
+    def seconds(self, work: Work) -> float:
+        """The least time for one launch."""
+        return max(2 * work.products / (self.teraflops * 1e12), work.bytes / (self.gigabytes * 1e9))
+
+
+GPUS = (
+    Gpu("K40", 4.29, 288),
+    Gpu("V100", 15.7, 900),
+    Gpu("A100", 19.5, 1555),
+    Gpu("H100", 66.9, 3350),
+    Gpu("RTX4090", 82.6, 1008),
+)
+PAPER = 0.175  # seconds for FCN-8s to see one image on a K40 (section 5: "less than one fifth of a second")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One launch: which layer asked for it, on which pass, what ran, multiply-adds and bytes."""
+
+    layer: str
+    phase: str
+    kernel: str
+    products: int
+    bytes: int
+
+
+class Counter:
+    """A backend that computes nothing and remembers what it was asked for.
+
+    Its arrays are NumPy's, of which no page is ever touched: whole nets cost hardly any memory.
+    """
+
+    name = "paper"
+    xp = np
+    strip_bytes = whole_bytes = 64 << 20  # as CudaBackend
+    checks_data = False
+
+    def __init__(self, dtype: Any = np.float32):
+        self.dtype = np.dtype(dtype)
+        self.work: list[Work] = []
+        self.where = ("", "")
+
+    def empty(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
+        """As the backends'."""
+        return np.empty(shape, dtype or self.dtype)
+
+    def zeros(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
+        """As the backends'."""
+        return np.zeros(shape, dtype or self.dtype)
+
+    def asarray(self, array: Any, dtype: Any = None) -> np.ndarray:
+        """As the backends'."""
+        return np.ascontiguousarray(array, dtype or self.dtype)
+
+    def tonumpy(self, array: np.ndarray) -> np.ndarray:
+        """As the backends'."""
+        return array
+
+    def workspace(self, count: int) -> np.ndarray:
+        """As the backends'."""
+        return np.empty(count, self.dtype)
+
+    def launch(self, name: str, rows: int, *arguments: Any) -> None:
+        """Count a kernel's traffic."""
+        kernel = signature(name)
+        kernel.check(rows, arguments, self.dtype, np.ndarray)
+        given = {p.name: a for p, a in zip(kernel.parameters, arguments)}
+        given["rows"] = rows
+        self._note(name, 0, _traffic(name, given) if name in _TRAFFIC else _elementwise(given))
+
+    def parallel(self, count: int, task: Callable[[int], None]) -> None:
+        """As CudaBackend's."""
+        for i in range(count):
+            task(i)
+
+    def gemm(self, a: Any, b: Any, out: Any, accumulate: bool = False) -> None:
+        """Count a matrix product: its operands once, its result once or, added to, twice."""
+        elements = a.size + b.size + out.size * (2 if accumulate else 1)
+        self._note("gemm", a.shape[0] * a.shape[1] * b.shape[1], elements * self.dtype.itemsize)
+
+    def row_sums(self, matrix: Any, out: Any, accumulate: bool = False) -> None:
+        """As CudaBackend's: a product with ones."""
+        self._note("row_sums", matrix.size, matrix.nbytes)
+
+    def total(self, array: Any) -> np.ndarray:
+        """Count a sum."""
+        self._note("total", 0, array.nbytes)
+        return np.ones(1, self.dtype)
+
+    def channel_blocks(self, channels: int, window: int) -> int:
+        """As CudaBackend's."""
+        return 1
+
+    def synchronize(self) -> None:
+        """As the backends'."""
+
+    def _note(self, kernel: str, products: int, traffic: int) -> None:
+        self.work.append(Work(*self.where, kernel, products, traffic))
+
+
+# Traffic: elements each array parameter is read and written for, by kernel; elsewhere one a lane.
+
+
+def _elementwise(given: dict[str, Any]) -> int:
+    lanes = given["rows"] * given["width"]
+    return sum(min(a.size, lanes) * a.itemsize for a in given.values() if isinstance(a, np.ndarray))
+
+
+def _traffic(name: str, given: dict[str, Any]) -> int:
+    elements = _TRAFFIC[name](given, given["rows"] * given["width"])
+    return sum(
+        int(count) * given[array].itemsize
+        for array, count in elements.items()
+        if isinstance(given[array], np.ndarray)
+    )
+
+
+def _columns(g: dict[str, Any], lanes: int) -> dict[str, float]:
+    """Columns in full, the image once: neighbouring windows meet in the cache."""
+    area = g["kernel_h"] * g["kernel_w"]
+    return {"col": lanes, "image": min(g["image"].size, lanes / area * g["stride_h"] * g["stride_w"])}
+
+
+def _col2im(g: dict[str, Any], lanes: int) -> dict[str, float]:
+    channels = g["image"].shape[0]
+    image = channels * g["image_rows"] * g["in_w"]
+    again = channels * max(0, g["fresh_y"] - g["image_y"]) * g["in_w"]
+    return {"col": g["col"].size, "image": image + again}
+
+
+_TRAFFIC: dict[str, Callable[[dict[str, Any], int], dict[str, float]]] = {
+    "im2col": _columns,
+    "col2im": _col2im,
+    "bias_forward": lambda g, n: {"out": 2 * n},
+    "add_scaled": lambda g, n: {"in": n, "out": 2 * n},
+    "sgd_update": lambda g, n: {"diff": n, "history": 2 * n, "weight": 2 * n},
+    "max_pool_forward": lambda g, n: {"in": g["in"].size, "out": n, "winner": n},
+    "max_pool_backward": lambda g, n: {
+        "out_diff": g["out_diff"].size,
+        "winner": g["out_diff"].size,
+        "in_diff": g["in_diff"].size,
+    },
+    "crop_forward": lambda g, n: {"in": n, "out": n},
+    "crop_backward": lambda g, n: {"out_diff": g["out_diff"].size, "in_diff": n},
+    "argmax_forward": lambda g, n: {"in": g["in"].size, "out": n},
+    "softmax_forward": lambda g, n: {"in": 3 * g["in"].size, "out": g["out"].size},
+    "softmax_loss_forward": lambda g, n: {"in": 2 * g["in"].size, "label": n, "loss": n, "valid": n},
+    "softmax_loss_backward": lambda g, n: {"in": 3 * g["in"].size, "label": n, "in_diff": g["in"].size},
+}
+
+
+# Nets
+
+
+@contextmanager
+def counting() -> Iterator[Counter]:
+    """A Counter as the current device."""
+    before = device._current
+    counter = device._current = Counter()
+    try:
+        yield counter
+    finally:
+        device._current = before
+
+
+def count(name: str, size: tuple[int, int], train: bool, **options: Any) -> tuple[list[Work], float]:
+    """What one image costs.
+
+    Parameters
+    ----------
+    name : str
+        A net of the catalogue.
+    size : (height, width)
+    train : bool
+        A whole iteration with its update, instead of inference.
+    **options
+        As for :func:`fcnlite.models.build`.
+
+    Returns
+    -------
+    list of Work, float
+        In order, and the seconds that fcnlite's own Python took to ask for it all.
+    """
+    with counting() as counter:
+        net = Net(models.build(name, deploy=not train, **options), phase="TRAIN" if train else "TEST")
+        image = np.zeros((1, net.blobs["data"].shape[1], *size), np.float32)
+        inputs = {"data": image, **({"label": np.zeros((1, 1, *size), np.float32)} if train else {})}
+        solver = SGDSolver("base_lr: 1\nlr_policy: 'fixed'\n", net=net, source=iter(lambda: inputs, None))
+        for layer in net.layers:
+            for phase in ("forward", "backward"):
+                setattr(layer, phase, _noting(counter, (layer.name, phase), getattr(layer, phase)))
+        best = float("inf")
+        for _ in range(3):
+            counter.work, counter.where = [], ("update", "update")
+            start = time.perf_counter()
+            solver.step() if train else net.infer(data=image)
+            best = min(best, time.perf_counter() - start)
+        return counter.work, best
+
+
+def _noting(counter: Counter, where: tuple[str, str], step: Callable[..., None]) -> Callable[..., None]:
+    def call(*arguments: Any) -> None:
+        before, counter.where = counter.where, where
+        step(*arguments)
+        counter.where = before
+
+    return call
+
+
+# Tables
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.roofline", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument(
+        "--net", nargs="+", default=["fcn32s", "fcn16s", "fcn8s"], help="nets of the catalogue"
+    )
+    parser.add_argument(
+        "--size", default="500x500", help="height x width of the image (default: %(default)s)"
+    )
+    parser.add_argument("--gpu", nargs="+", choices=[g.name for g in GPUS], help="of these only")
+    parser.add_argument("--layers", action="store_true", help="a line a layer, too")
+    chosen = parser.parse_args(arguments)
+    height, width = map(int, chosen.size.split("x"))
+    gpus = [gpu for gpu in GPUS if not chosen.gpu or gpu.name in chosen.gpu]
+    for net in chosen.net:
+        for train in (False, True):
+            work, python = count(net, (height, width), train)
+            title = f"{net}, {height} x {width}, {'a training iteration' if train else 'inference'}"
+            _print_table(title, work, gpus, chosen.layers)
+            print(
+                f"fcnlite's own Python asks for this in {python * 1e3:.0f} ms on this machine, launches not included"
+            )
+            if net == "fcn8s" and not train:
+                print(f"The paper's figure for FCN-8s: {PAPER * 1e3:.0f} ms on a K40, batching amortised")
+    return 0
+
+
+def _print_table(title: str, work: list[Work], gpus: Sequence[Gpu], layers: bool) -> None:
+    print(f"\n{title}: least milliseconds")
+    print(f"{'':34}{'launches':>9}{'G mult-add':>12}{'MB':>9}" + "".join(f"{gpu.name:>9}" for gpu in gpus))
+    if layers:
+        for key, part in _grouped(work, lambda w: f"{w.layer} {w.phase}").items():
+            _print_line(key, part, gpus)
+        print()
+    for key, part in _grouped(work, lambda w: f"{w.phase}: {w.kernel}").items():
+        _print_line(key, part, gpus)
+    _print_line("all", work, gpus)
+
+
+def _print_line(name: str, work: list[Work], gpus: Sequence[Gpu]) -> None:
+    products, traffic = sum(w.products for w in work), sum(w.bytes for w in work)
+    times = "".join(f"{1e3 * sum(map(gpu.seconds, work)):9.2f}" for gpu in gpus)
+    print(f"{name:34}{len(work):9}{products / 1e9:12.2f}{traffic / 1e6:9.0f}{times}")
+
+
+def _grouped(work: list[Work], key: Callable[[Work], str]) -> dict[str, list[Work]]:
+    groups: dict[str, list[Work]] = defaultdict(list)
+    for item in work:
+        groups[key(item)].append(item)
+    return groups
+
+
+if __name__ == "__main__":
+    sys.exit(main())
