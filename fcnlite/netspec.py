@@ -79,9 +79,7 @@ class Top:
         """Return the NetParameter of this blob and all it is computed from, with automatic names."""
         return to_proto(self)
 
-    def _to_proto(
-        self, layers: dict[Function, Any], names: dict[Any, str], autonames: Counter[str]
-    ) -> None:
+    def _to_proto(self, layers: dict[Function, Any], names: dict[Any, str], autonames: Counter[str]) -> None:
         self.fn._to_proto(layers, names, autonames)
 
 
@@ -115,9 +113,7 @@ class Function:
         self.in_place = self.params.pop("in_place", False)
         self.tops = tuple(Top(self, n) for n in range(self.ntop))
 
-    def _to_proto(
-        self, layers: dict[Function, Any], names: dict[Any, str], autonames: Counter[str]
-    ) -> None:
+    def _to_proto(self, layers: dict[Function, Any], names: dict[Any, str], autonames: Counter[str]) -> None:
         """Add this layer's message to ``layers``, after those of the layers it reads."""
         if self in layers:
             return

@@ -9,7 +9,8 @@ from PIL import Image
 
 FOLDER = Path(os.environ.get("FCNLITE_VOC") or Path(__file__).parents[2] / "shared" / "voc-mini")
 needed = pytest.mark.skipif(
-    not (FOLDER / "JPEGImages").is_dir(), reason=f"no VOC photographs at {FOLDER}; set FCNLITE_VOC to a VOC folder"
+    not (FOLDER / "JPEGImages").is_dir(),
+    reason=f"no VOC photographs at {FOLDER}; set FCNLITE_VOC to a VOC folder",
 )
 
 
