@@ -251,7 +251,7 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
         return np.full((height, width, im.shape[-1]), least, np.float32)
     unit = (im.astype(np.float64) - least) / (most - least)
     out = ndimage.zoom(unit, scale, order=interp_order, mode="grid-constant", cval=0.0, grid_mode=True)
-    return (out * (most - least) + least).astype(np.float32)
+    return (out.clip(0, 1) * (most - least) + least).astype(np.float32)
 
 
 def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
