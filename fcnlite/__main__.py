@@ -7,6 +7,7 @@ import fcnlite
 COMMANDS = {
     "train": "train a net: the demo (no data needed), PASCAL VOC, your own folder, ...",
     "evaluate": "the paper's four metrics of some weights on a data set",
+    "table": "the paper's tables, measured beside published",
     "predict": "segment pictures",
     "download": "fetch the weights that the paper's authors published",
     "convert": "Caffe's weights and solver states from binary to HDF5 and back",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fcnlite import cli, published
+from fcnlite import cli, models, published
 from fcnlite.data import catalogue
 from fcnlite.evaluate import add_data_options, open_data
 from fcnlite.net import Net, load
@@ -23,7 +23,9 @@ Run weights over a data set and print the paper's table: what was measured here,
 
   python -m fcnlite.table voc fcn32s.h5 fcn16s.h5 fcn8s.h5 --data VOCdevkit --sbd benchmark_RELEASE
   python -m fcnlite.table siftflow siftflow-fcn8s.h5 --data SiftFlowDataset
-  python -m fcnlite.table nyud                    just what the paper reports
+  python -m fcnlite.table nyud nyud-fcn32s-hha=hha.caffemodel --data NYUDv2
+                                  Caffe's own file, which could be that of any net for 40 classes from one image
+  python -m fcnlite.table nyud    just what the paper reports
 
 The images are those of the paper's table (VOC: seg11valid) unless --split names others.
 """
@@ -44,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = cli.Parser(MODULE, description=_HELP)
     made.add_argument("data_set", metavar="DATA_SET", help="voc, nyud, siftflow or pascalcontext")
-    made.add_argument("weights", nargs="*", metavar="WEIGHTS", help="NET.h5, snapshots, or .caffemodel")
+    made.add_argument("weights", nargs="*", metavar="WEIGHTS", help="NET.h5, snapshots, .caffemodel")
     made.add_argument(
         "--paper",
         choices=published.PAPERS,
@@ -86,11 +88,22 @@ def text(made: Iterable[Row]) -> str:
         "    ".join("  ".join(f"{_cell(v):>5}" for v in part) for part in (row.here, row.reported))
         for row in made
     ]
-    return "\n".join(head + [f"{row.name:<{wide}}  {line}" for row, line in zip(made, cells)])
+    lines = head + [f"{row.name:<{wide}}  {line}" for row, line in zip(made, cells)]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _cell(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.1f}"
+
+
+def open_net(weights: str) -> Net:
+    """The net of a file of weights; ``NET=FILE`` says which one it is, where the weights could be several's."""
+    if "=" not in weights or Path(weights).is_file():
+        return load(weights)
+    name, _, path = weights.partition("=")
+    net = load(path)
+    net.name = models.canonical(name)
+    return net
 
 
 def measure(net: Net, weights: str, options: argparse.Namespace, split: str) -> tuple[Evaluation, str]:
@@ -99,14 +112,14 @@ def measure(net: Net, weights: str, options: argparse.Namespace, split: str) -> 
     mode = NYUD_MODES.get(net.name, "rgb") if name == "nyud" else None
     dataset = open_data(options, mode, split)
     check_fits(net, dataset, weights)
-    found = evaluate(net, dataset, options.limit, progress=Path(weights).name)
+    found = evaluate(net, dataset, options.limit, progress=weights)
     return found, f"{found.images} images of {dataset.folder} ({dataset.split})"
 
 
 @cli.guarded(MODULE)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
-    options = parser().parse_args(arguments)
+    options = parser().parse_intermixed_args(arguments)
     name = catalogue.canonical(options.data_set)
     table = published.table(options.paper, name)
     cli.use_device(options.device, options.threads)
@@ -115,12 +128,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seen = ""
     left = dict(table.results)
     for weights in options.weights:
-        net = load(weights)
+        net = open_net(weights)
         found, seen = measure(net, weights, options, table.split)
         known = net.name in left
         label = net.name if known else f"{net.name or 'net'} ({weights})"
         made += rows(label, found, left.pop(net.name, None))
         measured[weights] = {"net": net.name, **found.to_json()}
+        del net  # before the next one is loaded
     for other, result in left.items():
         made += rows(other, None, result)
     print(text(made))

@@ -1,0 +1,109 @@
+"""The paper's tables: figures measured as evaluate does, beside the published ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import draw, ends, fails
+from test_data_scenes import make_siftflow
+
+from fcnlite import evaluate, models, published
+from fcnlite.metrics import scores
+from fcnlite.net import Net
+from fcnlite.scoring import Evaluation
+from fcnlite.table import main, rows, text
+
+
+def save(path: Path, name: str, **options: int) -> Path:
+    """A narrow net's weights, drawn at random."""
+    net = Net(models.build(name, width=1, fc=2, deploy=True, **options))
+    rng = np.random.default_rng(len(name))
+    for blobs in net.params.values():
+        for blob in blobs:
+            blob.data[...] = rng.standard_normal(blob.shape)
+    net.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("data") / "shapes")
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
+    """The table's cells by the first word of each line."""
+    split = [line.split() for line in capsys.readouterr().out.splitlines() if line]
+    return {words[0]: words[1:] for words in split}
+
+
+def test_here_is_what_evaluate_says(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nets = [save(tmp_path / f"{name}.h5", name, classes=7) for name in ("fcn32s", "fcn8s")]
+    given = ["--data", data, "--split", "val"]
+    assert ends(main, ["voc", *nets, *given, "--json", tmp_path / "table.json"]) == 0
+    table = lines(capsys)
+    measured = json.loads((tmp_path / "table.json").read_text())["weights"]
+    for path in nets:
+        out = tmp_path / "one.json"
+        assert ends(evaluate.main, ["voc", "--weights", path, *given, "--json", out]) == 0
+        found = json.loads(out.read_text())["labels"]["label"]
+        assert measured[str(path)]["labels"]["label"] == found
+        keys = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu")
+        assert table[path.stem][:4] == [f"{100 * found[key]:.1f}" for key in keys]
+    assert table["fcn32s"][4:] == ["90.5", "76.5", "63.6", "83.5"]
+    assert table["fcn8s"][4:] == ["91.2", "77.6", "65.5", "84.5"]
+    assert table["fcn16s"] == ["-"] * 4 + ["91.0", "78.1", "65.0", "84.3"]
+    assert table["here:"][:2] == ["2", "images"] and table["here:"][-1] == "(val)"
+
+
+def test_two_tasks_are_two_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_siftflow(tmp_path / "data")
+    (tmp_path / "data" / "test.txt").write_text((tmp_path / "data" / "trainval.txt").read_text())
+    weights = save(tmp_path / "net.h5", "siftflow-fcn8s")
+    assert ends(main, ["siftflow", weights, "--data", tmp_path / "data"]) == 0
+    first, second = [
+        line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("siftflow")
+    ]
+    assert first[0] == "siftflow-fcn8s" and first[5:] == ["85.9", "53.9", "41.2", "77.2"]
+    assert second[:2] == ["siftflow-fcn8s,", "geometric"] and second[6:] == ["94.6", "-", "-", "-"]
+    assert all(float(value) >= 0 for value in first[1:5] + second[2:6])
+
+
+def test_the_papers_figures_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends(main, ["NYUDv2", "--paper", "cvpr"]) == 0
+    table = lines(capsys)
+    assert table["nyud-fcn32s-color-hha"] == ["-"] * 4 + ["64.3", "44.9", "32.8", "48.0"]
+    assert "here:" not in table
+
+
+def test_every_row_is_a_net_of_the_catalogue() -> None:
+    for (paper, data_set), table in published.TABLES.items():
+        assert paper in published.PAPERS and table.images > 0
+        for name, result in table.results.items():
+            assert models.canonical(name) == name, (data_set, name)
+            assert result.mean_iu is not None and all(0 < v < 100 for v in result.metrics() if v is not None)
+
+
+def test_what_is_not_there_is_a_dash() -> None:
+    found = Evaluation(1, {"label": ("a", "b")}, {"label": scores(np.zeros((2, 2)))})
+    (row,) = rows("net", found, None)
+    assert text([row]).splitlines()[-1].split() == ["net", *["-"] * 8]
+
+
+def test_a_files_net_may_be_named(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = save(tmp_path / "some.h5", "fcn32s", classes=7)
+    given = ["--data", data, "--split", "val", "--limit", 1]
+    assert ends(main, ["voc", f"fcn8s-atonce={weights}", *given]) == 0
+    assert lines(capsys)["fcn8s-atonce"][4:] == ["91.1", "78.5", "65.4", "84.4"]
+    assert ends(main, ["voc", "--paper", "cvpr", f"fcn8s-atonce={weights}", *given]) == 0
+    assert "fcn8s-atonce (" in capsys.readouterr().out  # of which that paper knows nothing
+
+
+def test_mistakes(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fails(capsys, main, ["shapes"], "has no table for shapes", "voc (pami)")
+    fails(capsys, main, ["voc", tmp_path / "no.h5"], "no.h5")
+    weights = save(tmp_path / "some.h5", "fcn32s", classes=7)
+    fails(capsys, main, ["voc", f"fcn9s={weights}"], "no net is called 'fcn9s'")
+    fails(capsys, main, ["voc", weights, "--data", data], "seg11valid", "SBD")
