@@ -23,6 +23,7 @@ from fcnlite.layers.base import name_loss_top
 from fcnlite.proto import (
     TEST,
     TRAIN,
+    LayerParameter,
     NetParameter,
     NetState,
     filter_net,
@@ -465,7 +466,8 @@ class Net:
             "mean_bgr": [float(value) for value in self.mean_bgr],
             "background": self.background,
         }
-        text = to_text(deploy(self.param))
+        shapes = {name: blob.shape for name, blob in self.blobs.items()}
+        text = to_text(deploy(self.param, shapes))
         write_weights(path, arrays, net=self.definition(), deploy=text, notes=notes)
 
     def definition(self) -> Any:
@@ -620,13 +622,15 @@ def load(path: str | os.PathLike[str], prototxt: Any = None) -> Net:
     return net
 
 
-def deploy(param: Any) -> Any:
+def deploy(param: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Any:
     """The net for prediction: no losses, no labels, nothing that only they need.
 
     Parameters
     ----------
     param : NetParameter
         For instance a training net.
+    shapes : mapping of str to sequence of int, optional
+        Shapes of blobs: layers that fetch data become inputs of those shapes.
 
     Returns
     -------
@@ -643,7 +647,7 @@ def deploy(param: Any) -> Any:
     kept.CopyFrom(param)
     del kept.layer[:]
     kept.force_backward = False
-    layers = [layer for layer in param.layer if not measures(layer)]
+    layers = [_as_input(layer, shapes or {}) for layer in param.layer if not measures(layer)]
     read = {name for layer in layers for name in layer.bottom}
     for layer in layers:
         if layer.type == "Input":
@@ -661,10 +665,23 @@ def deploy(param: Any) -> Any:
         else:
             copy = kept.layer.add()
             copy.CopyFrom(layer)
+            copy.ClearField("include")  # it is here, in whatever phase the net is built
+            copy.ClearField("exclude")
             for field in ("convolution_param", "inner_product_param"):
                 if copy.HasField(field):  # weights are copied in, so drawing them first is wasted time
                     getattr(copy, field).ClearField("weight_filler")
     return kept
+
+
+def _as_input(layer: Any, shapes: Mapping[str, Sequence[int]]) -> Any:
+    """An Input layer in place of one that fetches data, if the shapes of all its tops are known."""
+    fetches = layer.type not in ("Input", "Parameter") and not layer.bottom and layer.top
+    if not fetches or any(top not in shapes for top in layer.top):
+        return layer
+    made = LayerParameter(name=layer.name, type="Input", top=layer.top)
+    for top in layer.top:
+        made.input_param.shape.add(dim=shapes[top])
+    return made
 
 
 def argmax_channels(score: Any) -> np.ndarray:

@@ -182,6 +182,7 @@ def train(
         As it stands at the end.
     """
     solver = SGDSolver(path)
+    _describe_data(solver.net)
     if resume is not None:
         if weights:
             raise InputError("--resume brings its own weights; leave --weights out")
@@ -203,6 +204,16 @@ def train(
     if score_every and solver.iter % score_every:
         report_scores(solver)
     return solver
+
+
+def _describe_data(net: Net) -> None:
+    """Note what the net is trained on, for the HDF5 files it is saved in."""
+    for layer in net.layers:
+        dataset = layer.dataset if isinstance(layer, Python) else None
+        if dataset is not None:
+            net.mean_bgr, net.background = dataset.mean_bgr, dataset.background
+            names = list(dataset.heads.values())
+            net.classes = {scores: names[i] for i, (scores, _) in enumerate(heads(net)) if i < len(names)}
 
 
 def _run(solver: SGDSolver, stop_at: int, score_every: int) -> bool:

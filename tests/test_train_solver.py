@@ -8,9 +8,10 @@ from test_data_voc import make_sbd, make_voc
 
 import fcnlite.io
 from fcnlite import metrics
-from fcnlite.data import VOC, ImageOrder
+from fcnlite.data import VOC, ImageOrder, preprocess
+from fcnlite.data.classes import VOC as VOC_CLASSES
 from fcnlite.layers import python
-from fcnlite.net import Net, argmax_channels
+from fcnlite.net import Net, argmax_channels, load
 from fcnlite.proto import TEST, TRAIN
 from fcnlite.solver import SGDSolver
 from fcnlite.surgery import bilinear_weights
@@ -77,6 +78,22 @@ def test_a_run_from_another_folder_trains_scores_and_saves_beside_its_solver(
         counts = counts + metrics.histogram(sample.label, argmax_channels(net.blobs["score"].data)[0], 21)
     assert f"iteration 6: test loss {loss / len(data):g}\n" in told
     assert f"iteration 6: score: {metrics.scores(counts)}\n" in told
+
+
+def test_hdf5_snapshots_are_ready_to_predict(folder, tmp_path, monkeypatch):
+    (folder / "solver.prototxt").write_text(SOLVER + "snapshot_format: HDF5")
+    train(folder / "solver.prototxt", iterations=1, score_every=0)
+    saved = folder / "snapshot" / "train_iter_1.caffemodel.h5"
+    trained = Net(folder / "val.prototxt", TEST, weights=saved)
+    (tmp_path / "data").rename(tmp_path / "gone")  # it needs no data
+    net = load(saved)
+    assert (net.inputs, tuple(net.mean_bgr)) == (["data"], (104, 117, 123))
+    assert net.classes == {"score": VOC_CLASSES} and net.background == 0
+    image = np.random.default_rng(1).integers(0, 256, (9, 14, 3)).astype(np.uint8)
+    trained.blobs["data"].data = preprocess(image, (104, 117, 123))[None]
+    trained.blobs["label"].data = np.zeros((1, 1, 9, 14), np.float32)
+    trained.forward(start="data_data_0_split")
+    np.testing.assert_array_equal(net.predict(image), argmax_channels(trained.blobs["score"].data)[0])
 
 
 def test_images_come_in_the_original_order(folder):
