@@ -309,7 +309,8 @@ def _choose_data(plan: Plan, given: dict[str, Any]) -> None:
 def _take_widths(plan: Plan, given: dict[str, Any]) -> None:
     """Make the net as wide as the weights it starts from, unless that was said."""
     for layer, arrays in iter_weights(plan.init[0]):
-        if layer.startswith("conv1_1") and "width" not in given and arrays:
+        first = layer.startswith("conv1_1") or layer in ("conv1", "conv1/7x7_s2")
+        if first and "width" not in given and arrays:
             plan.width = int(arrays[0].shape[0])
         elif layer == "fc6" and "fc" not in given and arrays:
             plan.fc = int(arrays[1].size)

@@ -134,10 +134,11 @@ def describe_net(plan: Plan, classes: int) -> NetParameter:
     options = {
         "classes": classes,
         "width": plan.width,
-        "fc": plan.fc,
         "normalize": plan.normalize,
         "filler": {"type": "msra"} if plan.from_nothing else None,
     }
+    if plan.fc is not None:  # not every net has such layers
+        options["fc"] = plan.fc
     param = models.build(plan.net, **options)
     if plan.sample_patches < 1 and not plan.normalize:
         for layer in param.layer:
@@ -145,6 +146,8 @@ def describe_net(plan: Plan, classes: int) -> NetParameter:
                 layer.loss_weight[:] = [1 / plan.sample_patches]
     if plan.from_nothing:
         for layer in _first_convolutions(param):
+            if not layer.param:
+                layer.param.add()
             layer.param[0].lr_mult /= GREY_LEVELS**2
             layer.param[0].decay_mult *= GREY_LEVELS**2
     return param
