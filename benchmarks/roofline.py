@@ -104,7 +104,7 @@ class Counter:
         kernel.check(rows, arguments, self.dtype, np.ndarray)
         given = {p.name: a for p, a in zip(kernel.parameters, arguments)}
         given["rows"] = rows
-        self._note(name, 0, _traffic(name, given) if name in _TRAFFIC else _elementwise(given))
+        self._note(name, 0, traffic(name, given))
 
     def parallel(self, count: int, task: Callable[[int], None]) -> None:
         """As CudaBackend's."""
@@ -136,21 +136,19 @@ class Counter:
         self.work.append(Work(*self.where, kernel, products, traffic))
 
 
-# Traffic: elements each array parameter is read and written for, by kernel; elsewhere one a lane.
-
-
-def _elementwise(given: dict[str, Any]) -> int:
+def traffic(name: str, given: dict[str, Any]) -> int:
+    """Bytes that a kernel reads and writes, by its arguments' names and `rows`: unless said below, one element a
+    lane of each array. Arrays are known by their `itemsize`."""
     lanes = given["rows"] * given["width"]
-    return sum(min(a.size, lanes) * a.itemsize for a in given.values() if isinstance(a, np.ndarray))
+    arrays = {key: a for key, a in given.items() if hasattr(a, "itemsize") and hasattr(a, "shape")}
+    if name in _TRAFFIC:
+        elements = _TRAFFIC[name](given, lanes)
+    else:
+        elements = {key: min(a.size, lanes) for key, a in arrays.items()}
+    return sum(int(count) * arrays[key].itemsize for key, count in elements.items() if key in arrays)
 
 
-def _traffic(name: str, given: dict[str, Any]) -> int:
-    elements = _TRAFFIC[name](given, given["rows"] * given["width"])
-    return sum(
-        int(count) * given[array].itemsize
-        for array, count in elements.items()
-        if isinstance(given[array], np.ndarray)
-    )
+# Elements for which each array is read and written, by kernel.
 
 
 def _columns(g: dict[str, Any], lanes: int) -> dict[str, float]:
