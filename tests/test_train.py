@@ -77,7 +77,7 @@ def test_log_tells_each_iteration(run: Path, data: Path) -> None:
     assert losses[0] == pytest.approx(np.log(7), rel=1e-3)  # scores start at zero: every class is as likely
     assert records[-1]["smoothed_loss"] == pytest.approx(np.mean(losses))
     rates = [record["lr"] for record in records]
-    base = plan_from({"data_set": "voc", "data": str(data)}).lr
+    base = plan_from({"data_set": "voc", "data": str(data), "width": 2}).lr
     assert rates == pytest.approx([base * (1 - i / 6) ** 0.9 for i in range(6)])
     listed = (data / "ImageSets/Segmentation/train.txt").read_text().split()
     assert all(record["images"][0] in listed and record["seconds"] > 0 for record in records)
@@ -238,12 +238,19 @@ def test_folder_without_validation_images(data: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "r" / "validation").exists()
 
 
-def test_default_folders_and_demo_data(tmp_path: Path, monkeypatch) -> None:
+def test_default_folders(data: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("shapes-fcn8s", "shapes-fcn8s-2"):
-        assert ends(main, [*NARROW, "--iterations", "1", "--validate", "1"]) == 0
-        assert (tmp_path / "runs" / name / "data" / "classes.txt").is_file()
-        assert read_notes(tmp_path / "runs" / name / "fcn8s.h5")["classes"]["score"][-1] == "cross"
+    for name in ("voc-fcn32s", "voc-fcn32s-2"):
+        assert ends(main, ["voc", "--data", data, *NARROW, "--iterations", 1, "--validate", 0]) == 0
+        assert (tmp_path / "runs" / name / "fcn32s.h5").is_file()
+
+
+def test_the_demo_is_the_default_and_draws_its_data(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ends(main, [*NARROW, "--iterations", 1, "--validate", 1]) == 0
+    run = tmp_path / "runs" / "shapes-fcn8s"
+    assert len((run / "data/ImageSets/Segmentation/train.txt").read_text().split()) > 100
+    assert read_notes(run / "fcn8s.h5")["classes"]["score"][-1] == "cross"
 
 
 # The defaults: the paper's numbers
