@@ -60,7 +60,19 @@ NYUD_MODES = {
     "nyud-fcn32s-color-hha": "rgb-hha",
 }
 # What decides the weights' shapes or the images' order, so that a resumed run has to keep it.
-KEPT = ("net", "width", "fc", "seed", "order", "mirror", "jitter", "sample_patches", "iter_size", "normalize")
+KEPT = (
+    "net",
+    "width",
+    "fc",
+    "seed",
+    "order",
+    "mirror",
+    "jitter",
+    "sample_patches",
+    "fixed",
+    "iter_size",
+    "normalize",
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -166,6 +178,9 @@ def _add_learning_options(group: Any) -> None:
         choices=("heavy", "cvpr15", "scratch"),
         help="the settings below: the journal's, the conference paper's, or for training from nothing",
     )
+    group.add_argument(
+        "--fixed", action="store_true", help="learn the score layers only, as the paper's FCN-32s-fixed"
+    )
     group.add_argument("--iterations", type=cli.at_least(1), metavar="N", help="weight updates")
     group.add_argument("--lr", type=cli.number(positive=True), metavar="RATE", help="learning rate")
     group.add_argument(
@@ -234,13 +249,15 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
         snapshot=settings.snapshot,
         mirror=name == "shapes",
     )
-    own = ("fc", "init", "seed", "order", "mirror", "jitter", "validate")
+    own = ("fc", "init", "seed", "order", "mirror", "jitter", "fixed", "validate")
     plan = replace(plan, **{option: given[option] for option in own if option in given})
     if "sample_patches" in given:
         plan.sample_patches = given["sample_patches"]
         plan.iter_size = enlarged(plan.iter_size, plan.sample_patches)
     _choose_data(plan, given)
     plan.from_nothing = not plan.init and ("resume" not in given or given.get("recipe") == "scratch")
+    if plan.fixed and plan.from_nothing:
+        raise InputError("--fixed keeps all but the scores as they are; give weights to keep with --init")
     if plan.init:
         _take_widths(plan, given)
     elif plan.from_nothing and "fc" not in given:

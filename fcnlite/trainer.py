@@ -72,6 +72,8 @@ class Plan:
     sample_patches : float
         The share of each image's pixels that count in the loss; `iter_size` is larger by as much. Where the loss
         is summed, each counts 1 / share times, so that an update is as large as one of whole images.
+    fixed : bool
+        Learn the score layers only (the paper's FCN-32s-fixed).
     validate : int or None
         Images to validate on; None for all, 0 for none.
     """
@@ -104,6 +106,7 @@ class Plan:
     mirror: bool = False
     jitter: int = 0
     sample_patches: float = 1.0
+    fixed: bool = False
     validate: int | None = None
 
     @classmethod
@@ -144,6 +147,8 @@ def describe_net(plan: Plan, classes: int) -> NetParameter:
         for layer in param.layer:
             if layer.type == "SoftmaxWithLoss":
                 layer.loss_weight[:] = [1 / plan.sample_patches]
+    if plan.fixed:
+        _fix_base(param)
     if plan.from_nothing:
         for layer in _first_convolutions(param):
             if not layer.param:
@@ -151,6 +156,16 @@ def describe_net(plan: Plan, classes: int) -> NetParameter:
             layer.param[0].lr_mult /= GREY_LEVELS**2
             layer.param[0].decay_mult *= GREY_LEVELS**2
     return param
+
+
+def _fix_base(param: NetParameter) -> None:
+    """Give every convolution but those that score a learning rate of zero."""
+    for layer in param.layer:
+        if layer.type == "Convolution" and not layer.name.startswith("score"):
+            while len(layer.param) < 1 + layer.convolution_param.bias_term:
+                layer.param.add()
+            for spec in layer.param:
+                spec.lr_mult = 0
 
 
 def _first_convolutions(param: NetParameter) -> list[Any]:

@@ -163,6 +163,23 @@ def test_the_best_snapshot_may_start_the_next_stage(tmp_path: Path) -> None:
     assert final.options(1, {})["init"] == [str(run / "fcn32s.h5")]
 
 
+def test_fixed_nets_learn_their_scores_only(
+    data: Path, classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "fixed"
+    assert ends(main, options(data, classifier, out, "--net", "fcn32s", "--fixed")) == 0
+    before, after = read_weights(classifier), read_weights(out / "fcn32s.h5")
+    for layer, arrays in before.items():
+        if layer != "fc8":
+            for old, new in zip(arrays, after[layer]):
+                np.testing.assert_array_equal(old.ravel(), new.ravel(), err_msg=layer)
+    assert np.abs(after["score_fr"][0]).max() > 0
+    resumed = ["--resume", out, "--iterations", 3]
+    assert ends(main, resumed) == 0
+    np.testing.assert_array_equal(read_weights(out / "fcn32s.h5")["conv1_1"][0], before["conv1_1"][0])
+    fails(capsys, main, ["voc", "--data", data, "--fixed", "--out", tmp_path / "no"], "--init")
+
+
 def test_from_nothing_only_on_request(data: Path, tmp_path: Path) -> None:
     given = ["voc", "--data", data, *NARROW, "--net", "fcn16s", "--iterations", 1, "--validate", 0]
     assert ends(main, [*given, "--out", tmp_path / "one"]) == 0

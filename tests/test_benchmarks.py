@@ -1,0 +1,58 @@
+"""The paper's side claims that benchmarks/ measures: what they compute, and that they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import draw, ends
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import dense, patches, upper_bounds
+from fcnlite.geometry import measure
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.integers(0, 1000))
+def test_cells_take_their_most_frequent_class(height: int, width: int, factor: int, seed: int) -> None:
+    label = np.random.default_rng(seed).choice(np.array([0, 1, 2, 255], np.uint8), (height, width))
+    coarse = upper_bounds.coarsened(label, factor, 3)
+    for y in range(0, height, factor):
+        for x in range(0, width, factor):
+            cell = label[y : y + factor, x : x + factor]
+            counts = [(cell == k).sum() for k in range(3)]
+            assert (coarse[y : y + factor, x : x + factor] == int(np.argmax(counts))).all()
+
+
+def test_finer_predictions_can_be_better(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = draw(tmp_path / "data", train=1, val=3)
+    assert ends(upper_bounds.main, ["voc", "--data", data, "--split", "val"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [line[0] for line in lines] == ["128", "64", "32", "16", "8", "4"]
+    found = [float(line[1]) for line in lines]
+    assert found == sorted(found) and found[0] < 40 < 90 < found[-1]
+
+
+def test_patches_are_those_that_the_convolutional_net_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    """AlexNet on 500 x 500: a 10 x 10 grid of 227 x 227 patches (section 3.1)."""
+    classifier, convolutional = patches.nets("caffenet", 2)
+    image = np.arange(3 * 500 * 500, dtype=np.float32).reshape(1, 3, 500, 500)
+    cut = patches.cut(image, classifier, convolutional)
+    assert cut.shape == (100, 3, 227, 227)
+    np.testing.assert_array_equal(cut[13], image[0, :, 32 : 32 + 227, 96 : 96 + 227])
+    assert (cut[99][:, 212:] == 0).all() and (cut[99][:, :212, :212] > 0).any()
+    assert measure(convolutional.param, (500, 500))[-1].shapes[0][2:] == (10, 10)
+    options = ["--width", 2, "--size", 270, "--batch", 3, "--runs", 1, "--device", "cpu"]
+    assert ends(patches.main, options) == 0
+    assert "9 patches of 227 x 227, in batches of 3" in capsys.readouterr().out
+
+
+def test_both_dense_forms_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--net", "vgg16", "--output", "pool2", "--width", 2, "--size", 40, "--device", "cpu"]
+    assert ends(dense.main, options) == 0
+    out = capsys.readouterr().out
+    assert "37 x 37 scores in 16 passes" in out
+    assert float(out.rsplit(": ", 1)[1].split()[0]) < 5e-6
+    assert ends(dense.main, [*options, "--size", 10]) == 2
+    assert "sees padding" in capsys.readouterr().err
