@@ -12,6 +12,7 @@ COMMANDS = {
     "download": "fetch the weights that the paper's authors published",
     "convert": "Caffe's weights and solver states from binary to HDF5 and back",
     "inspect": "layers, sizes and costs of any Caffe file",
+    "caffe": "run a script written for Caffe's Python interface",
     "hha": "encode depth images as HHA",
 }
 

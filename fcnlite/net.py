@@ -290,7 +290,7 @@ class Net:
         end: str | None = None,
         **out_diffs: Any,
     ) -> dict[str, Any]:
-        """Run backward; losses seed themselves, parameters' diffs are added to.
+        """Run backward; losses seed themselves unless their diff is given, parameters' diffs are added to.
 
         Parameters
         ----------
@@ -313,9 +313,10 @@ class Net:
                     f"the diff given for blob '{name}' has shape {np.shape(diff)}; it must be {blob.shape}"
                 )
             blob.diff = device.current().asarray(diff)
+        given = {self.blobs[name] for name in out_diffs}
         first, last = self._index(start, len(self._nodes) - 1), self._index(end, 0)
         for node in reversed(self._nodes[last : first + 1]):
-            if node.layer.loss_weights:
+            if node.layer.loss_weights and given.isdisjoint(node.tops):
                 node.seed()
             if node.runs_back:
                 node.backward()
@@ -651,7 +652,7 @@ def deploy(param: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Any
     read = {name for layer in layers for name in layer.bottom}
     for layer in layers:
         if layer.type == "Input":
-            shapes = list(layer.input_param.shape)
+            declared = list(layer.input_param.shape)
             used = [i for i, top in enumerate(layer.top) if top in read]
             if not used:
                 continue
@@ -659,9 +660,9 @@ def deploy(param: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Any
             copy.CopyFrom(layer)
             del copy.top[:]
             copy.top.extend(layer.top[i] for i in used)
-            if len(shapes) > 1:
+            if len(declared) > 1:
                 del copy.input_param.shape[:]
-                copy.input_param.shape.extend(shapes[i] for i in used)
+                copy.input_param.shape.extend(declared[i] for i in used)
         else:
             copy = kept.layer.add()
             copy.CopyFrom(layer)

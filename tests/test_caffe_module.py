@@ -13,7 +13,7 @@ from PIL import Image
 
 import fcnlite.caffe as caffe
 from fcnlite import device
-from fcnlite.caffe import draw
+from fcnlite.caffe import draw, session
 from fcnlite.caffe.__main__ import main
 from fcnlite.errors import InputError
 from fcnlite.layers import LAYERS
@@ -121,6 +121,8 @@ def test_logging_follows_glogs_variable(tmp_path):
 
 def test_modes_without_a_gpu(capsys, monkeypatch):
     monkeypatch.setattr(device, "_current", None)
+    monkeypatch.setattr(session, "_gpu", 0)
+    monkeypatch.setattr(session, "_mode_gpu", False)
     monkeypatch.setattr("fcnlite.backend.cuda.problem", lambda: "finds no GPU")
     caffe.set_device(0)
     caffe.set_mode_gpu()

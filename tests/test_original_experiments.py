@@ -80,7 +80,8 @@ def write_weights(prototxt, target, leave=()):
 
 
 def as_python_3(text):
-    """The scripts' print statements as calls."""
+    """The scripts without their print statements and xrange."""
+    text = text.replace("xrange", "range")
     return re.sub(r"^(\s*)print ((?:.*\\\n)*.*)$", r"\1print(\2)", text, flags=re.MULTILINE)
 
 
@@ -185,3 +186,23 @@ def test_the_repositorys_own_scripts_run(repo, experiment, weights, monkeypatch,
     ):
         assert float(accuracy) == pytest.approx(head.result.pixel_accuracy)
         assert float(iu) == pytest.approx(np.nanmean(head.result.class_iu))
+
+
+def test_the_repositorys_own_prediction_runs(repo, monkeypatch):
+    """infer.py segments the demo's picture as net.predict does."""
+    folder = repo / "voc-fcn8s"
+    narrow(folder)
+    weights = folder / "fcn8s-heavy-pascal.caffemodel"
+    write_weights(folder / "deploy.prototxt", weights)
+    for script in ("infer.py", "vis.py"):
+        (repo / script).write_text(as_python_3((repo / script).read_text()))
+    monkeypatch.delitem(sys.modules, "vis", raising=False)
+    monkeypatch.syspath_prepend(str(repo))
+    monkeypatch.chdir(repo)
+    monkeypatch.setenv("FCNLITE_DEVICE", "cpu")
+    fcnlite.caffe.install()
+    done = runpy.run_path("infer.py", run_name="__main__")
+    expected = Net(folder / "deploy.prototxt", TEST, weights=weights).predict("demo/image.jpg")
+    assert len(np.unique(expected)) > 1
+    assert (done["out"] == expected).mean() > 0.9999  # the script's mean has more digits
+    assert Path("demo/output.png").stat().st_mtime > Path("infer.py").stat().st_mtime - 1

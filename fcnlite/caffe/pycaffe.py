@@ -203,7 +203,7 @@ class Net:
         first, last = self._index(start, 0), self._index(end, len(self.layers) - 1)
         returned = [*(self.outputs if end is None else self.top_names[end]), *(blobs or ())]
         self._fill("input", self.inputs, kwargs, "data")
-        self._forward(first, last)
+        self._run_forward(first, last)
         return {name: self._blob(name).data for name in returned}
 
     def backward(
@@ -235,14 +235,18 @@ class Net:
         self._backward(first, last)
         return {name: self._blob(name).diff for name in returned}
 
-    def _forward(self, first: int, last: int) -> float:
-        """Run layers number ``first`` to ``last``; returns their weighted losses."""
+    def _run_forward(self, first: int, last: int) -> None:
         with self._running():
             for i in range(first, last + 1):
                 self._call("before_forward", i)
                 self._net._forward_node(self._nodes[i])
                 self._call("after_forward", i)
-            loss = 0.0
+
+    def _forward(self, first: int, last: int) -> float:
+        """Run layers number ``first`` to ``last``; returns the sum of their weighted losses."""
+        self._run_forward(first, last)
+        loss = 0.0
+        with self._running():
             for node in self._nodes[first : last + 1]:
                 for top, weight in zip(node.tops, node.layer.loss_weights):
                     loss += weight * float(top.data.sum()) if weight else 0.0

@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 
+import numpy as np
+
 from fcnlite import device
 from fcnlite.errors import InputError
 from fcnlite.hostblob import push
@@ -26,20 +28,26 @@ def set_mode_cpu() -> None:
     """Make nets from now on on the CPU. Nets stay where they were made."""
     global _mode_gpu
     _mode_gpu = False
-    push()
-    device.use("cpu")
+    _use("cpu")
 
 
 def set_mode_gpu() -> None:
     """Make nets from now on on the GPU; where there is none, on the CPU, with one line on stderr saying so."""
     global _mode_gpu
     _mode_gpu = True
-    push()
     try:
-        device.use(f"cuda:{_gpu}")
+        _use(f"cuda:{_gpu}")
     except InputError as error:
         print(f"fcnlite: set_mode_gpu: {error}; using the CPU", file=sys.stderr)
-        device.use("cpu")
+        _use("cpu")
+
+
+def _use(name: str) -> None:
+    """Make a device the current one, unless it is."""
+    push()
+    backend = device.current() if device.chosen() else None
+    if backend is None or backend.name != name or backend.dtype != np.float32:
+        device.use(name)
 
 
 def set_device(index: int) -> None:
