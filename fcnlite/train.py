@@ -451,12 +451,21 @@ def _train(given: dict[str, Any], again: Path | None = None) -> int:
     with cli.stopping(MODULE) as stop:
         finished = trainer.run(stop)
     if not finished:
-        print(f"\nstopped after iteration {trainer.iteration}; go on with:", file=sys.stderr)
-        where = trainer.saved if again is None else again
-        print(f"  python -m fcnlite.train {trainer.plan.name} --resume {where}", file=sys.stderr)
+        _say_how_to_go_on(trainer, again)
         return 128 + stop.signal
-    _conclude(trainer, trainer.finish())
+    try:
+        weights = trainer.finish()
+    except KeyboardInterrupt:
+        _say_how_to_go_on(trainer, again)
+        raise
+    _conclude(trainer, weights)
     return 0
+
+
+def _say_how_to_go_on(trainer: Trainer, again: Path | None) -> None:
+    print(f"\nstopped after iteration {trainer.iteration}; go on with:", file=sys.stderr)
+    where = trainer.saved if again is None else again
+    print(f"  python -m fcnlite.train {trainer.plan.name} --resume {where}", file=sys.stderr)
 
 
 # Chains of nets
