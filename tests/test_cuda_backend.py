@@ -3,6 +3,7 @@
 import logging
 
 import cases
+import cuda_semantics
 import h5py
 import numpy as np
 import pytest
@@ -208,8 +209,8 @@ def test_a_snapshot_made_on_one_device_goes_on_on_the_other(cupy, tmp_path):
 @given(rows=st.integers(1, 2**31 - 1), width=st.integers(1, 100000))
 def test_launches_fit_the_device_and_cover_the_work(rows, width):
     grid, (lanes, block_rows) = cuda.launch_shape(rows, width)
-    assert len(grid) == 1 and 1 <= grid[0] < 2**31
-    assert 1 <= lanes * block_rows <= cuda.BLOCK_THREADS and lanes <= width
+    assert cuda_semantics.oversize(grid, (lanes, block_rows)) is None
+    assert min(grid[0], lanes, block_rows) >= 1 and lanes <= width
     assert grid[0] * block_rows >= rows and (grid[0] - 1) * block_rows < rows
 
 

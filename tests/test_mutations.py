@@ -18,6 +18,7 @@ MEMORY = "test_cuda_semantics.py::test_sanitizers_find_nothing[address+undefined
 RACES = "test_cuda_semantics.py::test_sanitizers_find_nothing[thread]"
 NVRTC = "test_nvrtc.py::test_every_kernel_compiles_and_fits[80-float]"
 LAUNCH = "test_cuda_backend.py::test_the_launcher_converts_and_checks"
+SHAPES = "test_cuda_backend.py::test_launches_fit_the_device_and_cover_the_work"
 PRODUCTS = "test_cuda_backend.py::test_products_of_slices_and_transposes[float32]"
 WAITS = "test_cuda_backend.py::test_an_iteration_never_waits"
 CALLS = "test_cupy_standin.py::test_the_package_calls_nothing_that_the_real_cupy_lacks"
@@ -147,8 +148,8 @@ MUTATIONS = [
         "fcnlite/backend/cuda.py",
         "BLOCK_THREADS = 256",
         "BLOCK_THREADS = 2048",
-        LAUNCH,
-        "2048 threads, over 1024",
+        SHAPES,
+        "threads, over 1024",
     ),
     Mutation(
         "leading dimensions swapped",

@@ -44,7 +44,7 @@ class Memory:
             _standin.overruns.append(f"an allocation of {self.size} bytes was written to beyond its ends")
 
     def __del__(self) -> None:
-        if sys.is_finalizing():
+        if sys is None or sys.is_finalizing():
             return
         self.check()
         _live.pop(self.ptr, None)
