@@ -87,12 +87,17 @@ def _suffix_and_path(given: str) -> tuple[str, Path]:
 
 
 def heads(net: Net) -> list[tuple[str, str]]:
-    """The pairs of score and label blobs that a net's softmax losses compare."""
+    """The pairs of score and label maps, (N, C, H, W) and (N, 1, H, W), that a net's softmax losses compare."""
     copies = {
         top: layer.param.bottom[0] for layer in net.layers if layer.type == "Split" for top in layer.param.top
     }
-    pairs = [layer.param.bottom[:2] for layer in net.layers if layer.type == "SoftmaxWithLoss"]
-    return [(copies.get(score, score), copies.get(label, label)) for score, label in pairs]
+    pairs = [
+        (copies.get(scores, scores), copies.get(label, label))
+        for scores, label in (
+            layer.param.bottom[:2] for layer in net.layers if layer.type == "SoftmaxWithLoss"
+        )
+    ]
+    return [pair for pair in pairs if all(len(net.blobs[name].shape) == 4 for name in pair)]
 
 
 def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
@@ -140,7 +145,7 @@ def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
 
 
 def report_scores(solver: SGDSolver) -> None:
-    """Print loss and metrics of every test net."""
+    """Print loss and metrics of every test net that segments; others the solver tests itself, as Caffe does."""
     for i, net in enumerate(solver.test_nets):
         if not heads(net):
             continue

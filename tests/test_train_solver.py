@@ -4,6 +4,7 @@ import signal
 
 import numpy as np
 import pytest
+from cupy_standin import standing_in
 from test_data_voc import make_sbd, make_voc
 
 import fcnlite.io
@@ -125,6 +126,17 @@ def test_a_resumed_run_ends_with_the_same_bits(folder, monkeypatch):
             np.testing.assert_array_equal(a, b)
 
 
+def test_the_gpu_trains_to_the_cpus_numbers(folder, monkeypatch):
+    saved = {}
+    with standing_in(monkeypatch):
+        for name in ("cpu", "cuda"):
+            assert main([str(folder / "solver.prototxt"), "--iterations", "3", "--device", name]) == 0
+            saved[name] = weights_of(folder / "snapshot" / "train_iter_3.caffemodel")
+    for layer, arrays in saved["cpu"].items():
+        for a, b in zip(arrays, saved["cuda"][layer]):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     step = SGDSolver.step
@@ -209,6 +221,25 @@ def test_other_python_layers_run_only_when_allowed(folder, monkeypatch, capsys):
     net = Net(folder / "val.prototxt", TEST)
     net.forward()
     np.testing.assert_array_equal(net.blobs["twice"].data, 2 * net.blobs["conv1"].data)
+
+
+def test_classifiers_train_without_being_scored_as_segmenters(tmp_path, capsys, caplog):
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "in" type: "DummyData" top: "data" top: "label" dummy_data_param { '
+        "shape { dim: 4 dim: 3 } shape { dim: 4 } } }"
+        'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 5 } }'
+        'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }'
+        'layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy" '
+        "include { phase: TEST } }"
+    )
+    (tmp_path / "solver.prototxt").write_text(
+        'net: "net.prototxt" test_iter: 2 test_interval: 1 base_lr: 0.1 lr_policy: "fixed" max_iter: 2 snapshot: 1'
+    )
+    with caplog.at_level("INFO", "fcnlite"):
+        assert main([str(tmp_path / "solver.prototxt")]) == 0
+    assert "test net 0: accuracy = 1" in caplog.text
+    assert "pixel accuracy" not in capsys.readouterr().out
+    assert (tmp_path / "solver_iter_2.caffemodel").is_file()
 
 
 def test_heads_are_found_behind_splits(folder):
