@@ -294,7 +294,7 @@ def _time_both(args: argparse.Namespace, train: bool) -> dict[str, Any]:
 
 def _milliseconds(module: Any, run: Callable[[], Any], runs: int) -> list[float]:
     """Device time of each run by events; `module` is CuPy."""
-    for _ in range(3):
+    for _ in range(min(3, runs)):
         run()
     times = []
     for _ in range(runs):
@@ -366,7 +366,7 @@ def _torch(args: argparse.Namespace, train: bool) -> dict[str, Any] | None:
 
 
 def _torch_milliseconds(torch: Any, run: Callable[[], Any], runs: int) -> list[float]:
-    for _ in range(3):
+    for _ in range(min(3, runs)):
         run()
     times = []
     for _ in range(runs):

@@ -18,8 +18,8 @@ def cupy(monkeypatch):
 
 
 def test_every_part_runs_and_is_written_down(cupy, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(gpu, "STRIPS", (1, 64))
-    monkeypatch.setattr(gpu, "WARPS", (32, 256))
+    monkeypatch.setattr(gpu, "STRIPS", (64,))
+    monkeypatch.setattr(gpu, "WARPS", (256,))
     status = gpu.main(["--out", str(tmp_path / "gpu.json"), *SMALL])
     printed = capsys.readouterr().out
     assert status == 0 and "all checks passed" in printed, printed
@@ -35,7 +35,7 @@ def test_every_part_runs_and_is_written_down(cupy, tmp_path, capsys, monkeypatch
     kernels = report["kernels"]["kernels"]
     assert {"gemm", "im2col", "col2im", "bias_forward", "sgd_update", "row_sums"} <= kernels.keys()
     assert all(kernel["ms"] >= 0 and kernel["bytes"] > 0 for kernel in kernels.values())
-    assert report["strips"].keys() == {"1", "64"} and report["blocks"].keys() == {"32", "256"}
+    assert report["strips"].keys() == {"64"} and report["blocks"].keys() == {"256"}
 
 
 def test_a_wrong_kernel_fails_and_does_not_stop_the_rest(cupy, tmp_path, capsys, monkeypatch):

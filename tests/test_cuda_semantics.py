@@ -26,9 +26,9 @@ host = cache(lambda real: HostBackend(REALS[real], threads=1))
 
 
 @cache
-def program(*sanitizers):
+def program(code, *sanitizers):
     try:
-        return Program(source(), "float", sanitizers)
+        return Program(code, "float", sanitizers)
     except InputError as error:
         if "sanitize" in str(error) or "asan" in str(error) or "tsan" in str(error):
             pytest.skip(f"the compiler {compiler.find_compiler()} has no sanitizers")
@@ -109,7 +109,7 @@ def test_sanitizers_find_nothing(sanitizers):
             arguments = typed(kernel, case.rows, case.filled(0xFF), REALS["float"])
             work += [(kernel, launch, arguments) for launch in tried]
             expected += [(case, launch, on_cpu(case, "float", 0xFF)) for launch in tried]
-    for (case, launch, on_host), got in zip(expected, program(*sanitizers).run(work)):
+    for (case, launch, on_host), got in zip(expected, program(source(), *sanitizers).run(work)):
         agree(case, launch, got[2:], on_host)
 
 
@@ -135,7 +135,7 @@ def try_out(body, sanitizers=(), launch=None):
     a = np.arange(15, dtype=np.float32)
     arguments = [np.int32(0), np.int32(3), np.int32(5), np.float32(2), a, np.full_like(a, np.nan)]
     launch = launch or Launch((2,), (3, 2))
-    return Program(tried(body), "float", sanitizers).run([("tried", launch, arguments)])[0][-1]
+    return program(tried(body), *sanitizers).run([("tried", launch, arguments)])[0][-1]
 
 
 def test_a_right_kernel_passes():
