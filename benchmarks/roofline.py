@@ -48,7 +48,7 @@ GPUS = (
     Gpu("H100", 66.9, 3350),
     Gpu("RTX4090", 82.6, 1008),
 )
-PAPER = 0.175  # seconds for FCN-8s to see one image on a K40 (section 5: "less than one fifth of a second")
+PAPER = 0.175  # seconds an image for FCN-8s on a K40 (about; CVPR 2015, Table 3)
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"fcnlite's own Python asks for this in {python * 1e3:.0f} ms on this machine, launches not included"
             )
             if net == "fcn8s" and not train:
-                print(f"The paper's figure for FCN-8s: {PAPER * 1e3:.0f} ms on a K40, batching amortised")
+                print(f"The paper's figure for FCN-8s: {PAPER * 1e3:.0f} ms on a K40")
     return 0
 
 
