@@ -8,6 +8,7 @@ prediction. The paper downsamples and upsamples the truth without saying how.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -25,10 +26,7 @@ PUBLISHED = {128: 50.9, 64: 73.3, 32: 86.1, 16: 92.8, 8: 96.4, 4: 98.5}
 @cli.guarded(MODULE)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Score the coarsened truth."""
-    parser = cli.Parser(MODULE, description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("data_set", metavar="DATA_SET", help="voc, shapes, ...")
-    add_data_options(parser)
-    args = parser.parse_args(arguments)
+    args = _parser().parse_args(arguments)
     dataset = open_data(args, None)
     if not dataset.has_labels:
         raise InputError(f"{dataset.split} has no published truth")
@@ -42,6 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for factor, total in counts.items():
         print(f"{factor:6}  {100 * metrics.scores(total).mean_iu:7.1f}  {PUBLISHED[factor]:9.1f}")
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.Parser(MODULE, description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("data_set", metavar="DATA_SET", help="voc, shapes, ...")
+    add_data_options(parser)
+    return parser
 
 
 def coarsened(label: np.ndarray, factor: int, classes: int) -> np.ndarray:
