@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fcnlite import cli, voc_upload
-from fcnlite.data import SPLITS, Dataset, catalogue, open_dataset
+from fcnlite.data import HIDE, SPLITS, Dataset, Masked, catalogue, open_dataset
 from fcnlite.errors import InputError
 from fcnlite.net import load
 from fcnlite.run_folder import write_text
@@ -38,6 +38,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--prototxt", metavar="FILE", help="the net, where the weights do not tell it")
     made.add_argument("--mode", choices=("rgb", "rgbd", "hha", "rgb-hha"), help="nyud: what the net reads")
     add_data_options(made)
+    made.add_argument(
+        "--hide",
+        choices=HIDE,
+        help="mask images by their labels, and score without the background class, as the paper's table 8 does",
+    )
     made.add_argument("--limit", type=cli.at_least(1), metavar="N", help="only the first N images")
     made.add_argument("--save", type=Path, metavar="DIR", help="write each prediction as a palette PNG")
     made.add_argument(
@@ -81,6 +86,8 @@ def open_data(options: argparse.Namespace, mode: str | None, split: str | None =
 
 def _open(options: argparse.Namespace) -> Dataset:
     dataset = open_data(options, options.mode)
+    if options.hide is not None:
+        dataset = Masked(dataset, options.hide)
     if options.upload is not None:
         if options.save is not None or options.limit is not None:
             raise InputError("--upload hands in all predictions; leave --save and --limit out")

@@ -11,7 +11,7 @@ from typing import Any
 
 from fcnlite import cli, device, models
 from fcnlite.chain import TAKE, Chain, holds_chain, is_classifier, stages_of
-from fcnlite.data import SPLITS, catalogue, recipe
+from fcnlite.data import HIDE, SPLITS, catalogue, recipe
 from fcnlite.data.recipes import DEMO_WIDTH, HEAVY, SCRATCH_FC, Recipe, from_nothing
 from fcnlite.data.voc import find_voc
 from fcnlite.errors import InputError
@@ -70,6 +70,7 @@ KEPT = (
     "jitter",
     "sample_patches",
     "fixed",
+    "hide",
     "iter_size",
     "normalize",
 )
@@ -122,6 +123,11 @@ def _add_data_options(group: Any) -> None:
         const=32,
         metavar="PIXELS",
         help="shift images at random by up to so many pixels (32, as in the paper, if no number is given)",
+    )
+    group.add_argument(
+        "--hide",
+        choices=HIDE,
+        help="mask images by their labels, to see what a net goes by; both: only the shape is shown",
     )
     group.add_argument(
         "--sample-patches",
@@ -249,7 +255,7 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
         snapshot=settings.snapshot,
         mirror=name == "shapes",
     )
-    own = ("fc", "init", "seed", "order", "mirror", "jitter", "fixed", "validate")
+    own = ("fc", "init", "seed", "order", "mirror", "jitter", "fixed", "hide", "validate")
     plan = replace(plan, **{option: given[option] for option in own if option in given})
     if "sample_patches" in given:
         plan.sample_patches = given["sample_patches"]

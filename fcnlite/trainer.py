@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import fcnlite
 from fcnlite import device, models, surgery
-from fcnlite.data import Batches, Dataset, ImageOrder, open_dataset
+from fcnlite.data import Batches, Dataset, ImageOrder, Masked, open_dataset
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights
 from fcnlite.net import Net, deploy
@@ -72,6 +72,8 @@ class Plan:
     sample_patches : float
         The share of each image's pixels that count in the loss; `iter_size` is larger by as much. Where the loss
         is summed, each counts 1 / share times, so that an update is as large as one of whole images.
+    hide : str or None
+        Mask the images, as `fcnlite.data.Masked` does.
     fixed : bool
         Learn the score layers only (the paper's FCN-32s-fixed).
     validate : int or None
@@ -107,6 +109,7 @@ class Plan:
     jitter: int = 0
     sample_patches: float = 1.0
     fixed: bool = False
+    hide: str | None = None
     validate: int | None = None
 
     @classmethod
@@ -126,10 +129,14 @@ class Plan:
 def open_data(plan: Plan) -> tuple[Dataset, Dataset | None]:
     """The images to train on and those to validate on, if any."""
     train = open_dataset(plan.data_set, plan.data, plan.split, **plan.data_options)
+    if plan.hide is not None:
+        train = Masked(train, plan.hide)
     if plan.val_split is None or plan.validate == 0:
         return train, None
     val = open_dataset(plan.val_data_set, plan.val_data, plan.val_split, **plan.val_options)
-    return train, val if val.has_labels else None
+    if not val.has_labels:
+        return train, None
+    return train, val if plan.hide is None else Masked(val, plan.hide)
 
 
 def describe_net(plan: Plan, classes: int) -> NetParameter:

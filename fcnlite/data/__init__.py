@@ -10,6 +10,7 @@ of the original experiments, and the batches that feed a net.
 
 from fcnlite.data.batches import Batches, Prefetch
 from fcnlite.data.catalogue import open_dataset
+from fcnlite.data.cues import HIDE, Masked
 from fcnlite.data.dataset import IGNORE, MEAN_BGR, Dataset, Sample, preprocess
 from fcnlite.data.files import read_image, read_label
 from fcnlite.data.nyud import NYUD
@@ -24,8 +25,10 @@ from fcnlite.data.siftflow import SIFTFlow
 from fcnlite.data.voc import VOC, seg11valid
 
 __all__ = [
+    "HIDE",
     "IGNORE",
     "MEAN_BGR",
+    "Masked",
     "NYUD",
     "SBD",
     "SPLITS",
