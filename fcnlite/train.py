@@ -288,6 +288,8 @@ def _net_name(data_set: str, given: str | None) -> str:
 def _recipe(data_set: str, net: str, given: dict[str, Any]) -> Recipe:
     style = given.get("recipe", "heavy" if "init" in given or "resume" in given else "scratch")
     settings = from_nothing(data_set, _width(data_set, given)) if style == "scratch" else recipe(net, style)
+    if style == "scratch" and "init" in given:  # trained weights bear smaller steps only
+        settings = replace(settings, lr=settings.lr / 10)
     names = (
         "lr",
         "power",

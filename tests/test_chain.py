@@ -185,8 +185,9 @@ def test_from_nothing_only_on_request(data: Path, tmp_path: Path) -> None:
     assert ends(main, [*given, "--out", tmp_path / "one"]) == 0
     assert not (tmp_path / "one" / "chain.json").exists()
     assert ends(main, [*given, "--out", tmp_path / "two", "--chain", "--stage-weights", "best"]) == 0
-    recipe = [json.loads(path.read_text())["plan"]["power"] for path in tmp_path.glob("two/*/settings.json")]
-    assert recipe == [0.9, 0.9]  # both from scratch's recipe
+    plans = [json.loads(path.read_text())["plan"] for path in sorted(tmp_path.glob("two/*/settings.json"))]
+    assert [plan["power"] for plan in plans] == [0.9, 0.9]  # both by the recipe from scratch
+    assert plans[1]["lr"] == pytest.approx(plans[0]["lr"] / 10)  # the second one's weights are not random
 
 
 def test_mistakes_are_told_in_a_line(
