@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,8 @@ class Blob:
 
     @data.setter
     def data(self, array: Any) -> None:
+        if tuple(array.shape) != self._shape:
+            self.drop_diff()
         self._data, self._shape = array, tuple(array.shape)
 
     @property
@@ -84,10 +87,7 @@ class Blob:
     @property
     def count(self) -> int:
         """Number of elements."""
-        product = 1
-        for dim in self._shape:
-            product *= dim
-        return product
+        return math.prod(self._shape)
 
     @property
     def num(self) -> int:
@@ -115,7 +115,7 @@ class Blob:
     def reshape(self, *shape: int) -> None:
         """Give the blob another shape; data and diff are kept if it holds as many elements as before, else dropped."""
         if shape != self._shape:
-            same = _product(shape) == self.count
+            same = math.prod(shape) == self.count
             self._data = self._data.reshape(shape) if same and self._data is not None else None
             self._diff = self._diff.reshape(shape) if same and self._diff is not None else None
             self._shape = tuple(shape)
@@ -248,10 +248,3 @@ def launch_flat(kernel: str, count: int, *arguments: Any) -> None:
     if count - full:
         tail = [a.reshape(-1)[full:] if hasattr(a, "shape") and a.ndim else a for a in arguments]
         backend.launch(kernel, 1, count - full, *tail)
-
-
-def _product(shape: Sequence[int]) -> int:
-    product = 1
-    for dim in shape:
-        product *= dim
-    return product

@@ -75,6 +75,8 @@ class Net:
     inputs, outputs : list of str
         Blobs to set from outside, and those no layer reads.
     layers : list of Layer
+    nodes : list of Node
+        What runs, in order: each layer with its bottoms and tops.
     learnable_params : list of LearnableParam
         Every parameter once, in layer order (a solver's history has this order).
     mean_bgr : sequence of float
@@ -115,7 +117,7 @@ class Net:
         self.mean_bgr: Sequence[float] = VOC_MEAN_BGR
         self.classes: dict[str, tuple[str, ...]] = {}
         self.background: int | None = 0
-        self._nodes: list[Node] = []
+        self.nodes: list[Node] = []
         self._owners: dict[str, LearnableParam] = {}
         self._unread: dict[str, None] = {}
         try:
@@ -154,7 +156,7 @@ class Net:
         if param.type == "Input":
             self.inputs.extend(param.top)
         self.layers.append(layer)
-        self._nodes.append(Node(layer, bottoms, tops))
+        self.nodes.append(Node(layer, bottoms, tops))
         self._add_params(layer, where)
 
     def _bottom(self, layer: Layer, name: str) -> Blob:
@@ -213,7 +215,7 @@ class Net:
         force = self.param.force_backward
         rates = {id(p.blob): p.lr_mult for p in self.learnable_params}
         needs: dict[Blob, bool] = {}
-        for node in self._nodes:
+        for node in self.nodes:
             layer = node.layer
             layer.param_propagate_down = [force or rates[id(blob)] != 0 for blob in layer.blobs]
             learns = any(layer.param_propagate_down)
@@ -231,10 +233,10 @@ class Net:
 
     def _skip_what_no_loss_sees(self) -> None:
         """Layers that no loss depends on need not run back (nets without any loss are seeded at their outputs)."""
-        if not any(node.layer.loss_weights for node in self._nodes):
+        if not any(node.layer.loss_weights for node in self.nodes):
             return
         seen: set[Blob] = set()
-        for node in reversed(self._nodes):
+        for node in reversed(self.nodes):
             if node.layer.loss_weights or any(top in seen for top in node.tops):
                 seen.update(node.bottoms)
             else:
@@ -242,7 +244,7 @@ class Net:
 
     def _find_foldable(self) -> Any:
         """Pairs of a convolution and the in-place ReLU right behind it, which can share one pass over the output."""
-        for first, second in zip(self._nodes, self._nodes[1:], strict=False):
+        for first, second in zip(self.nodes, self.nodes[1:], strict=False):
             if (
                 isinstance(first.layer, Convolution)
                 and isinstance(second.layer, ReLU)
@@ -277,10 +279,10 @@ class Net:
             The outputs' data (or the last layer's tops', with ``end``).
         """
         self._set_inputs(inputs)
-        first, last = self._index(start, 0), self._index(end, len(self._nodes) - 1)
-        for node in self._nodes[first : last + 1]:
-            self._forward_node(node)
-        names = list(self._nodes[last].layer.param.top) if end else self.outputs
+        first, last = self._index(start, 0), self._index(end, len(self.nodes) - 1)
+        for node in self.nodes[first : last + 1]:
+            self.forward_node(node)
+        names = list(self.nodes[last].layer.param.top) if end else self.outputs
         return {name: self._blob(name).data for name in [*names, *(blobs or ())]}
 
     def backward(
@@ -306,28 +308,26 @@ class Net:
         dict of str to array
             The inputs' diffs (or the last layer's bottoms', with ``end``).
         """
+        first, last = self._index(start, len(self.nodes) - 1), self._index(end, 0)
+        self._seed(self.nodes[last : first + 1])
         for name, diff in out_diffs.items():
             blob = self._blob(name)
             if np.shape(diff) != blob.shape:
                 raise InputError(
                     f"the diff given for blob '{name}' has shape {np.shape(diff)}; it must be {blob.shape}"
                 )
-            blob.diff = device.current().asarray(diff)
-        given = {self.blobs[name] for name in out_diffs}
-        first, last = self._index(start, len(self._nodes) - 1), self._index(end, 0)
-        for node in reversed(self._nodes[last : first + 1]):
-            if node.layer.loss_weights and given.isdisjoint(node.tops):
-                node.seed()
+            blob.new_diff()[...] = device.current().asarray(diff)
+        for node in reversed(self.nodes[last : first + 1]):
             if node.runs_back:
                 node.backward()
-        names = list(self._nodes[last].layer.param.bottom) if end else self.inputs
+        names = list(self.nodes[last].layer.param.bottom) if end else self.inputs
         return {name: self._blob(name).diff for name in [*names, *(diffs or ())]}
 
     def forward_backward(self, keep_blobs: bool = False, **inputs: Any) -> Any:
         """One pass forward and back, for training.
 
         What nobody needs any more is freed on the way: a diff after its last reader, a layer's output after the
-        gradients through it; outputs and parameters' diffs stay. Convolution and ReLU share one pass.
+        gradients through it; inputs, outputs and parameters' diffs stay. Convolution and ReLU share one pass.
 
         Parameters
         ----------
@@ -343,13 +343,12 @@ class Net:
         """
         self._set_inputs(inputs)
         with _Folded(self._foldable):
-            for node in self._nodes:
-                self._forward_node(node)
-        loss = self._total_loss()
+            for node in self.nodes:
+                self.forward_node(node)
+        loss = self.total_loss()
         outputs = [self.blobs[name] for name in self.outputs]
-        for node in reversed(self._nodes):
-            if node.layer.loss_weights:
-                node.seed()
+        self._seed(self.nodes)
+        for node in reversed(self.nodes):
             if node.runs_back:
                 node.backward()
             if not keep_blobs:
@@ -357,7 +356,7 @@ class Net:
         return loss
 
     def infer(self, output: str | None = None, **inputs: Any) -> Any:
-        """One pass forward that frees every blob after its last reader.
+        """One pass forward that frees every blob but the inputs after its last reader.
 
         Returns
         -------
@@ -366,10 +365,10 @@ class Net:
         """
         wanted = output or self._only_output()
         self._set_inputs(inputs)
-        last = {blob: node for node in self._nodes for blob in node.bottoms}
+        last = {blob: node for node in self.nodes for blob in node.bottoms}
         with _Folded(self._foldable):
-            for node in self._nodes:
-                self._forward_node(node)
+            for node in self.nodes:
+                self.forward_node(node)
                 keep = [self.blobs[wanted]] if wanted in self.blobs else []
                 done = [blob for blob in node.bottoms if last[blob] is node]
                 self._release([*done, *(top for top in node.tops if top not in last)], keep=keep)
@@ -397,7 +396,7 @@ class Net:
         from fcnlite.data import preprocess
 
         mean = self.mean_bgr if mean_bgr is None else mean_bgr
-        score = self.infer(output, data=preprocess(_read_image(image), mean)[None])
+        score = self.infer(output, data=preprocess(_pixels(image), mean)[None])
         labels = argmax_channels(score)[0]
         for blob in self.blobs.values():
             blob.drop_data()
@@ -405,7 +404,7 @@ class Net:
 
     def reshape(self) -> None:
         """Size every blob for the inputs' present shapes, without computing anything."""
-        for node in self._nodes:
+        for node in self.nodes:
             node.layer.reshape(node.bottoms, node.tops)
 
     def clear_param_diffs(self) -> None:
@@ -499,7 +498,7 @@ class Net:
         """``FILE:LINE: `` of a layer, if the net comes from a text."""
         return "" if isinstance(self._source, NetParameter) else locate(self._source, layer)
 
-    def _forward_node(self, node: Node) -> None:
+    def forward_node(self, node: Node) -> None:
         try:
             node.forward()
         except InputError as error:
@@ -515,18 +514,29 @@ class Net:
             declared = self.blobs[name].shape
             if len(shape) != len(declared):
                 raise InputError(f"input '{name}' has shape {shape}; as many axes as {declared} are needed")
-            self.blobs[name].data = device.current().asarray(value)
+            self.blobs[name].reshape(*shape)
+            # A copy: layers in place, and whoever writes to the blob, must not change the caller's array.
+            self.blobs[name].new_data()[...] = device.current().asarray(value)
+
+    def _seed(self, nodes: Sequence[Node]) -> None:
+        """Give losses their weights as diffs; a layer that reads a loss replaces that by its gradient, as in Caffe."""
+        for node in nodes:
+            if node.layer.loss_weights:
+                node.seed()
 
     def _release(self, blobs: Sequence[Blob], keep: Sequence[Blob]) -> None:
+        inputs = [self.blobs[name] for name in self.inputs]  # a pass that is given none goes on from the last
         for blob in blobs:
             if blob not in keep:
-                blob.drop_data()
                 blob.drop_diff()
+                if blob not in inputs:
+                    blob.drop_data()
 
-    def _total_loss(self) -> Any:
+    def total_loss(self) -> Any:
+        """The weighted sum of all losses of the last forward pass, a scalar on the device."""
         terms = [
             top.data.sum() * weight
-            for node in self._nodes
+            for node in self.nodes
             for top, weight in zip(node.tops, node.layer.loss_weights)
             if weight
         ]
@@ -694,17 +704,15 @@ def argmax_channels(score: Any) -> np.ndarray:
     return backend.tonumpy(labels).astype(np.uint8 if channels <= 256 else np.int32)
 
 
-def _read_image(image: Any) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+def _pixels(image: Any) -> np.ndarray:
+    from PIL import Image
+
+    from fcnlite.data.files import read_image, to_rgb
 
     if isinstance(image, (str, os.PathLike)):
-        try:
-            with Image.open(image) as opened:
-                return np.asarray(opened.convert("RGB"))
-        except UnidentifiedImageError:
-            raise InputError(f"{os.fspath(image)}: not an image that can be read") from None
+        return read_image(image)
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
+        return to_rgb(image)
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise InputError(f"an image array must be H x W x 3 uint8; this one is {pixels.shape} {pixels.dtype}")

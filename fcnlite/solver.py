@@ -55,6 +55,8 @@ def learning_rate(param: Any, iteration: int, current_step: int = 0) -> float:
     if policy == "multistep":
         return base * gamma**current_step
     if policy == "poly":
+        if param.max_iter < 1:
+            raise InputError("lr_policy poly needs a max_iter of at least 1")
         return base * max(0.0, 1 - iteration / param.max_iter) ** param.power
     if policy == "sigmoid":
         return base / (1 + math.exp(-gamma * (iteration - param.stepsize)))
@@ -253,7 +255,7 @@ class SGDSolver:
     def _prefix(self) -> Path:
         """What snapshots are named after: from the working folder if that has the folder named, else from the
         solver's, where it is made."""
-        prefix = Path(self.param.snapshot_prefix)
+        prefix = Path(self.param.snapshot_prefix or "snapshot")
         if not prefix.parent.is_dir():
             prefix = self._folder / prefix
             prefix.parent.mkdir(parents=True, exist_ok=True)

@@ -127,7 +127,7 @@ def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
     loss = 0.0
     for _ in tqdm(range(rounds), desc="scoring", unit="image", disable=None, leave=False):
         net.forward()
-        loss += float(net._total_loss())
+        loss += float(net.total_loss())
         for (scores, label), counted in counts.items():
             truth = device.current().tonumpy(net.blobs[label].data)
             counted += metrics.histogram(

@@ -96,7 +96,7 @@ def test_lean_pass_gives_the_same_gradients_and_frees_blobs(net):
     ):
         np.testing.assert_array_equal(got, want)
     held = [name for name, blob in net.blobs.items() if blob._data is not None or blob._diff is not None]
-    assert held == ["loss"]
+    assert held == ["data", "label", "loss"]
 
 
 def test_infer_frees_blobs_and_equals_forward(net):
@@ -105,7 +105,7 @@ def test_infer_frees_blobs_and_equals_forward(net):
     fresh = Net(SMALL, phase="TEST")
     fresh.share_with(net)
     np.testing.assert_array_equal(fresh.infer("sum", **batch), expected)
-    assert [name for name, blob in fresh.blobs.items() if blob.has_data] == ["sum"]
+    assert [name for name, blob in fresh.blobs.items() if blob.has_data] == ["data", "label", "sum"]
 
 
 def test_shared_parameters_are_one_blob():
@@ -217,7 +217,7 @@ def test_wrong_weights_and_inputs_are_told(net, tmp_path):
     with pytest.raises(InputError, match="no layer 'nothing'"):
         net.forward(end="nothing")
     (tmp_path / "text.jpg").write_text("no image")
-    with pytest.raises(InputError, match="text.jpg: not an image"):
+    with pytest.raises(InputError, match="text.jpg: not a picture"):
         net.predict(tmp_path / "text.jpg")
     with pytest.raises(InputError, match="H x W x 3 uint8"):
         net.predict(np.zeros((4, 4, 3)))
@@ -226,11 +226,11 @@ def test_wrong_weights_and_inputs_are_told(net, tmp_path):
 def test_prediction_peaks_far_below_keeping_everything():
     """FCN-32s at width 16 on 500 x 334: the pass that frees peaks at little more than its two largest blobs."""
     script = (
-        "import resource, sys, numpy as np\n"
+        "import sys, numpy as np\n"
         "from fcnlite import models, device; from fcnlite.net import Net\n"
         "device.use('cpu', threads=2)\n"
         "net = Net(models.build('fcn32s', width=16, fc=64, deploy=True))\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
         "x = np.zeros((1, 3, 500, 334), np.float32); before = peak()\n"
         "net.infer(data=x) if sys.argv[1] == 'infer' else net.forward(data=x)\n"
         "print((peak() - before) / 1024)"
@@ -251,3 +251,63 @@ def test_prediction_peaks_far_below_keeping_everything():
 
 def test_device_arrays_are_float32_by_default(net):
     assert net.params["conv"][0].data.dtype == device.current().dtype == np.float32
+
+
+def test_a_larger_input_gets_a_diff_of_its_own_size():
+    fcnlite.random.set_random_seed(5)
+    net = Net(f"force_backward: true {SMALL}", phase="TRAIN")
+    for size in (12, 20, 9):
+        net.forward(**inputs(size, size + 1))
+        diff = net.backward()["data"]
+        assert diff.shape == (1, 3, size, size + 1)
+        np.testing.assert_array_equal(
+            device.current().tonumpy(diff), _first_pass_diff(inputs(size, size + 1), net)
+        )
+
+
+def _first_pass_diff(given, like):
+    """The gradient to the data in a net that has seen no other sizes."""
+    net = Net(f"force_backward: true {SMALL}", phase="TRAIN")
+    net.share_with(like)
+    net.forward(**given)
+    return device.current().tonumpy(net.backward()["data"])
+
+
+def test_arrays_given_stay_as_they_were():
+    net = Net(
+        """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 } } }
+        layer { name: "double" type: "Power" bottom: "data" top: "data" power_param { scale: 2 } }
+        force_backward: true"""
+    )
+    data, diff = np.ones((1, 2), np.float32), np.ones((1, 2), np.float32)
+    assert float(net.forward(data=data)["data"].sum()) == 4
+    assert float(net.backward(data=diff)["data"].sum()) == 4
+    assert (data == 1).all() and (diff == 1).all()
+
+
+def test_a_pass_without_inputs_goes_on_from_the_last(net):
+    first = float(net.forward_backward(**inputs()))
+    net.clear_param_diffs()
+    assert float(net.forward_backward()) == first
+    test = Net(SMALL, "TEST")
+    score = device.current().tonumpy(test.infer("sum", **inputs())).copy()
+    np.testing.assert_array_equal(device.current().tonumpy(test.infer("sum")), score)
+
+
+@pytest.mark.parametrize("run", ["forward_backward", "backward"])
+def test_a_loss_that_a_layer_reads_gets_that_layers_gradient(run):
+    """Caffe's loss keeps its loss_weight as diff only until a reader's backward overwrites it."""
+    net = Net(
+        """layer { name: "in" type: "Input" top: "x" top: "t" input_param { shape { dim: 1 dim: 2 } } }
+        layer { name: "fc" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 2 } }
+        layer { name: "l" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "l" }
+        layer { name: "p" type: "Power" bottom: "l" top: "p" power_param { scale: 2 } loss_weight: 3 }""",
+        "TRAIN",
+    )
+    given = {"x": np.ones((1, 2)), "t": np.full((1, 2), 5)}
+    if run == "forward_backward":
+        assert float(net.forward_backward(**given)) == 25 + 3 * 2 * 25
+    else:
+        net.forward(**given)
+        net.backward()
+    assert device.current().tonumpy(net.params["fc"][1].diff).tolist() == [-30, -30]

@@ -18,7 +18,7 @@ def products(name):
         net.blobs["data"].reshape(1, 3, *SIZE)
         net.reshape()
         found = {}
-        for layer, node in zip(net.layers, net._nodes, strict=True):
+        for layer, node in zip(net.layers, net.nodes, strict=True):
             if layer.type in ("Convolution", "Deconvolution"):
                 image = (node.tops if layer.type == "Convolution" else node.bottoms)[0].shape
                 found[layer.name] = layer.blobs[0].count * image[2] * image[3]

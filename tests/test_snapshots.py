@@ -224,3 +224,25 @@ def test_snapshot_goes_beside_the_solver_when_the_folder_is_missing(tmp_path, mo
     (tmp_path / "snapshot").mkdir()
     weights, state = SGDSolver(folder / "solver.prototxt").snapshot()
     assert (tmp_path / weights).resolve() == tmp_path / "snapshot" / "train_iter_0.caffemodel"
+
+
+@pytest.fixture
+def tiny():
+    text = """layer { name: "x" type: "Input" top: "x" top: "t" input_param { shape { dim: 1 dim: 2 } } }
+      layer { name: "fc" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 2 } }
+      layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }"""
+    return Net(text, "TRAIN")
+
+
+def test_a_solver_without_a_prefix_still_saves(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    SGDSolver('base_lr: 0.1 lr_policy: "fixed" max_iter: 1\n', net=tiny).solve()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "snapshot_iter_1.caffemodel",
+        "snapshot_iter_1.solverstate",
+    }
+
+
+def test_poly_needs_to_know_where_it_ends(tiny):
+    with pytest.raises(InputError, match="poly needs a max_iter"):
+        SGDSolver('base_lr: 0.1 lr_policy: "poly" power: 1\n', net=tiny)

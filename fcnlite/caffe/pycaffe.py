@@ -126,7 +126,7 @@ class Net:
 
     @property
     def _nodes(self) -> list[Node]:
-        return self._net._nodes
+        return self._net.nodes
 
     # What the net consists of
 
@@ -239,7 +239,7 @@ class Net:
         with self._running():
             for i in range(first, last + 1):
                 self._call("before_forward", i)
-                self._net._forward_node(self._nodes[i])
+                self._net.forward_node(self._nodes[i])
                 self._call("after_forward", i)
 
     def _forward(self, first: int, last: int) -> float:
