@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 from fcnlite.data import recipe
 from fcnlite.data.recipes import HEAVY
 from fcnlite.errors import InputError
-from fcnlite.io import atomic_path, iter_weights
-from fcnlite.run_folder import RunFolder, write_text
+from fcnlite.io import iter_weights
+from fcnlite.run_folder import RunFolder, link_or_copy, write_text
 
 CHAIN = "chain.json"
 TAKE = ("final", "best")
@@ -163,9 +162,4 @@ class Chain:
         """Give the last stage's weights a place in the chain's folder; returns it."""
         weights = self.weights(len(self.stages) - 1)
         assert weights is not None
-        with atomic_path(self.path / weights.name) as temporary:
-            try:
-                os.link(weights, temporary)
-            except OSError:
-                shutil.copyfile(weights, temporary)
-        return self.path / weights.name
+        return link_or_copy(weights, self.path / weights.name)

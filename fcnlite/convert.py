@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from fcnlite import cli
 from fcnlite.errors import InputError
 from fcnlite.io.caffemodel import read_definition, write_caffemodel
 from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, write_hdf5
@@ -18,6 +19,7 @@ from fcnlite.io.state import read_state, write_state
 from fcnlite.io.weights import names_hdf5, read_deploy, read_notes, read_weights
 from fcnlite.proto import parse_net, read_net, to_text
 
+MODULE = "fcnlite.convert"
 Progress = Callable[[int], object] | None
 Layers = Iterable[tuple[str, Sequence[np.ndarray]]]
 
@@ -125,11 +127,7 @@ def _bar(source: Path) -> Iterator[Callable[[int], object]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m fcnlite.convert",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.Parser(MODULE, description=_HELP)
     parser.add_argument("source", metavar="IN", type=Path, help="the file to read")
     parser.add_argument("target", metavar="OUT", type=Path, help="the file to write; its suffix says what")
     parser.add_argument(
@@ -141,21 +139,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@cli.guarded(MODULE)
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status (0, or 2 for a mistake in what was given)."""
+    """Run the command line; returns its exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        _check_paths(options.source, options.target)
-        with _bar(options.source) as progress:
-            if not _is_state(options.target):
-                convert_weights(options.source, options.target, options.prototxt, progress)
-            elif options.prototxt is None:
-                convert_state(options.source, options.target, progress)
-            else:
-                raise InputError("--prototxt goes with weights, not with a solver state; leave it out")
-    except (InputError, FileNotFoundError) as error:
-        print(f"fcnlite.convert: {error}", file=sys.stderr)
-        return 2
+    _check_paths(options.source, options.target)
+    with _bar(options.source) as progress:
+        if not _is_state(options.target):
+            convert_weights(options.source, options.target, options.prototxt, progress)
+        elif options.prototxt is None:
+            convert_state(options.source, options.target, progress)
+        else:
+            raise InputError("--prototxt goes with weights, not with a solver state; leave it out")
     print(f"{options.target}: {options.target.stat().st_size / 1e6:.1f} MB")
     return 0
 

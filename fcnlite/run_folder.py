@@ -184,19 +184,22 @@ class RunFolder:
 
     def write_final(self, state: Path, name: str) -> Path:
         """Give the weights of a snapshot the name NAME.h5, as a second link to the file where the disk can."""
-        final = self.path / f"{name}.h5"
-        weights = weights_of(state)
-        with atomic_path(final) as temporary:
-            try:
-                os.link(weights, temporary)
-            except OSError:
-                shutil.copyfile(weights, temporary)
-        return final
+        return link_or_copy(weights_of(state), self.path / f"{name}.h5")
 
 
 def weights_of(state: Path) -> Path:
     """The weights saved with a state."""
     return Path(str(state).removesuffix(STATE) + ".caffemodel.h5")
+
+
+def link_or_copy(file: Path, other: Path) -> Path:
+    """Give a file a second name, by a copy where the disk has no links; returns that name."""
+    with atomic_path(other) as temporary:
+        try:
+            os.link(file, temporary)
+        except OSError:
+            shutil.copyfile(file, temporary)
+    return other
 
 
 def write_text(path: Path, text: str) -> None:
