@@ -17,7 +17,7 @@ from fcnlite.io.caffemodel import read_definition, write_caffemodel
 from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, write_hdf5
 from fcnlite.io.state import read_state, write_state
 from fcnlite.io.weights import names_hdf5, read_deploy, read_notes, read_weights
-from fcnlite.proto import parse_net, read_net, to_text
+from fcnlite.proto import parse_net, read_net, to_text, upgrade
 
 MODULE = "fcnlite.convert"
 Progress = Callable[[int], object] | None
@@ -35,6 +35,7 @@ IN is recognised by its content. Every number is kept, bit for bit. OUT appears 
 
 examples:
   python -m fcnlite.convert VGG_ILSVRC_16_layers.caffemodel vgg16.h5
+  python -m fcnlite.convert VGG_ILSVRC_16_layers.caffemodel vgg16-conv.h5 --classifier-to-fcn
   python -m fcnlite.convert fcn8s-heavy-pascal.caffemodel fcn8s.h5 --prototxt deploy.prototxt
   python -m fcnlite.convert snapshot/train_iter_4000.solverstate.h5 train_iter_4000.solverstate
 """
@@ -97,6 +98,52 @@ def convert_weights(
         write_caffemodel(target, _read_layers(source), net, progress)
 
 
+def convert_classifier(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    prototxt: str | os.PathLike[str] | None = None,
+    progress: Progress = None,
+) -> str:
+    """Write a classifier's weights as those of its fully convolutional form (paper, section 3.1).
+
+    Inner products become convolutions over the maps they covered, so that the net takes images of any size and
+    gives a map of the classifier's scores.
+
+    Parameters
+    ----------
+    source, target : path
+        `.caffemodel` or HDF5; the net's new form goes along in either.
+    prototxt : path, optional
+        The classifier; without it, the net of the catalogue that has these layers.
+    progress : callable, optional
+        Called with the number of bytes just written, many times.
+
+    Returns
+    -------
+    str
+        What was copied and what reshaped.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        A file is missing or damaged, or the weights fit no classifier known.
+    """
+    # Nets and layers are needed for this alone; plain conversions need neither them nor a compiler.
+    from fcnlite.surgery import classifier_to_fcn
+
+    target = Path(target)
+    net = upgrade(read_net(Path(prototxt))) if prototxt is not None else None
+    try:
+        convolutional, params, report = classifier_to_fcn(read_weights(source), net)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    if names_hdf5(target):
+        write_hdf5(target, params.items(), to_text(convolutional), progress)
+    else:
+        write_caffemodel(target, params.items(), convolutional, progress)
+    return str(report)
+
+
 def convert_state(
     source: str | os.PathLike[str], target: str | os.PathLike[str], progress: Progress = None
 ) -> None:
@@ -136,6 +183,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="the net the weights belong to: stored in an HDF5 file, so that it loads without a prototxt",
     )
+    parser.add_argument(
+        "--classifier-to-fcn",
+        action="store_true",
+        help="turn a classifier's inner products into convolutions, to run on images of any size and to start "
+        "training from (a classifier not in the catalogue needs its --prototxt)",
+    )
     return parser
 
 
@@ -144,13 +197,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = _parser().parse_args(arguments)
     _check_paths(options.source, options.target)
+    report = ""
     with _bar(options.source) as progress:
-        if not _is_state(options.target):
+        if options.classifier_to_fcn:
+            if _is_state(options.target):
+                raise InputError(
+                    "--classifier-to-fcn goes with weights, not with a solver state; leave it out"
+                )
+            report = convert_classifier(options.source, options.target, options.prototxt, progress)
+        elif not _is_state(options.target):
             convert_weights(options.source, options.target, options.prototxt, progress)
         elif options.prototxt is None:
             convert_state(options.source, options.target, progress)
         else:
             raise InputError("--prototxt goes with weights, not with a solver state; leave it out")
+    if report:
+        print(report)
     print(f"{options.target}: {options.target.stat().st_size / 1e6:.1f} MB")
     return 0
 

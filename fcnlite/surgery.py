@@ -395,6 +395,8 @@ def classifier_to_fcn(
         raise InputError(
             "these weights are those of no net in the catalogue; give the classifier's prototxt too"
         )
+    if not any(layer.type == "InnerProduct" for layer in net.layer):
+        raise InputError(f"the net '{net.name}' has no inner products: it is fully convolutional as it is")
     convolutional = convolutionalise(net)
     params = fresh(convolutional)
     return convolutional, params, transplant(params, weights)

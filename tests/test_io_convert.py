@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fcnlite.convert import main
 from fcnlite.io import read_definition, read_deploy, read_state, read_weights
+from fcnlite.net import load
 
 REFERENCE = Path(__file__).parent / "reference"
 MODELS = [
@@ -99,3 +101,36 @@ def test_help_shows_examples():
         [sys.executable, "-m", "fcnlite.convert", "--help"], capture_output=True, text=True
     )
     assert shown.returncode == 0 and "examples:" in shown.stdout and "--prototxt" in shown.stdout
+
+
+def test_a_classifier_becomes_fully_convolutional(tmp_path, capsys):
+    """--classifier-to-fcn: the published form's fc6 (1, 1, O, I) as a convolution; the result loads by itself."""
+    source = REFERENCE / "tiny-vgg16-v1.caffemodel"
+    classifier = load(source)
+    image = np.random.default_rng(0).normal(0, 50, (1, 3, 224, 224)).astype(np.float32)
+    expected = classifier.forward(blobs=["fc8"], data=image)["fc8"]
+    for ending in (".h5", ".caffemodel"):
+        target = tmp_path / f"convolutional{ending}"
+        assert main([str(source), str(target), "--classifier-to-fcn"]) == 0
+        assert "fc6 (1, 1, 24, 1568) to (24, 32, 7, 7)" in capsys.readouterr().out
+        assert read_weights(target)["fc6"][0].shape == (24, 32, 7, 7)
+    net = load(tmp_path / "convolutional.h5")
+    scores = net.forward(blobs=["fc8"], data=image)["fc8"]
+    np.testing.assert_allclose(
+        scores.reshape(expected.shape), expected, rtol=1e-4, atol=1e-5 * abs(expected).max()
+    )
+    assert net.forward(blobs=["fc8"], data=np.zeros((1, 3, 256, 320), np.float32))["fc8"].shape == (
+        1,
+        10,
+        2,
+        4,
+    )
+
+
+def test_only_a_classifier_is_convolutionalised(tmp_path, capsys):
+    weights, state = (f"solver-heavy_iter_12.{kind}.h5" for kind in ("caffemodel", "solverstate"))
+    assert main([str(REFERENCE / weights), str(tmp_path / "a.h5"), "--classifier-to-fcn"]) == 2
+    assert "has no inner products" in capsys.readouterr().err
+    assert main([str(REFERENCE / state), str(tmp_path / "a.solverstate"), "--classifier-to-fcn"]) == 2
+    assert "--classifier-to-fcn goes with weights" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
