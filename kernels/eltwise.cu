@@ -50,14 +50,15 @@ KERNEL eltwise_prod_ratio(ROWS, int width, const real* product, const real* in, 
     }
 }
 
-// Running maximum of the inputs 0, 1, ..: `winner` is the number of the first input that holds it.
+// Running maximum of the inputs 0, 1, ..: `winner` is the number of the input it came from. As in Caffe, input 1 wins a tie
+// with input 0, and later inputs win none.
 KERNEL eltwise_max(ROWS, int width, int number, const real* in, real* out, unsigned char* winner) {
     FOR_ROWS(r) {
         const real* a = in + (size_t)r * width;
         real* b = out + (size_t)r * width;
         unsigned char* w = winner + (size_t)r * width;
         FOR_LANES(i, width) {
-            bool better = number == 0 || a[i] > b[i];
+            bool better = number > 1 ? a[i] > b[i] : number == 0 || !(b[i] > a[i]);
             b[i] = better ? a[i] : b[i];
             w[i] = better ? (unsigned char)number : w[i];
         }

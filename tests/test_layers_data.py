@@ -132,9 +132,10 @@ def test_hdf5_mistakes(files, tmp_path):
             layer.setup([], [Blob() for _ in top])
         assert "\n" not in str(error.value)
 
-    fails("cannot be read", source=str(tmp_path / "missing.txt"))
+    fails("missing.txt' is neither in .* nor beside", source=str(tmp_path / "missing.txt"))
+    fails("cannot be read", source=str(tmp_path))
     fails("names no HDF5 file", "\n")
-    fails("'nowhere.h5' named in .* does not exist", "nowhere.h5")
+    fails("'nowhere.h5' is neither in .* nor beside the prototxt", "nowhere.h5")
     fails("is no HDF5 file", str(files))
     fails("has no data set 'extra'; there are data, label", top=("data", "extra"))
     fails("batch_size is missing", batch_size=0)
@@ -146,6 +147,15 @@ def test_hdf5_mistakes(files, tmp_path):
     fails("data 3, label 2", str(odd))
     fails("must hold numbers", str(odd), top=("text",))
     fails("same number of rows, not 0", str(odd), top=("none",))
+
+
+def test_hdf5_files_are_found_beside_the_prototxt(files, tmp_path):
+    (tmp_path / "near.txt").write_text("one.h5\n")
+    layer = layers.HDF5Data(source="near.txt", batch_size=2, top=["data", "label"])
+    layer.folder = tmp_path
+    tops = [Blob(), Blob()]
+    layer.setup([], tops)
+    assert tops[0].shape[0] == 2
 
 
 def test_hdf5_rows_must_keep_their_shape(files, tmp_path):

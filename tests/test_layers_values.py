@@ -299,7 +299,11 @@ def test_infogain_loss_of_the_unit_matrix_is_the_softmax_loss(tmp_path):
     terms = matrix[np.where(kept, labels[:, 0], 0)] * np.log(p.transpose(0, 2, 3, 1))
     close(loss, -terms[kept].sum() / kept.sum())
     file.write_bytes(b"\x08\xff")
-    for path, message in ((file, "holds no BlobProto"), (tmp_path / "none", "is no file")):
+    for path, message in (
+        (file, "holds no BlobProto"),
+        (tmp_path / "none", "none' is neither in"),
+        ("", "matrix is missing"),
+    ):
         with pytest.raises(InputError, match=message):
             values(layers.InfogainLoss(source=str(path)), X, labels)
 
@@ -343,6 +347,14 @@ def test_accuracy_counts_a_tie_as_a_miss_and_absent_classes_as_0():
     assert overall == 0.5
     np.testing.assert_array_equal(by_class, [0, 1, 0])
     assert values(layers.Accuracy(top_k=2), [[1, 1, 0], [0, 2, 1]], [0, 1]) == 1
+
+
+def test_eltwise_max_sends_the_gradient_where_caffe_does():
+    bottoms = [Blob(np.array(a, float)) for a in ([1, 0, 1, 1, 2], [1, 1, 0, 1, 2], [1, 1, 1, 2, 1])]
+    top = layers.Eltwise(operation="MAX")(*bottoms)
+    assert top.data.tolist() == [1, 1, 1, 2, 2]
+    top.backward()
+    assert np.argmax([blob.diff for blob in bottoms], 0).tolist() == [1, 1, 0, 2, 1]
 
 
 # Errors

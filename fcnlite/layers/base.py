@@ -109,6 +109,13 @@ class Layer:
         """An error that names this layer, to raise."""
         return InputError(f"layer '{self.name}' ({self.type}): {message}")
 
+    def find_file(self, name: str) -> Path:
+        """A file or folder that param names: from the working folder, as in Caffe, or beside the prototxt."""
+        for path in (Path(name), (self.folder or Path()) / name):
+            if name and path.exists():
+                return path
+        raise self.fail(f"'{name}' is neither in {Path.cwd()} nor beside the prototxt")
+
     def learns(self, index: int) -> bool:
         """Whether parameter ``index`` gets a gradient."""
         return index >= len(self.param_propagate_down) or self.param_propagate_down[index]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -76,9 +76,9 @@ class DummyData(_Source):
 class HDF5Data(_Source):
     """Batches of rows from HDF5 files, one file held in memory at a time, round and round.
 
-    ``hdf5_data_param``: source, a text file that names one HDF5 file a line (relative to the working folder,
-    as in Caffe); batch_size; shuffle, which shuffles the files, and the rows within each. Every top is filled
-    from the data set of its own name, whose first axis counts rows.
+    ``hdf5_data_param``: source, a text file that names one HDF5 file a line (from the working folder, as
+    in Caffe, or the prototxt's); batch_size; shuffle, which shuffles the files, and the rows within each. Every
+    top is filled from the data set of its own name, whose first axis counts rows.
     """
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -125,11 +125,7 @@ class HDF5Data(_Source):
         self._load()
 
     def _load(self) -> None:
-        path = self.files[self._queue[self._file]]
-        if not os.path.isfile(path):
-            raise self.fail(
-                f"the HDF5 file '{path}' named in {self.param.hdf5_data_param.source} does not exist"
-            )
+        path = self.find_file(self.files[self._queue[self._file]])
         try:
             with h5py.File(path, "r") as file:
                 rows = [self._read(file, path, name) for name in self.names]
@@ -147,7 +143,7 @@ class HDF5Data(_Source):
                 )
         self._rows, self._numbers = rows, self._order(len(rows[0]))
 
-    def _read(self, file: Any, path: str, name: str) -> np.ndarray:
+    def _read(self, file: Any, path: Path, name: str) -> np.ndarray:
         if not isinstance(file.get(name), h5py.Dataset):
             raise self.fail(f"'{path}' has no data set '{name}'; there are {', '.join(file) or 'none'}")
         data = file[name]
@@ -157,8 +153,7 @@ class HDF5Data(_Source):
 
     def _read_list(self, source: str) -> list[str]:
         try:
-            with open(source, encoding="utf-8") as file:
-                names = file.read().split()
+            names = self.find_file(source).read_text(encoding="utf-8").split()
         except (OSError, UnicodeDecodeError):
             raise self.fail(f"the list of HDF5 files '{source}' cannot be read") from None
         if not names:

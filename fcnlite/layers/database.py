@@ -44,7 +44,7 @@ class Data(Layer):
             raise self.fail("batch_size is missing or 0")
         self.batch = int(p.batch_size)
         self._transform = _Transform(self)
-        self._records = _Records(self, self._find(p.source))
+        self._records = _Records(self, self.find_file(p.source))
         self._position = 0
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -101,12 +101,6 @@ class Data(Layer):
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise self.fail(f"record {index} is no image that can be decoded ({error})") from None
         return pixels[None] if grey else np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1))
-
-    def _find(self, source: str) -> Path:
-        for path in (Path(source), (self.folder or Path()) / source):
-            if path.exists():
-                return path
-        raise self.fail(f"'{source}' is neither in {Path.cwd()} nor beside the prototxt")
 
 
 class _Database:
@@ -223,7 +217,7 @@ class _Transform:
 
 def _read_mean(layer: Data, name: str) -> np.ndarray:
     """The (C, H, W) image in a binaryproto file."""
-    path = layer._find(name)
+    path = layer.find_file(name)
     try:
         blob = BlobProto.FromString(path.read_bytes())
         shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)

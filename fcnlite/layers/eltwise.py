@@ -15,7 +15,10 @@ PROD, SUM, MAX = 0, 1, 2
 
 @register
 class Eltwise(Layer):
-    """All bottoms have one shape. SUM takes a coefficient for each; MAX goes to the first bottom that holds it."""
+    """All bottoms have one shape. SUM takes a coefficient for each; MAX sends the gradient to one bottom.
+
+    Among equal maxima that is the second bottom rather than the first, else the earliest, as on Caffe's CPU.
+    """
 
     bottoms = (2, 255)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -201,11 +200,12 @@ class InfogainLoss(_NormalisedLoss):
         return bottom[2].data if len(bottom) > 2 else self._matrix
 
     def _read_matrix(self, path: str) -> Any:
-        if not os.path.isfile(path):
-            raise self.fail(f"infogain_loss_param.source '{path}' is no file; give one, or a third bottom")
+        if not path:
+            raise self.fail(
+                "the infogain matrix is missing: give infogain_loss_param.source, or a third bottom"
+            )
         try:
-            with open(path, "rb") as file:
-                blob = BlobProto.FromString(file.read())
-        except DecodeError:
+            blob = BlobProto.FromString(self.find_file(path).read_bytes())
+        except (DecodeError, OSError):
             raise self.fail(f"infogain_loss_param.source '{path}' holds no BlobProto") from None
         return device.current().asarray(list(blob.data or blob.double_data))
