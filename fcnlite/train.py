@@ -195,6 +195,12 @@ def _add_learning_options(group: Any) -> None:
         metavar="P",
         help="let the rate fall as (1 - iteration / iterations) ** P; 0 keeps it",
     )
+    group.add_argument(
+        "--clip",
+        type=cli.number(),
+        metavar="NORM",
+        help="scale larger gradients down to this L2 norm; 0: never",
+    )
     group.add_argument("--momentum", type=cli.number(), metavar="M")
     group.add_argument("--weight-decay", type=cli.number(), metavar="D")
     group.add_argument("--iter-size", type=cli.at_least(1), metavar="N", help="images an update")
@@ -246,6 +252,7 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
         width=_width(name, given),
         lr=settings.lr,
         power=settings.power,
+        clip=settings.clip,
         iterations=settings.iterations,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
@@ -293,6 +300,7 @@ def _recipe(data_set: str, net: str, given: dict[str, Any]) -> Recipe:
     names = (
         "lr",
         "power",
+        "clip",
         "iterations",
         "momentum",
         "weight_decay",
@@ -368,7 +376,17 @@ def resumed(plan: Plan, given: dict[str, Any], where: Path) -> Plan:
                 f"--{name} {given[option]} differs from the {getattr(plan, option)} that the run in {where} has; "
                 f"leave --{name} out, or start a new run"
             )
-    names = ("iterations", "lr", "power", "momentum", "weight_decay", "average_loss", "snapshot", "validate")
+    names = (
+        "iterations",
+        "lr",
+        "power",
+        "clip",
+        "momentum",
+        "weight_decay",
+        "average_loss",
+        "snapshot",
+        "validate",
+    )
     changes = {option: given[option] for option in names if option in given}
     if "data" in given:
         changes |= {"data": given["data"], "val_data": given["data"]}

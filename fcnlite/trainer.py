@@ -57,8 +57,8 @@ class Plan:
         Files of weights to start from.
     from_nothing : bool
         The weights start random; conv1_1 then learns in units of `GREY_LEVELS`.
-    lr, power : float
-        The learning rate and how it falls, as in `fcnlite.data.Recipe`.
+    lr, power, clip : float
+        The learning rate, how it falls, and the bound on the gradient, as in `fcnlite.data.Recipe`.
     iterations, iter_size, average_loss, snapshot : int
     momentum, weight_decay : float
     normalize : bool
@@ -97,6 +97,7 @@ class Plan:
     init: list[str] = field(default_factory=list)
     from_nothing: bool = False
     power: float = 0.0
+    clip: float = 0.0
     momentum: float = 0.99
     weight_decay: float = 5e-4
     iter_size: int = 1
@@ -268,6 +269,7 @@ def solver_of(plan: Plan, folder: RunFolder) -> SolverParameter:
         iter_size=plan.iter_size,
         max_iter=plan.iterations,
         average_loss=plan.average_loss,
+        clip_gradients=plan.clip or -1,
         random_seed=plan.seed,
         display=0,
         snapshot=plan.snapshot,

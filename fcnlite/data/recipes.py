@@ -30,6 +30,8 @@ class Recipe:
         The nets whose weights this one starts from: a classifier, the next coarser FCN, one for each tower.
     power : float
         The rate falls as (1 - iteration / iterations) ** power (Caffe's policy poly); 0 keeps it.
+    clip : float
+        A gradient of larger L2 norm than this is scaled down to it; 0 for none.
     """
 
     lr: float
@@ -42,6 +44,7 @@ class Recipe:
     snapshot: int = 4000
     start: tuple[str, ...] = ("vgg16",)
     power: float = 0.0
+    clip: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,12 @@ def recipe(net: str, style: str = "heavy") -> Recipe:
 
 
 # Training from nothing, which the paper never does. Random weights need larger steps than a trained classifier
-# bears, and a falling rate; fc6 and fc7, which see the sum of all that is below them, are kept small, since the
-# more channels they have the smaller the steps must be.
-_SCRATCH = Recipe(2e-2, iterations=20_000, momentum=0.9, normalize=True, start=(), power=0.9)
+# bears, a falling rate, and a bound on the first gradients. fc6 and fc7, which see the sum of all that is below
+# them, are kept small, since the more channels they have the smaller the steps must be.
+_SCRATCH = Recipe(2e-2, iterations=20_000, momentum=0.9, normalize=True, start=(), power=0.9, clip=1.0)
 SCRATCH_FC = 8  # channels of fc6 and fc7 for each of the width, 64 in the published nets
 DEMO_WIDTH = 8
-DEMO_ITERATIONS = 900
+DEMO_ITERATIONS = 600
 
 
 def from_nothing(data_set: str, width: int | None = None) -> Recipe:
