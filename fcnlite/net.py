@@ -19,10 +19,8 @@ from fcnlite import device
 from fcnlite.blob import Blob, Node
 from fcnlite.errors import InputError
 from fcnlite.layers import Convolution, Layer, ReLU, create
-from fcnlite.layers.base import name_loss_top
+from fcnlite.layers.base import name_loss_top, phase_number
 from fcnlite.proto import (
-    TEST,
-    TRAIN,
     LayerParameter,
     NetParameter,
     NetState,
@@ -104,7 +102,7 @@ class Net:
         self._source = source
         self._folder = Path(folder) if folder is not None else _folder_of(source)
         param = source if isinstance(source, NetParameter) else read_net(source)
-        self.phase = {"TRAIN": TRAIN, "TEST": TEST}[phase.upper()] if isinstance(phase, str) else phase
+        self.phase = phase_number(phase)
         state = NetState(phase=self.phase, level=level, stage=[*param.state.stage, *stages])
         self.param = filter_net(upgrade(param), state)
         self.name = self.param.name

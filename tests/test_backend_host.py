@@ -49,6 +49,15 @@ def test_gemm_in_every_layout(m, n, k, layout, add):
     device.use("cpu")
 
 
+@pytest.mark.parametrize("m, n, k", [(0, 5, 4), (3, 0, 4), (3, 5, 0)])
+def test_gemm_of_nothing(m, n, k):
+    a, b, out = np.ones((m, k), np.float32), np.ones((k, n), np.float32), np.full((m, n), 7, np.float32)
+    device.current().gemm(a, b, out, accumulate=True)
+    assert (out == 7).all()
+    device.current().gemm(a, b, out)
+    assert (out == 0).all()
+
+
 def test_gemm_refuses_what_it_would_get_wrong():
     backend = device.use("cpu")
     a, b, out = (np.zeros(s, np.float32) for s in ((3, 4), (4, 5), (3, 5)))

@@ -394,6 +394,7 @@ def test_eltwise_max_sends_the_gradient_where_caffe_does():
         (layers.Accuracy(), [X, X], r"120 labels .* for 40 predictions"),
         (layers.Accuracy(top_k=4), [X, X[:, 0]], r"top_k 4 must lie between 1 and the 3 classes"),
         (layers.Accuracy(), [X, np.full((2, 4, 5), 3)], r"label 3 is no class: there are classes 0 to 2"),
+        (layers.SoftmaxWithLoss(), [X, np.full((2, 4, 5), np.nan)], r"label nan is no class"),
         (layers.HingeLoss(), [X, [0, 60]], r"label 60 is no class: there are classes 0 to 59"),
         (layers.EuclideanLoss(), [X, X[:1]], r"not batches of one size"),
         (layers.EuclideanLoss(), [X, X[:, :1]], r"have other sizes"),

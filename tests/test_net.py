@@ -273,6 +273,12 @@ def _first_pass_diff(given, like):
     return device.current().tonumpy(net.backward()["data"])
 
 
+def test_an_unknown_phase_is_told():
+    for phase in ("VALID", 3):
+        with pytest.raises(InputError, match=f"phase {phase!r} is unknown; there are TRAIN"):
+            Net(SMALL, phase=phase)
+
+
 def test_arrays_given_stay_as_they_were():
     net = Net(
         """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 } } }

@@ -44,6 +44,8 @@ def product(a: Any, b: Any, out: Any, dtype: np.dtype) -> Product:
 def _layout(where: str, matrix: Any) -> tuple[bool, int]:
     """(transposed, leading dimension in elements): a matrix may be a slice of a larger one or the transpose of one."""
     rows, columns = matrix.shape
+    if matrix.size == 0:  # its strides mean nothing
+        return False, max(columns, 1)
     row_step, column_step = (stride // matrix.itemsize for stride in matrix.strides)
     if (column_step == 1 or columns == 1) and (row_step >= columns or rows == 1):
         return False, max(row_step if rows > 1 else columns, columns, 1)

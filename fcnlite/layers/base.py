@@ -44,6 +44,15 @@ def name_loss_top(param: Any) -> None:
         param.top.append(param.name)
 
 
+def phase_number(phase: int | str) -> int:
+    """TRAIN (0) or TEST (1), given as that or by name."""
+    known: dict[int | str, int] = {"TRAIN": TRAIN, "TEST": TEST, TRAIN: TRAIN, TEST: TEST}
+    wanted = phase.upper() if isinstance(phase, str) else phase
+    if wanted not in known:
+        raise InputError(f"phase {phase!r} is unknown; there are TRAIN (0) and TEST (1)")
+    return known[wanted]
+
+
 class Layer:
     """A layer: parameters read from a LayerParameter, and the four steps of its life.
 
@@ -75,9 +84,7 @@ class Layer:
     messages: ClassVar[tuple[str, ...]] = ()  # parameter messages it reads, if not just that of its own name
 
     def __init__(self, param: Any = None, *, phase: int | str = TEST, **fields: Any):
-        if isinstance(phase, str):
-            phase = {"TRAIN": TRAIN, "TEST": TEST}[phase.upper()]
-        self.phase = phase
+        self.phase = phase_number(phase)
         self.param = param if param is not None else _describe(type(self), fields)
         self.name = self.param.name or self.type
         self.blobs: list[Blob] = []

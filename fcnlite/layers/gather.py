@@ -29,7 +29,7 @@ def send_back(index: Any, target_diff: Any, source_diff: Any, accumulate: bool =
 def check_numbers(layer: Layer, index: Any, count: int) -> None:
     """Raise unless every index lies in [0, count)."""
     if device.current().checks_data:
-        wrong = (index < 0) | (index >= count)
+        wrong = ~((index >= 0) & (index < count))  # NaN too
         if wrong.any():
             raise layer.fail(f"index {index[wrong][0]:g} is not one of 0 to {count - 1}")
 

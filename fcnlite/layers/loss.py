@@ -21,7 +21,7 @@ def check_labels(layer: Layer, labels: Any, channels: int, ignore: int = NO_LABE
     """Raise if a label is neither a class nor ignored, which is undefined behaviour in Caffe."""
     if not device.current().checks_data:
         return  # the kernel answers with NaN, and whoever reads the loss sees it
-    wrong = ((labels < 0) | (labels >= channels)) & (labels != ignore)
+    wrong = ~((labels >= 0) & (labels < channels)) & (labels != ignore)  # NaN too
     if wrong.any():
         value = labels[wrong].reshape(-1)[0]
         void = f", void label {ignore}" if ignore != NO_LABEL else ""
