@@ -11,20 +11,20 @@ import json
 import math
 import os
 import re
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from fcnlite import models
+from fcnlite import cli, models
 from fcnlite.errors import InputError
 from fcnlite.geometry import Field, LayerGeometry, measure, properties
 from fcnlite.io import iter_weights, read_definition, read_deploy, read_state
 from fcnlite.io.hdf5 import is_hdf5, open_hdf5
 from fcnlite.proto import TEST, TRAIN, NetParameter, parse_net, read_net, read_solver
 
+MODULE = "fcnlite.inspect"
 Shapes = dict[str, list[tuple[int, ...]]]
 
 _HELP = """\
@@ -430,12 +430,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def _parser() -> argparse.ArgumentParser:
     catalogue = "\n".join(f"  {name:<24}{model.summary}" for name, model in models.CATALOGUE.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m fcnlite.inspect",
-        description=_HELP,
-        epilog=_EXAMPLES + catalogue,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.Parser(MODULE, description=_HELP, epilog=_EXAMPLES + catalogue)
     parser.add_argument("target", metavar="FILE_OR_NAME", help="a file, or a net of the catalogue")
     parser.add_argument("--size", type=_size, metavar="HxW", help="input height and width, such as 334x500")
     parser.add_argument(
@@ -447,18 +442,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@cli.guarded(MODULE)
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status (0, or 2 for a mistake in what was given)."""
+    """Run the command line; returns its exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        described = describe(options.target, options.size, options.phase, options.classes, options.width)
-    except (InputError, FileNotFoundError) as error:
-        print(f"fcnlite.inspect: {error}", file=sys.stderr)
-        return 2
+    described = describe(options.target, options.size, options.phase, options.classes, options.width)
     print(json.dumps(described, indent=2) if options.json else render(described))
     return 0
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
     sys.exit(main())

@@ -16,6 +16,7 @@ from fcnlite.data import read_image, voc_palette
 from fcnlite.data.classes import VOC
 from fcnlite.errors import InputError
 from fcnlite.net import Net, load
+from fcnlite.scoring import check_size
 
 MODULE = "fcnlite.predict"
 _HELP = """\
@@ -80,6 +81,7 @@ def segment(net: Net, image: Path, stem: str, out: Path, output: str) -> np.ndar
     """Segment one picture and write both results; returns the label map."""
     pixels = read_image(image)
     label = net.predict(pixels, output=output)
+    check_size(output, label, pixels.shape[:2])
     names = class_names(net, output)
     vis.write_label(out / f"{stem}.png", label)
     picture = vis.overlay(pixels, label, voc_palette(), background=net.background, classes=names)

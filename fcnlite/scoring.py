@@ -71,7 +71,24 @@ def segment(net: Net, dataset: Dataset, index: int) -> dict[str, tuple[np.ndarra
     maps = {head: (blobs[head][0].astype(np.uint8), argmax_channels(scores[head])[0]) for head in outputs}
     for blob in net.blobs.values():
         blob.drop_data()
+    for head, (truth, prediction) in maps.items():
+        check_size(outputs[head], prediction, truth.shape)
     return maps
+
+
+def check_size(blob: str, prediction: np.ndarray, wanted: Sequence[int]) -> None:
+    """Refuse scores that are not one for each pixel, as of a net without upsampling or its last crop.
+
+    Raises
+    ------
+    InputError
+    """
+    if prediction.shape != tuple(wanted):
+        height, width = prediction.shape
+        raise InputError(
+            f"blob '{blob}' scores {height} x {width} positions of an image of {wanted[0]} x {wanted[1]}; "
+            "a blob with a score for each pixel is needed"
+        )
 
 
 @dataclass

@@ -100,6 +100,17 @@ def test_mistakes(data: Path, weights: Path, tmp_path: Path, capsys) -> None:
     fails(capsys, main, [*start, "--weights", tmp_path / "bare.h5"], "bare.h5")
 
 
+def test_nets_that_do_not_score_each_pixel_are_refused(data: Path, tmp_path: Path, capsys) -> None:
+    net = Net(
+        """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } } }
+        layer { name: "c" type: "Convolution" bottom: "data" top: "score"
+          convolution_param { num_output: 7 kernel_size: 3 } }"""
+    )
+    net.save(tmp_path / "valid.h5")
+    options = ["voc", "--data", data, "--weights", tmp_path / "valid.h5"]
+    fails(capsys, main, options, "blob 'score' scores", "a score for each pixel is needed")
+
+
 def test_other_class_counts_are_refused(data: Path, weights: Path, tmp_path: Path, capsys) -> None:
     own = tmp_path / "own"
     shutil.copytree(data, own)

@@ -66,7 +66,7 @@ def test_a_prototxt_with_data_layers_needs_a_size(tmp_path, capsys):
     status, out, err = told(capsys, tmp_path / "train.prototxt")
     assert (status, out) == (2, "")
     where = f"{tmp_path}/train.prototxt: layer 'data' (Python)"
-    assert err.startswith(f"fcnlite.inspect: {where}") and "--size" in err and err.count("\n") == 1
+    assert err.startswith(f"fcnlite.inspect: error: {where}") and "--size" in err and err.count("\n") == 1
     status, out, _ = told(capsys, tmp_path / "train.prototxt", "--size", "60x70")
     assert (
         status == 0 and "21 x 60 x 70" in row(out, "score")[2] and row(out, "loss")[2].strip() == "one number"
@@ -158,7 +158,7 @@ def test_solvers_show_their_settings(tmp_path, capsys):
 def test_mistakes_are_one_line_and_status_2(arguments, message, capsys):
     status, out, err = told(capsys, *arguments)
     assert (status, out) == (2, "") and err.count("\n") == 1
-    assert err.startswith(f"fcnlite.inspect: {message}")
+    assert err.startswith(f"fcnlite.inspect: error: {message}")
 
 
 def test_options_that_do_not_go_with_a_file(capsys):

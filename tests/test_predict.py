@@ -116,3 +116,11 @@ def test_mistakes(weights: Path, pictures: list[Path], tmp_path: Path, capsys) -
     cut = tmp_path / "cut.h5"
     cut.write_bytes(weights.read_bytes()[:3000])
     fails(capsys, main, [pictures[0], "--weights", cut, "--out", tmp_path], "cut.h5")
+
+
+def test_scores_that_are_not_one_for_each_pixel_are_refused(
+    weights: Path, pictures: list[Path], tmp_path: Path, capsys
+):
+    options = ["--weights", weights, "--out", tmp_path / "out", "--output", "score_fr"]
+    fails(capsys, main, [pictures[0], *options], "blob 'score_fr' scores", "48 x 64")
+    assert not any((tmp_path / "out").iterdir())
