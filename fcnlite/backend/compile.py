@@ -14,9 +14,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import platformdirs
-
 from fcnlite.errors import InputError
+from fcnlite.resources import cache_folder
 
 # -ffp-contract=off: the same bits however the compiler splits or vectorises a loop. The other two let it vectorise
 # selections and roots; neither changes what NaN, Inf or any finite number give.
@@ -50,15 +49,10 @@ def library(source: str, real: str, flags: tuple[str, ...] = FLAGS) -> Path:
     native = ("-march=native",) if _accepts(compiler, "-march=native") else ("-mcpu=native",)
     options = (*flags, *native, f"-DREAL={real}")
     key = hashlib.sha256("\0".join([source, *compiler, *options, _version(compiler), _processor()]).encode())
-    path = cache_folder() / f"kernels-{real}-{key.hexdigest()[:24]}.so"
+    path = cache_folder() / "kernels" / f"kernels-{real}-{key.hexdigest()[:24]}.so"
     if not _intact(path):
         _build(compiler, options, source, path)
     return path
-
-
-def cache_folder() -> Path:
-    """Where built kernels are kept: ``FCNLITE_CACHE``, else the user's cache folder."""
-    return Path(os.environ.get("FCNLITE_CACHE") or platformdirs.user_cache_dir("fcnlite")) / "kernels"
 
 
 @cache
