@@ -362,8 +362,13 @@ class SGDSolver:
         source = iter(self.test_source(number)) if self.test_source else None
         rounds = self.param.test_iter[number]
         sums: dict[str, np.ndarray] = {}
-        for _ in range(rounds):
-            outputs = net.forward(**(next(source) if source else {}))
+        for done in range(rounds):
+            inputs = next(source, None) if source is not None else {}
+            if inputs is None:
+                raise InputError(
+                    f"test net {number}: its data ended after {done} of {rounds} passes (test_iter)"
+                )
+            outputs = net.forward(**inputs)
             for name, value in outputs.items():
                 sums[name] = sums.get(name, 0) + device.current().tonumpy(value).astype(np.float64)
         return {name: total / rounds for name, total in sums.items()}

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+import fcnlite.random
 from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
-from fcnlite.layers import Convolution, Crop, Eltwise, Pooling, ReLU, SoftmaxWithLoss
+from fcnlite.layers import Convolution, Crop, Dropout, Eltwise, Pooling, ReLU, SoftmaxWithLoss
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +105,27 @@ def test_wrong_use_is_told():
         Crop()(Blob(shape=(1, 1, 2, 2)))
     with pytest.raises(InputError, match="label 7 is no class: there are classes 0 to 2, void label 255"):
         SoftmaxWithLoss(ignore_label=255)(Blob(shape=(1, 3, 1, 1)), Blob(np.full((1, 1, 1, 1), 7.0)))
+
+
+@pytest.mark.parametrize("make", [lambda: Pooling(kernel_size=2, stride=2), lambda: Dropout(phase="TRAIN")])
+def test_a_layer_applied_twice_goes_back_through_each_application(make):
+    diffs = []
+    for first in (make(), make()):
+        fcnlite.random.set_random_seed(2)
+        x = Blob(np.random.default_rng(1).standard_normal((1, 2, 8, 8)))
+        second = first if not diffs else make()
+        second(first(x)).backward()
+        diffs.append(x.diff)
+    np.testing.assert_array_equal(*diffs)
+
+
+def test_a_layer_applied_twice_has_one_set_of_parameters():
+    layer, x = (
+        Convolution(num_output=2, kernel_size=1, weight_filler={"type": "msra"}),
+        Blob(np.ones((1, 2, 3, 3))),
+    )
+    layer(layer(x)).backward()
+    twice = layer.blobs[1].diff.copy()
+    layer.blobs[1].clear_diff()
+    layer(x).backward()
+    assert not np.array_equal(twice, layer.blobs[1].diff)

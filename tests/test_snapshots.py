@@ -246,3 +246,11 @@ def test_a_solver_without_a_prefix_still_saves(tiny, tmp_path, monkeypatch):
 def test_poly_needs_to_know_where_it_ends(tiny):
     with pytest.raises(InputError, match="poly needs a max_iter"):
         SGDSolver('base_lr: 0.1 lr_policy: "poly" power: 1\n', net=tiny)
+
+
+def test_test_data_that_ends_is_told(tiny):
+    solver = SGDSolver('base_lr: 0.1 lr_policy: "fixed"\n', net=tiny)
+    solver.param.test_iter.append(3)
+    solver.test_nets, solver.test_source = [tiny], lambda number: [{"x": np.ones((1, 2))}]
+    with pytest.raises(InputError, match="test net 0: its data ended after 1 of 3 passes"):
+        solver.test_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -166,12 +167,13 @@ class Layer:
         """Apply the layer to blobs; returns the top, or a tuple of tops, linked for ``backward()``."""
         bottoms = _distinct(bottom)
         tops = [Blob(name=f"{self.name}_{i}" if i else self.name) for i in range(self._top_count())]
-        node = Node(self, bottoms, tops)
         if not self._ready:
             self.check_counts(len(bottoms), len(tops))
             self.setup(bottoms, tops)
             self.loss_weights = list(self.param.loss_weight) or ([1.0] if self.is_loss else [])
             self._ready = True
+        # What an application keeps for its backward is its own; parameters, and a data layer's position, are shared.
+        node = Node(copy(self) if bottoms else self, bottoms, tops)
         node.forward()
         for top in tops:
             top.node = node
