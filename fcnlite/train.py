@@ -17,7 +17,7 @@ from fcnlite.data.voc import find_voc
 from fcnlite.errors import InputError
 from fcnlite.io import iter_weights
 from fcnlite.run_folder import SETTINGS, RunFolder
-from fcnlite.trainer import Plan, Trainer
+from fcnlite.trainer import PIXEL_SCALES, Plan, Trainer
 
 MODULE = "fcnlite.train"
 _HELP = """\
@@ -271,6 +271,7 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
     plan.from_nothing = not plan.init and ("resume" not in given or given.get("recipe") == "scratch")
     if plan.fixed and plan.from_nothing:
         raise InputError("--fixed keeps all but the scores as they are; give weights to keep with --init")
+    plan.scaled = plan.from_nothing
     if plan.init:
         _take_widths(plan, given)
     elif plan.from_nothing and "fc" not in given:
@@ -340,11 +341,13 @@ def _choose_data(plan: Plan, given: dict[str, Any]) -> None:
 
 
 def _take_widths(plan: Plan, given: dict[str, Any]) -> None:
-    """Make the net as wide as the weights it starts from, unless that was said."""
+    """Make the net as wide as the weights it starts from, unless that was said, and scale pixels if they did."""
     for layer, arrays in iter_weights(plan.init[0]):
         first = layer.startswith("conv1_1") or layer in ("conv1", "conv1/7x7_s2")
         if first and "width" not in given and arrays:
             plan.width = int(arrays[0].shape[0])
+        elif layer in PIXEL_SCALES:
+            plan.scaled = True
         elif layer == "fc6" and "fc" not in given and arrays:
             plan.fc = int(arrays[1].size)
 

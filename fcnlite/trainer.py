@@ -20,14 +20,15 @@ from fcnlite.data import Batches, Dataset, ImageOrder, Masked, open_dataset
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights
 from fcnlite.net import Net, deploy
-from fcnlite.proto import NetParameter, SolverParameter, to_text
+from fcnlite.proto import LayerParameter, NetParameter, SolverParameter, to_text
 from fcnlite.run_folder import STATE, RunFolder, write_text
 from fcnlite.scoring import Evaluation, evaluate, score_blob, sheet
 from fcnlite.solver import HDF5, SGDSolver
 
-# Training from nothing, the first convolution learns as if its input were in units of so many grey levels: the
-# nets take pixels as they are, and steps that suit the other layers would throw this one about.
+# Random weights get pixels in units of so many grey levels, by a fixed Scale layer of the net: the trained ones take
+# them as they are, but steps that suit the other layers would throw a random first convolution about.
 GREY_LEVELS = 64.0
+PIXEL_SCALES = ("scale_data", "scale_color", "scale_hha")  # what such layers are called
 PICTURES = 8  # images in a validation's picture
 
 Say = Callable[[str], object]
@@ -56,7 +57,9 @@ class Plan:
     init : list of str
         Files of weights to start from.
     from_nothing : bool
-        The weights start random; conv1_1 then learns in units of `GREY_LEVELS`.
+        The weights start random.
+    scaled : bool
+        The net has a layer scale_data, which divides pixels by `GREY_LEVELS`.
     lr, power, clip : float
         The learning rate, how it falls, and the bound on the gradient, as in `fcnlite.data.Recipe`.
     iterations, iter_size, average_loss, snapshot : int
@@ -96,6 +99,7 @@ class Plan:
     fc: int | None = None
     init: list[str] = field(default_factory=list)
     from_nothing: bool = False
+    scaled: bool = False
     power: float = 0.0
     clip: float = 0.0
     momentum: float = 0.99
@@ -157,12 +161,8 @@ def describe_net(plan: Plan, classes: int) -> NetParameter:
                 layer.loss_weight[:] = [1 / plan.sample_patches]
     if plan.fixed:
         _fix_base(param)
-    if plan.from_nothing:
-        for layer in _first_convolutions(param):
-            if not layer.param:
-                layer.param.add()
-            layer.param[0].lr_mult /= GREY_LEVELS**2
-            layer.param[0].decay_mult *= GREY_LEVELS**2
+    if plan.scaled:
+        _scale_pixels(param)
     return param
 
 
@@ -176,16 +176,31 @@ def _fix_base(param: NetParameter) -> None:
                 spec.lr_mult = 0
 
 
-def _first_convolutions(param: NetParameter) -> list[Any]:
-    """The convolutions that read pixels, joined or as they are."""
+def _scale_pixels(param: NetParameter) -> None:
+    """Put a fixed scale_X between each blob X of pixels, joined or as they are, and the convolution that reads it."""
     pixels: set[str] = set()
-    found = []
+    layers = []
     for layer in param.layer:
         if layer.type == "Input" or (layer.type == "Concat" and pixels.issuperset(layer.bottom)):
             pixels.update(layer.top)
         elif layer.type == "Convolution" and pixels.issuperset(layer.bottom):
-            found.append(layer)
-    return found
+            (blob,) = layer.bottom
+            filler = {"type": "constant", "value": 1 / GREY_LEVELS}
+            layers.append(
+                LayerParameter(
+                    name=f"scale_{blob}",
+                    type="Scale",
+                    bottom=[blob],
+                    top=[f"{blob}_scaled"],
+                    param=[{"lr_mult": 0}],
+                    scale_param={"filler": filler},
+                )
+            )
+            layer.bottom[0] = f"{blob}_scaled"
+        layers.append(layer)
+    copy = NetParameter(layer=layers)
+    del param.layer[:]
+    param.layer.extend(copy.layer)
 
 
 def start(plan: Plan, dataset: Dataset, say: Say = print, init: bool = True) -> Net:
@@ -211,11 +226,8 @@ def start(plan: Plan, dataset: Dataset, say: Say = print, init: bool = True) -> 
     surgery.interpolate(net)
     if plan.init and init:
         _initialise(net, plan, say)
-    elif plan.from_nothing:
-        for layer in _first_convolutions(param):
-            net.params[layer.name][0].data[...] /= GREY_LEVELS
-        if init:
-            say("weights: from nothing (msra filler); --init FILE starts from a classifier or an FCN instead")
+    elif plan.from_nothing and init:
+        say("weights: from nothing (msra filler); --init FILE starts from a classifier or an FCN instead")
     return net
 
 

@@ -99,7 +99,7 @@ def test_training_changes_all_it_should(run: Path) -> None:
     six = read_weights(run / "fcn8s.h5")
     for layer, arrays in six.items():
         same = all(np.array_equal(a, b) for a, b in zip(arrays, one[layer]))
-        assert same == (layer.startswith("up") or not arrays), layer
+        assert same == (layer.startswith(("up", "scale")) or not arrays), layer
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -189,6 +189,8 @@ def test_started_from_weights_by_the_heavy_recipe(run: Path, data: Path, tmp_pat
         "width": 2, "fc": 8, "lr": 1e-14, "momentum": 0.99, "normalize": False, "power": 0, "average_loss": 20
     }  # fmt: skip
     assert f"from {run / 'fcn8s.h5'}" in capsys.readouterr().out
+    # Weights from nothing were trained with scaled pixels; what starts from them has to scale them, too.
+    assert read_weights(out / "fcn8s.h5")["scale_data"][0] == pytest.approx(1 / 64)
     # At such a rate nothing moves: what was learned is there.
     assert np.allclose(
         read_weights(out / "fcn8s.h5")["conv3_1"][0], read_weights(run / "fcn8s.h5")["conv3_1"][0]
@@ -203,7 +205,7 @@ def test_started_from_a_classifier(data: Path, tmp_path: Path) -> None:
     options = ["--init", tmp_path / "vgg.caffemodel", "--iterations", 1, "--validate", 0, "--out", out]
     assert ends(main, ["voc", "--data", data, *options]) == 0
     learned, given = read_weights(out / "fcn32s.h5"), read_weights(tmp_path / "vgg.caffemodel")
-    assert learned["fc6"][0].shape == (8, 16, 7, 7)
+    assert learned["fc6"][0].shape == (8, 16, 7, 7) and "scale_data" not in learned
     assert np.allclose(learned["fc6"][0].ravel(), given["fc6"][0].ravel(), atol=1e-4)
     assert not np.any(read_weights(out / "snapshots/fcn32s_iter_1.caffemodel.h5")["score_fr"][0] > 1e-3)
 
