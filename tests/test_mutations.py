@@ -149,7 +149,7 @@ MUTATIONS = [
         "BLOCK_THREADS = 256",
         "BLOCK_THREADS = 2048",
         SHAPES,
-        "threads, over 1024",
+        "over 1024",
     ),
     Mutation(
         "leading dimensions swapped",

@@ -1,0 +1,17 @@
+"""Every test starts on the CPU in float32, whatever device an earlier one in the same process has left."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from fcnlite import device
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu() -> Iterator[None]:
+    """Choose the CPU again unless it is in use; choosing is skipped where it is, since it takes a moment."""
+    backend = device._current
+    if backend is None or backend.name != "cpu" or backend.dtype != np.float32:
+        device.use("cpu")
+    yield
