@@ -130,7 +130,7 @@ def recipe(net: str, style: str = "heavy") -> Recipe:
 # Training from nothing, which the paper never does. Random weights need larger steps than a trained classifier
 # bears, a falling rate, and a bound on the first gradients. fc6 and fc7, which see the sum of all that is below
 # them, are kept small, since the more channels they have the smaller the steps must be.
-_SCRATCH = Recipe(2e-2, iterations=20_000, momentum=0.9, normalize=True, start=(), power=0.9, clip=1.0)
+_SCRATCH = Recipe(2e-2, iterations=20_000, momentum=0.9, normalize=True, start=(), power=0.9, clip=2.0)
 SCRATCH_FC = 8  # channels of fc6 and fc7 for each of the width, 64 in the published nets
 DEMO_WIDTH = 8
 DEMO_ITERATIONS = 600
