@@ -23,15 +23,16 @@ def standing_in(monkeypatch: Any, gpus: int = 1) -> Iterator[Any]:
     """The stand-in as a module; afterwards no array may have been written to beyond its ends."""
     monkeypatch.setenv("FCNLITE_STANDIN_GPUS", str(gpus))
     monkeypatch.setattr(device, "_current", device._current)
-    kept = _take_out()
-    sys.path.insert(0, str(FOLDER))
+    kept, path = _take_out(), sys.path  # this list, even where a test puts another in its place
+    assert str(FOLDER) not in path, "an earlier test has left the stand-in on sys.path"
+    path.insert(0, str(FOLDER))
     try:
         cupy = importlib.import_module("cupy")
         yield cupy
         overruns = importlib.import_module("cupy._memory").check_all()
         assert not overruns, overruns
     finally:
-        sys.path.remove(str(FOLDER))
+        path.remove(str(FOLDER))
         _take_out()
         sys.modules.update(kept)
 
