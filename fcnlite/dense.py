@@ -14,9 +14,10 @@ import numpy as np
 
 from fcnlite import device
 from fcnlite.coord_map import PASS_THROUGH_LAYERS
+from fcnlite.deploy import deploy
 from fcnlite.errors import InputError
 from fcnlite.geometry import Field, measure
-from fcnlite.net import Net, deploy
+from fcnlite.net import Net
 from fcnlite.proto import NetParameter, upgrade
 
 Pair = tuple[int, int]

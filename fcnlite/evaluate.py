@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fcnlite import cli, voc_upload
-from fcnlite.data import HIDE, SPLITS, Dataset, Masked, catalogue, open_dataset
+from fcnlite import cli
+from fcnlite.data import HIDE, SPLITS, Dataset, Masked, catalogue, open_dataset, voc_upload
 from fcnlite.errors import InputError
+from fcnlite.io import write_text
 from fcnlite.net import load
-from fcnlite.run_folder import write_text
 from fcnlite.scoring import check_fits, evaluate
 
 MODULE = "fcnlite.evaluate"

@@ -12,10 +12,10 @@ from pathlib import Path
 from fcnlite import cli, models, published
 from fcnlite.data import catalogue
 from fcnlite.evaluate import add_data_options, open_data
+from fcnlite.io import write_text
 from fcnlite.net import Net, load
-from fcnlite.run_folder import write_text
 from fcnlite.scoring import Evaluation, check_fits, evaluate
-from fcnlite.train import NYUD_MODES
+from fcnlite.training.planning import NYUD_MODES
 
 MODULE = "fcnlite.table"
 _HELP = """\

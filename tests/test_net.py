@@ -10,8 +10,9 @@ from PIL import Image
 
 import fcnlite.random
 from fcnlite import device, models
+from fcnlite.deploy import deploy
 from fcnlite.errors import InputError
-from fcnlite.net import Net, deploy, load
+from fcnlite.net import Net, load
 
 SMALL = """name: "small"
 layer { name: "data" type: "Input" top: "data" top: "label"

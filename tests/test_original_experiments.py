@@ -24,7 +24,7 @@ from fcnlite.net import Net
 from fcnlite.proto import TEST, TRAIN, read_net, to_text
 from fcnlite.solver import SGDSolver
 from fcnlite.surgery import bilinear_weights
-from fcnlite.train_solver import main, score
+from fcnlite.training.solver_file import main, score
 
 REPO = os.environ.get("FCNLITE_FCN_REPO")
 pytestmark = pytest.mark.skipif(

@@ -20,7 +20,8 @@ from fcnlite import device, models
 from fcnlite.io import read_notes, read_state, read_weights, write_weights
 from fcnlite.net import Net, load
 from fcnlite.surgery import bilinear_weights
-from fcnlite.train import main, parser, plan_from
+from fcnlite.train import main, parser
+from fcnlite.training.planning import plan_from
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Caffe's binary files: weights (`.caffemodel`, HDF5) and solver states, read with suspicion and written
 atomically."""
 
-from fcnlite.io.atomic import atomic_path
+from fcnlite.io.atomic import atomic_path, write_text
 from fcnlite.io.caffemodel import read_definition
 from fcnlite.io.state import SolverSnapshot, read_state, write_state
 from fcnlite.io.weights import iter_weights, read_deploy, read_notes, read_weights, write_weights
@@ -16,5 +16,6 @@ __all__ = [
     "read_state",
     "read_weights",
     "write_state",
+    "write_text",
     "write_weights",
 ]

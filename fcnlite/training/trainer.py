@@ -1,12 +1,11 @@
-"""One training run: a plan of it, the net and its start, the loop with log, snapshots and validation."""
+"""One training run: the net and its start, the loop with log, snapshots and validation."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,192 +14,21 @@ import numpy as np
 from tqdm import tqdm
 
 import fcnlite
-from fcnlite import device, models, surgery
-from fcnlite.data import Batches, Dataset, ImageOrder, Masked, open_dataset
+from fcnlite import device, surgery
+from fcnlite.data import Batches, Dataset, ImageOrder
+from fcnlite.deploy import deploy
 from fcnlite.errors import InputError
-from fcnlite.io import read_weights
-from fcnlite.net import Net, deploy
-from fcnlite.proto import LayerParameter, NetParameter, SolverParameter, to_text
-from fcnlite.run_folder import STATE, RunFolder, write_text
+from fcnlite.io import read_weights, write_text
+from fcnlite.net import Net
+from fcnlite.proto import to_text
 from fcnlite.scoring import Evaluation, evaluate, score_blob, sheet
-from fcnlite.solver import HDF5, SGDSolver
+from fcnlite.solver import SGDSolver
+from fcnlite.training.plan import Plan, describe_net, open_data, solver_of
+from fcnlite.training.run_folder import STATE, RunFolder
 
-# Random weights get pixels in units of so many grey levels, by a fixed Scale layer of the net: the trained ones take
-# them as they are, but steps that suit the other layers would throw a random first convolution about.
-GREY_LEVELS = 64.0
-PIXEL_SCALES = ("scale_data", "scale_color", "scale_hha")  # what such layers are called
 PICTURES = 8  # images in a validation's picture
 
 Say = Callable[[str], object]
-
-
-@dataclass
-class Plan:
-    """All that decides what a run computes; ``settings.json`` keeps it.
-
-    Attributes
-    ----------
-    name : str
-        The data set as the user named it.
-    data_set, data : str
-        The name of what is trained on in fcnlite.data, and its folder (voc may be trained on SBD's images).
-    split : str
-        The list to train on.
-    val_data_set, val_data, val_split : str, str, str or None
-        What to validate on; split None for nothing.
-    data_options, val_options : dict
-        Further options of `fcnlite.data.open_dataset`.
-    net : str
-        Its name in fcnlite.models.
-    width, fc : int or None
-        Channels of conv1 and of fc6; None for the published net's.
-    init : list of str
-        Files of weights to start from.
-    from_nothing : bool
-        The weights start random.
-    scaled : bool
-        The net has a layer scale_data, which divides pixels by `GREY_LEVELS`.
-    lr, power, clip : float
-        The learning rate, how it falls, and the bound on the gradient, as in `fcnlite.data.Recipe`.
-    iterations, iter_size, average_loss, snapshot : int
-    momentum, weight_decay : float
-    normalize : bool
-    seed : int
-        Of weights, dropout, image order, mirroring and jitter.
-    order : str
-        "random" or "file".
-    mirror : bool
-    jitter : int
-        See `fcnlite.data.Batches`.
-    sample_patches : float
-        The share of each image's pixels that count in the loss; `iter_size` is larger by as much. Where the loss
-        is summed, each counts 1 / share times, so that an update is as large as one of whole images.
-    hide : str or None
-        Mask the images, as `fcnlite.data.Masked` does.
-    fixed : bool
-        Learn the score layers only (the paper's FCN-32s-fixed).
-    validate : int or None
-        Images to validate on; None for all, 0 for none.
-    """
-
-    name: str
-    data_set: str
-    data: str
-    split: str
-    net: str
-    lr: float
-    iterations: int
-    val_data_set: str = ""
-    val_data: str = ""
-    val_split: str | None = None
-    data_options: dict[str, Any] = field(default_factory=dict)
-    val_options: dict[str, Any] = field(default_factory=dict)
-    width: int | None = None
-    fc: int | None = None
-    init: list[str] = field(default_factory=list)
-    from_nothing: bool = False
-    scaled: bool = False
-    power: float = 0.0
-    clip: float = 0.0
-    momentum: float = 0.99
-    weight_decay: float = 5e-4
-    iter_size: int = 1
-    normalize: bool = False
-    average_loss: int = 20
-    snapshot: int = 4000
-    seed: int = 1337
-    order: str = "random"
-    mirror: bool = False
-    jitter: int = 0
-    sample_patches: float = 1.0
-    fixed: bool = False
-    hide: str | None = None
-    validate: int | None = None
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], where: object) -> Plan:
-        """A plan as settings.json has it; `where` names the file in the error."""
-        known = {f.name for f in fields(cls)}
-        try:
-            return cls(**{key: value for key, value in values.items() if key in known})
-        except (TypeError, AttributeError) as error:
-            raise InputError(f"{where} is damaged: {error}") from None
-
-    def to_json(self) -> dict[str, Any]:
-        """The plan as plain values."""
-        return asdict(self)
-
-
-def open_data(plan: Plan) -> tuple[Dataset, Dataset | None]:
-    """The images to train on and those to validate on, if any."""
-    train = open_dataset(plan.data_set, plan.data, plan.split, **plan.data_options)
-    if plan.hide is not None:
-        train = Masked(train, plan.hide)
-    if plan.val_split is None or plan.validate == 0:
-        return train, None
-    val = open_dataset(plan.val_data_set, plan.val_data, plan.val_split, **plan.val_options)
-    if not val.has_labels:
-        return train, None
-    return train, val if plan.hide is None else Masked(val, plan.hide)
-
-
-def describe_net(plan: Plan, classes: int) -> NetParameter:
-    """The net to train, with fillers where it starts from nothing."""
-    options = {
-        "classes": classes,
-        "width": plan.width,
-        "normalize": plan.normalize,
-        "filler": {"type": "msra"} if plan.from_nothing else None,
-    }
-    if plan.fc is not None:  # not every net has such layers
-        options["fc"] = plan.fc
-    param = models.build(plan.net, **options)
-    if plan.sample_patches < 1 and not plan.normalize:
-        for layer in param.layer:
-            if layer.type == "SoftmaxWithLoss":
-                layer.loss_weight[:] = [1 / plan.sample_patches]
-    if plan.fixed:
-        _fix_base(param)
-    if plan.scaled:
-        _scale_pixels(param)
-    return param
-
-
-def _fix_base(param: NetParameter) -> None:
-    """Give every convolution but those that score a learning rate of zero."""
-    for layer in param.layer:
-        if layer.type == "Convolution" and not layer.name.startswith("score"):
-            while len(layer.param) < 1 + layer.convolution_param.bias_term:
-                layer.param.add()
-            for spec in layer.param:
-                spec.lr_mult = 0
-
-
-def _scale_pixels(param: NetParameter) -> None:
-    """Put a fixed scale_X between each blob X of pixels, joined or as they are, and the convolution that reads it."""
-    pixels: set[str] = set()
-    layers = []
-    for layer in param.layer:
-        if layer.type == "Input" or (layer.type == "Concat" and pixels.issuperset(layer.bottom)):
-            pixels.update(layer.top)
-        elif layer.type == "Convolution" and pixels.issuperset(layer.bottom):
-            (blob,) = layer.bottom
-            filler = {"type": "constant", "value": 1 / GREY_LEVELS}
-            layers.append(
-                LayerParameter(
-                    name=f"scale_{blob}",
-                    type="Scale",
-                    bottom=[blob],
-                    top=[f"{blob}_scaled"],
-                    param=[{"lr_mult": 0}],
-                    scale_param={"filler": filler},
-                )
-            )
-            layer.bottom[0] = f"{blob}_scaled"
-        layers.append(layer)
-    copy = NetParameter(layer=layers)
-    del param.layer[:]
-    param.layer.extend(copy.layer)
 
 
 def start(plan: Plan, dataset: Dataset, say: Say = print, init: bool = True) -> Net:
@@ -271,26 +99,6 @@ def _initialise(net: Net, plan: Plan, say: Say) -> None:
         )
 
 
-def solver_of(plan: Plan, folder: RunFolder) -> SolverParameter:
-    """The plan as Caffe's solver settings."""
-    policy = {"lr_policy": "poly", "power": plan.power} if plan.power else {"lr_policy": "fixed"}
-    return SolverParameter(
-        base_lr=plan.lr,
-        momentum=plan.momentum,
-        weight_decay=plan.weight_decay,
-        iter_size=plan.iter_size,
-        max_iter=plan.iterations,
-        average_loss=plan.average_loss,
-        clip_gradients=plan.clip or -1,
-        random_seed=plan.seed,
-        display=0,
-        snapshot=plan.snapshot,
-        snapshot_format=HDF5,
-        snapshot_prefix=str(folder.path / "snapshots" / plan.net),
-        **policy,
-    )
-
-
 class Trainer:
     """A run under way.
 
@@ -320,7 +128,7 @@ class Trainer:
         self.say = say
         self.train_data, self.val_data = open_data(plan)
         self.net = start(plan, self.train_data, say, init=resume is None)
-        settings = solver_of(plan, folder)
+        settings = solver_of(plan, folder.snapshots)
         settings.ClearField("snapshot")  # taken here, with the validation and the curve that go with it
         self.solver = SGDSolver(settings, net=self.net)
         self.losses: deque[float] = deque(maxlen=plan.average_loss)
@@ -365,7 +173,7 @@ class Trainer:
         """Write settings.json, and the net and the solver as Caffe has them."""
         self.folder.write_settings(self.describe())
         write_text(self.folder.path / "train.prototxt", to_text(self.net.param))
-        solver = solver_of(self.plan, self.folder)
+        solver = solver_of(self.plan, self.folder.snapshots)
         solver.net = str(self.folder.path / "train.prototxt")
         write_text(self.folder.path / "solver.prototxt", to_text(solver))
 

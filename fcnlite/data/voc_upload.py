@@ -7,7 +7,8 @@ import re
 import tarfile
 from pathlib import Path
 
-from fcnlite.data import VOC, Dataset
+from fcnlite.data.dataset import Dataset
+from fcnlite.data.voc import VOC
 from fcnlite.errors import InputError
 from fcnlite.io import atomic_path
 

@@ -17,7 +17,7 @@ from fcnlite.proto import TEST, TRAIN
 from fcnlite.solver import SGDSolver
 from fcnlite.surgery import bilinear_weights
 from fcnlite.train import main
-from fcnlite.train_solver import heads, train
+from fcnlite.training.solver_file import heads, train
 
 NET = """
 layer {{ name: "data" type: "Python" top: "data" top: "label"

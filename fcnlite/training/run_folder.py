@@ -14,10 +14,11 @@ import numpy as np
 
 from fcnlite import vis
 from fcnlite.errors import InputError
-from fcnlite.io import atomic_path
+from fcnlite.io import atomic_path, write_text
 from fcnlite.solver import SGDSolver
 
 SETTINGS = "settings.json"
+SNAPSHOTS = "snapshots"
 STATE = ".solverstate.h5"
 
 
@@ -65,7 +66,7 @@ class RunFolder:
     def around(cls, state: Path) -> RunFolder | None:
         """The run that a snapshot's file belongs to, if it lies in one."""
         folder = cls(state.resolve().parent.parent)
-        return folder if state.resolve().parent.name == "snapshots" and folder.holds_run() else None
+        return folder if state.resolve().parent.name == SNAPSHOTS and folder.holds_run() else None
 
     @classmethod
     def unused(cls, name: str) -> Path:
@@ -75,6 +76,11 @@ class RunFolder:
             number += 1
             path = Path("runs") / f"{name}-{number}"
         return path
+
+    @property
+    def snapshots(self) -> Path:
+        """Where the snapshots are."""
+        return self.path / SNAPSHOTS
 
     def holds_run(self) -> bool:
         """Whether a run was started here."""
@@ -161,9 +167,8 @@ class RunFolder:
 
     def snapshot(self, solver: SGDSolver, name: str) -> Path:
         """Save weights and the solver's state, from which the run can go on exactly; returns the state's file."""
-        folder = self.path / "snapshots"
-        folder.mkdir(exist_ok=True)
-        return solver.snapshot(folder / name)[1]
+        self.snapshots.mkdir(exist_ok=True)
+        return solver.snapshot(self.snapshots / name)[1]
 
     def latest(self) -> Path:
         """The state of the last snapshot.
@@ -175,7 +180,7 @@ class RunFolder:
         """
         states = {
             int(found[1]): path
-            for path in (self.path / "snapshots").glob(f"*{STATE}")
+            for path in self.snapshots.glob(f"*{STATE}")
             if (found := re.search(r"_iter_(\d+)\.", path.name))
         }
         if not states:
@@ -200,9 +205,3 @@ def link_or_copy(file: Path, other: Path) -> Path:
         except OSError:
             shutil.copyfile(file, temporary)
     return other
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -16,8 +16,8 @@ from typing import Any
 from fcnlite.data import recipe
 from fcnlite.data.recipes import HEAVY
 from fcnlite.errors import InputError
-from fcnlite.io import iter_weights
-from fcnlite.run_folder import RunFolder, link_or_copy, write_text
+from fcnlite.io import iter_weights, write_text
+from fcnlite.training.run_folder import STATE, RunFolder, link_or_copy
 
 CHAIN = "chain.json"
 TAKE = ("final", "best")
@@ -125,7 +125,7 @@ class Chain:
             Options given when going on; they take the place of those the chain began with.
         """
         folder = self.folder(number)
-        if folder.holds_run() and any((folder.path / "snapshots").glob("*.solverstate.h5")):
+        if folder.holds_run() and any(folder.snapshots.glob(f"*{STATE}")):
             return now | {"resume": str(folder.path)}
         if folder.path.exists():  # it was stopped before its first snapshot
             folder.discard()
@@ -142,13 +142,13 @@ class Chain:
 
     def best(self, number: int) -> Path | None:
         """The snapshot of a stage with the best mean IU in validation; the earliest of equals."""
-        folder = self.folder(number).path
+        folder = self.folder(number)
         found = []
-        for path in (folder / "validation").glob("iter_*.json"):
+        for path in (folder.path / "validation").glob("iter_*.json"):
             scores = json.loads(path.read_text(encoding="utf-8"))
             iteration = int(scores["iteration"])
             mean_iu = next(iter(scores["labels"].values()))["mean_iu"]
-            weights = folder / "snapshots" / f"{self.stages[number]}_iter_{iteration}.caffemodel.h5"
+            weights = folder.snapshots / f"{self.stages[number]}_iter_{iteration}.caffemodel.h5"
             if mean_iu is not None and weights.is_file():
                 found.append((-mean_iu, iteration, weights))
         return min(found)[2] if found else None

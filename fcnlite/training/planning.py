@@ -1,0 +1,202 @@
+"""From options as given to a plan: the defaults of data set, net and recipe, and what a resumed run may change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fcnlite import models
+from fcnlite.data import SPLITS, catalogue, recipe
+from fcnlite.data.recipes import DEMO_WIDTH, SCRATCH_FC, Recipe, from_nothing
+from fcnlite.data.voc import find_voc
+from fcnlite.errors import InputError
+from fcnlite.io import iter_weights
+from fcnlite.training.plan import PIXEL_SCALES, Plan
+
+# The net each data set is trained with unless another is named, and what NYUDv2's nets read.
+NETS = {
+    "voc": "fcn32s",
+    "sbd": "fcn32s",
+    "shapes": "fcn8s",
+    "nyud": "nyud-fcn32s-color",
+    "siftflow": "siftflow-fcn32s",
+    "pascalcontext": "pascalcontext-fcn32s",
+}
+NYUD_MODES = {
+    "nyud-fcn32s-color-d": "rgbd",
+    "nyud-fcn32s-hha": "hha",
+    "nyud-fcn32s-color-hha": "rgb-hha",
+}
+# What decides the weights' shapes or the images' order, so that a resumed run has to keep it.
+KEPT = (
+    "net",
+    "width",
+    "fc",
+    "seed",
+    "order",
+    "mirror",
+    "jitter",
+    "sample_patches",
+    "fixed",
+    "hide",
+    "iter_size",
+    "normalize",
+)
+
+
+def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
+    """The plan for options as given, completed by the data set's and the net's defaults.
+
+    Parameters
+    ----------
+    given : dict
+        Options by name; those not given are absent.
+    out : path, optional
+        The run's folder, where the demo's data goes.
+    """
+    name = catalogue.canonical(given.get("data_set", "shapes"))
+    net = net_name(name, given.get("net"))
+    settings = _recipe(name, net, given)
+    plan = Plan(
+        name=name,
+        data_set=name,
+        data=given.get("data") or str(out / "data" if out and name == "shapes" else Path("data") / name),
+        split=given.get("split", SPLITS[name].train),
+        net=net,
+        width=_width(name, given),
+        lr=settings.lr,
+        power=settings.power,
+        clip=settings.clip,
+        iterations=settings.iterations,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        iter_size=settings.iter_size,
+        normalize=settings.normalize,
+        average_loss=settings.average_loss,
+        snapshot=settings.snapshot,
+        mirror=name == "shapes",
+    )
+    own = ("fc", "init", "seed", "order", "mirror", "jitter", "fixed", "hide", "validate")
+    plan = replace(plan, **{option: given[option] for option in own if option in given})
+    if "sample_patches" in given:
+        plan.sample_patches = given["sample_patches"]
+        plan.iter_size = enlarged(plan.iter_size, plan.sample_patches)
+    _choose_data(plan, given)
+    plan.from_nothing = not plan.init and ("resume" not in given or given.get("recipe") == "scratch")
+    if plan.fixed and plan.from_nothing:
+        raise InputError("--fixed keeps all but the scores as they are; give weights to keep with --init")
+    plan.scaled = plan.from_nothing
+    if plan.init:
+        _take_widths(plan, given)
+    elif plan.from_nothing and "fc" not in given:
+        defaults = models.CATALOGUE[net].defaults()
+        if "fc" in defaults:
+            plan.fc = SCRATCH_FC * (plan.width or defaults["width"])
+    return plan
+
+
+def _width(data_set: str, given: dict[str, Any]) -> int | None:
+    return given.get("width", DEMO_WIDTH if data_set == "shapes" else None)
+
+
+def net_name(data_set: str, given: str | None) -> str:
+    """The catalogue's name of the net; "fcn8s" with siftflow is siftflow-fcn8s."""
+    if given is None:
+        return NETS[data_set]
+    own = f"{data_set}-{given}"
+    return models.canonical(own if own in models.names() else given)
+
+
+def _recipe(data_set: str, net: str, given: dict[str, Any]) -> Recipe:
+    style = given.get("recipe", "heavy" if "init" in given or "resume" in given else "scratch")
+    settings = from_nothing(data_set, _width(data_set, given)) if style == "scratch" else recipe(net, style)
+    if style == "scratch" and "init" in given:  # trained weights bear smaller steps only
+        settings = replace(settings, lr=settings.lr / 10)
+    names = (
+        "lr",
+        "power",
+        "clip",
+        "iterations",
+        "momentum",
+        "weight_decay",
+        "iter_size",
+        "normalize",
+        "average_loss",
+        "snapshot",
+    )
+    return replace(settings, **{option: given[option] for option in names if option in given})
+
+
+def _choose_data(plan: Plan, given: dict[str, Any]) -> None:
+    """Fill in the data sets' options, and what to validate on."""
+    usable = catalogue.options_of(plan.data_set)
+    options = {"year": "year", "mapping": "mapping", "context": "context_folder"}
+    for option, keyword in options.items():
+        if option in given:
+            if keyword not in usable:
+                raise InputError(f"--{option} is no option of the data set {plan.data_set}")
+            plan.data_options[keyword] = given[option]
+    if plan.net in NYUD_MODES and plan.data_set == "nyud":
+        plan.data_options["mode"] = NYUD_MODES[plan.net]
+    plan.val_data_set, plan.val_data = plan.data_set, plan.data
+    plan.val_options = dict(plan.data_options)
+    plan.val_split = given.get("val_split", SPLITS[plan.data_set].evaluate)
+    if "sbd" in given:
+        if plan.data_set != "voc":
+            raise InputError(f"--sbd goes with voc, not with {plan.data_set}")
+        plan.data_set, plan.data, plan.data_options = "sbd", given["sbd"], {}
+        if given.get("year") != 2012:
+            plan.val_split = given.get("val_split", "seg11valid")
+            plan.val_options["sbd_folder"] = given["sbd"]
+    elif plan.data_set == "voc" and "val_split" not in given:
+        lists = find_voc(plan.data, given.get("year")) / "ImageSets" / "Segmentation"
+        if not (lists / f"{plan.val_split}.txt").is_file():
+            plan.val_split = None  # a folder of one's own without images held back
+
+
+def _take_widths(plan: Plan, given: dict[str, Any]) -> None:
+    """Make the net as wide as the weights it starts from, unless that was said, and scale pixels if they did."""
+    for layer, arrays in iter_weights(plan.init[0]):
+        first = layer.startswith("conv1_1") or layer in ("conv1", "conv1/7x7_s2")
+        if first and "width" not in given and arrays:
+            plan.width = int(arrays[0].shape[0])
+        elif layer in PIXEL_SCALES:
+            plan.scaled = True
+        elif layer == "fc6" and "fc" not in given and arrays:
+            plan.fc = int(arrays[1].size)
+
+
+def enlarged(images: int, share: float) -> int:
+    """Images an update when only a share of each one's patches count, so that as many patches do as before."""
+    return max(1, round(images / share))
+
+
+def resumed(plan: Plan, given: dict[str, Any], where: Path) -> Plan:
+    """The plan of a run to go on with, changed by what may change."""
+    if "data_set" in given and catalogue.canonical(given["data_set"]) != plan.name:
+        raise InputError(f"the run in {where} trains on {plan.name}, not on {given['data_set']}")
+    if "iter_size" in given:
+        given = given | {"iter_size": enlarged(given["iter_size"], plan.sample_patches)}
+    for option in KEPT:
+        if option in given and given[option] != getattr(plan, option):
+            name = option.replace("_", "-")
+            raise InputError(
+                f"--{name} {given[option]} differs from the {getattr(plan, option)} that the run in {where} has; "
+                f"leave --{name} out, or start a new run"
+            )
+    names = (
+        "iterations",
+        "lr",
+        "power",
+        "clip",
+        "momentum",
+        "weight_decay",
+        "average_loss",
+        "snapshot",
+        "validate",
+    )
+    changes = {option: given[option] for option in names if option in given}
+    if "data" in given:
+        changes |= {"data": given["data"], "val_data": given["data"]}
+    return replace(plan, **changes)
