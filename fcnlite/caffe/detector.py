@@ -102,7 +102,7 @@ class Detector(Net):
         self.context_pad = context_pad
         mean = self.transformer.mean.get(name)
         # In the images' own space, that is before the transformer has touched them.
-        self.crop_mean = np.zeros(self.crop_dims, np.float32)
+        self.crop_mean: np.ndarray = np.zeros(self.crop_dims, np.float32)
         if mean is not None:
             planes = np.asarray(mean, np.float32)
             if name in self.transformer.channel_swap:
