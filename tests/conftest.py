@@ -1,11 +1,17 @@
-"""Every test file starts on the CPU in float32, whatever device an earlier one in the same process has left."""
+"""Every test file starts on the CPU in float32, whatever device an earlier one in its process has left, and properties
+are checked on the same examples in every run."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from fcnlite import device
+
+# The same examples in every run; `pytest --hypothesis-profile=default` looks for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -62,8 +62,8 @@ SURFACE = (
 def test_the_stand_in_has_nothing_the_real_one_lacks(cupy, name):
     seen = 0
     for path, value in own_members(importlib.import_module(name)):
-        if inspect.ismodule(value):
-            continue
+        if inspect.ismodule(value) or value is getattr(np, path.removeprefix("cupy."), None):
+            continue  # NumPy's own, in the real one too
         seen += 1
         assert path in RECORDED, f"real CuPy has no {path}"
         theirs, mine = RECORDED[path], cupy_surface.parameters(value)

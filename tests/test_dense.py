@@ -63,7 +63,7 @@ def on_patches(net, image, field, size):
 @given(st.lists(steps, min_size=1, max_size=3), st.integers(0, 3), st.integers(0, 100))
 def test_both_forms_are_the_net_on_every_patch(steps, pad, seed):
     pad = pad if steps[0][0] == "conv" else 0
-    field = geometry.measure(stack(steps, pad))[-1].field
+    field = geometry.measure(stack(steps, pad, size=80))[-1].field
     assume(max(field.size) <= 36)
     image = np.random.default_rng(seed).standard_normal((1, 2, field.size[0] + 4, field.size[1] + 7))
     net = filled(stack(steps, pad), seed)

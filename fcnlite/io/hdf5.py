@@ -225,7 +225,9 @@ def create_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         try:
             with h5py.File(temporary, "w", locking=False) as file:
                 yield file
-        except (RuntimeError, KeyError, TypeError) as error:
+        except InputError:
+            raise
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: HDF5 cannot store this ({error})") from error
 
 
