@@ -225,9 +225,7 @@ def create_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         try:
             with h5py.File(temporary, "w", locking=False) as file:
                 yield file
-        except InputError:
-            raise
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        except (RuntimeError, KeyError, TypeError) as error:
             raise InputError(f"{path}: HDF5 cannot store this ({error})") from error
 
 
@@ -268,6 +266,9 @@ def write_hdf5(
         data = file.create_group("data", track_order=True)
         for name, arrays in params:
             _check_name(path, name)
-            group = data.require_group(name)
-            for i, array in enumerate(arrays):
-                create_array(group, str(i), array, progress)
+            try:
+                group = data.require_group(name)
+                for i, array in enumerate(arrays):
+                    create_array(group, str(i), array, progress)
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise InputError(f"{path}: HDF5 cannot store the layer '{name}' ({error})") from error
