@@ -7,6 +7,7 @@
 //   GPU (NVRTC)        rows over blockIdx.x and threadIdx.y, lanes over threadIdx.x, both with a grid stride
 //   CPU (host C++)     plain loops; a worker thread gets a range of rows, the compiler vectorises the lanes
 //
+// A grid's stride beyond the last row passes 2^31 where there are 2^30 rows: it is counted without sign.
 // A macro argument must not be called x or y: it would replace the x of threadIdx.x.
 #pragma once
 
@@ -24,8 +25,8 @@ typedef REAL real;
 #define VECTORISE
 #define TILE 1  // a thread keeps one lane in registers
 #define FOR_ROWS(r) \
-    for (int r = row_begin + (int)(blockIdx.x * blockDim.y + threadIdx.y); r < row_end; \
-         r += (int)(gridDim.x * blockDim.y))
+    for (int r = row_begin + (int)(blockIdx.x * blockDim.y + threadIdx.y); (unsigned)r < (unsigned)row_end; \
+         r = (int)((unsigned)r + gridDim.x * blockDim.y))
 #define LANE_FIRST ((int)threadIdx.x)
 #define LANE_STEP ((int)blockDim.x)
 

@@ -3,7 +3,9 @@
 The launches are those of tests/kernel_cases.py, each in the grid that the launcher chooses and in odd ones.
 """
 
+import subprocess
 from functools import cache
+from pathlib import Path
 
 import cuda_semantics
 import kernel_cases
@@ -16,6 +18,7 @@ from fcnlite.backend.cuda import launch_shape
 from fcnlite.backend.host import HostBackend
 from fcnlite.backend.source import signatures, source
 from fcnlite.errors import InputError
+from fcnlite.resources import kernels_folder
 
 KERNELS = sorted(signatures())
 REALS = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
@@ -184,6 +187,37 @@ def test_what_is_wrong_shows(body, sanitizers, said):
 def test_what_a_kernel_may_not_hold_does_not_compile(body, said):
     with pytest.raises(InputError, match=said):
         Library(tried(body), "float")
+
+
+HUGE = """
+#include <stdio.h>
+
+int main() {
+    const int row_begin = 0, row_end = 2147483647;
+    gridDim = {8388608, 1, 1}, blockDim = {1, 256, 1};  // the launcher's choice: a row a thread
+    const unsigned threads[][2] = {{0, 0}, {5000000, 3}, {8388607, 254}, {8388607, 255}};
+    for (auto& thread : threads) {
+        blockIdx = {thread[0], 0, 0}, threadIdx = {0, thread[1], 0};
+        int rows = 0;
+        FOR_ROWS(r) {
+            if (++rows > 1) break;
+        }
+        int wanted = thread[0] * 256 + thread[1] < (unsigned)row_end;
+        if (rows != wanted) return printf("block %u: %d rows instead of %d", thread[0], rows, wanted), 1;
+    }
+}
+"""
+
+
+def test_a_billion_rows_are_gone_through_once(tmp_path):
+    """A thread's next row is beyond the last; it must not come out as a negative one."""
+    prelude = (Path(cuda_semantics.__file__).parent / "semantics" / "prelude.h").read_text()
+    macros = (kernels_folder() / "rows.cuh").read_text().replace("#pragma once", "")
+    (tmp_path / "huge.cpp").write_text(prelude + macros + HUGE)
+    program = tmp_path / "huge"
+    subprocess.run([*compiler.find_compiler(), "-O2", "-o", program, tmp_path / "huge.cpp"], check=True)
+    done = subprocess.run([program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
 
 
 def test_threads_run_in_every_order_once():
