@@ -13,6 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m fcnlite.train shapes
 
 # Each test process computes on one core: two of them use two cores better than one that shares its matrices out.
+# Where the environment has CuPy ('.[cuda12]') and there is a GPU, FCNLITE_DEVICE=cuda compares it with Caffe, too.
 test: lint $(VENV)/.installed-cupy
 	OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 

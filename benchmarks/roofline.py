@@ -72,11 +72,15 @@ class Counter:
     xp = np
     strip_bytes = whole_bytes = 64 << 20  # as CudaBackend
     checks_data = False
+    ahead = 1
 
     def __init__(self, dtype: Any = np.float32):
         self.dtype = np.dtype(dtype)
         self.work: list[Work] = []
         self.where = ("", "")
+
+    def select(self) -> None:
+        """As the backends'."""
 
     def empty(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
         """As the backends'."""
@@ -93,6 +97,10 @@ class Counter:
     def tonumpy(self, array: np.ndarray) -> np.ndarray:
         """As the backends'."""
         return array
+
+    def later(self, scalar: np.ndarray) -> np.ndarray:
+        """As the backends'."""
+        return scalar
 
     def workspace(self, count: int) -> np.ndarray:
         """As the backends'."""

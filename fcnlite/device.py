@@ -24,9 +24,9 @@ _current: Any = None
 
 def current() -> Backend:
     """The device in use; the first call chooses it from ``FCNLITE_DEVICE`` (``auto`` when unset)."""
-    if _current is None:
-        use(os.environ.get("FCNLITE_DEVICE", "auto"))
-    return _current
+    backend = _current or use(os.environ.get("FCNLITE_DEVICE", "auto"))
+    backend.select()
+    return backend
 
 
 def use(name: str = "auto", dtype: Any = np.float32, threads: int | None = None) -> Backend:

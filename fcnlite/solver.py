@@ -87,9 +87,11 @@ class SGDSolver:
         Updates made so far.
     net : Net
     test_nets : list of Net
+    loss : object
+        The last iteration's loss, for float(), which waits until the device has computed it; nothing else in an
+        iteration waits.
     losses : list of float
-        The loss of each of the last ``average_loss`` iterations (mean over iter_size passes). Reading it waits for the
-        device, which nothing else in an iteration does.
+        The loss of each of the last ``average_loss`` iterations (mean over iter_size passes).
     callbacks : list of callable
         Called with the solver after each update.
     last_snapshot : tuple of Path, optional
@@ -118,7 +120,7 @@ class SGDSolver:
         self.keep_blobs = keep_blobs
         self.iter = 0
         self.current_step = 0
-        self._losses: deque[Any] = deque(maxlen=max(1, self.param.average_loss))  # on the device until read
+        self._losses: deque[Any] = deque(maxlen=max(1, self.param.average_loss))  # numbers, or for float()
         self.callbacks: list[Callable[[SGDSolver], object]] = []
         self.last_snapshot: tuple[Path, Path] | None = None
         self.history = [device.current().zeros(p.blob.shape) for p in self.net.learnable_params]
@@ -131,8 +133,7 @@ class SGDSolver:
         stop = self.iter + count
         while self.iter < stop:
             self._test_if_due()
-            loss = self._accumulate()
-            self._losses.append(loss)
+            self._losses.append(self._accumulate())
             if param.display and self.iter % param.display == 0:
                 log.info("Iteration %d, loss = %g, lr = %g", self.iter, self.smoothed_loss, self.rate)
             self.apply_update()
@@ -169,6 +170,10 @@ class SGDSolver:
         ):
             self.current_step += 1
         return learning_rate(self.param, self.iter, self.current_step)
+
+    @property
+    def loss(self) -> Any:
+        return self._losses[-1] if self._losses else math.nan
 
     @property
     def losses(self) -> list[float]:
@@ -262,13 +267,13 @@ class SGDSolver:
         return prefix
 
     def _accumulate(self) -> Any:
-        """The gradients of iter_size passes, added up; returns their mean loss, a scalar on the device."""
+        """The gradients of iter_size passes, added up; returns their mean loss, for float()."""
         self.net.clear_param_diffs()
         losses = [
             self.net.forward_backward(self.keep_blobs, **self._next_inputs())
             for _ in range(self.param.iter_size)
         ]
-        return sum(losses[1:], losses[0]) / self.param.iter_size
+        return device.current().later(sum(losses[1:], losses[0]) / self.param.iter_size)
 
     def _next_inputs(self) -> Mapping[str, Any]:
         if self.source is None:

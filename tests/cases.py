@@ -74,6 +74,14 @@ def relative_error(got: Any, expected: Any, scale: float | None = None) -> float
     return float(error / (scale or np.abs(expected).max() or 1.0)) if np.isfinite(error) else float("inf")
 
 
+def loss_bound(bound: float) -> float:
+    """The bound on a loss over a whole image.
+
+    Caffe's CPU code adds up pixel after pixel. A GPU does not, and is nearer to the true sum, by 9e-4 at 334 x 500.
+    """
+    return bound if device.current().name == "cpu" else max(bound, 2e-3)
+
+
 def compare(net: Net, group: Any, bound: float) -> dict[str, float]:
     """Compare everything the case stores; returns the errors, raises with the worst ones named."""
     errors = {}

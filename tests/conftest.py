@@ -1,6 +1,9 @@
-"""Every test file starts on the CPU in float32, whatever device an earlier one in its process has left, and properties
-are checked on the same examples in every run."""
+"""Every test file starts in float32 on the CPU, whatever device an earlier one in the same process has left; those that
+compare with Caffe start on the device that $FCNLITE_DEVICE names. Properties are checked on the same examples in
+every run.
+"""
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,15 +12,21 @@ from hypothesis import settings
 
 from fcnlite import device
 
+ON_ANY_DEVICE = ("test_reference_", "test_voc_train")
+
 # The same examples in every run; `pytest --hypothesis-profile=default` looks for new ones.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def on_the_cpu() -> Iterator[None]:
-    """Choose the CPU again where something else is in use; the first choice is left to whoever needs a device."""
+def start_on(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Choose the device again where another is in use; the first choice is left to whoever needs one."""
+    anywhere = request.module.__name__.startswith(ON_ANY_DEVICE)
+    wanted = os.environ.get("FCNLITE_DEVICE", "cpu") if anywhere else "cpu"
     backend = device._current
-    if backend is not None and (backend.name != "cpu" or backend.dtype != np.float32):
-        device.use("cpu")
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FCNLITE_DEVICE", wanted)
+        if backend is not None and not (backend.name.startswith(wanted) and backend.dtype == np.float32):
+            device.use(wanted)
+        yield

@@ -1,6 +1,7 @@
 """backend/cuda.py itself, on the stand-in CuPy: whole nets and training give the CPU's numbers, nothing waits."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import cases
 import cuda_semantics
@@ -138,8 +139,20 @@ def test_an_iteration_never_waits(cupy, waits):
     solver.step(3)
     assert not waits
     losses = solver.losses
-    assert waits == {"float": 3} and len(losses) == 3 and np.isfinite(losses).all()
+    assert waits == {"synchronize": 3} and len(losses) == 3 and np.isfinite(losses).all()
     assert solver.smoothed_loss == np.mean(losses)
+
+
+def test_a_loss_is_read_while_the_gpu_goes_on(cupy, waits):
+    from cupy import _standin
+
+    backend = device.use("cuda")
+    value = backend.asarray([3])
+    loss = backend.later(value.sum() * 2)
+    (value + 1).sum()  # asked for later
+    waits.clear()
+    assert float(loss) == 6
+    assert waits == {"synchronize": 1} and _standin.done < _standin.asked
 
 
 def test_display_reads_the_losses_it_shows_and_no_more(cupy, waits, caplog):
@@ -148,7 +161,7 @@ def test_display_reads_the_losses_it_shows_and_no_more(cupy, waits, caplog):
     waits.clear()
     with caplog.at_level(logging.INFO):
         solver.step(5)  # shown: iterations 0 and 4
-    assert waits == {"float": 1 + 4}
+    assert waits == {"synchronize": 1 + 4}
     assert "Iteration 4, loss = " in caplog.text
 
 
@@ -277,8 +290,34 @@ def test_sums(cupy, waits):
     assert (out.get() == [12, 44, 76]).all() and total.get() == [66]
 
 
-def test_the_workspace_is_one(cupy):
+def elsewhere(task):
+    """What a task returns or raises in a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(task).result()
+
+
+def test_the_workspace_is_one_for_each_thread(cupy):
     backend = device.use("cuda")
     first = backend.workspace(100).data.ptr
     assert backend.workspace(50).data.ptr == first
+    assert elsewhere(lambda: backend.workspace(50)).data.ptr != first
     backend.synchronize()
+
+
+def test_any_thread_works_on_the_gpu_chosen(monkeypatch):
+    with standing_in(monkeypatch, gpus=2) as cupy:
+        chosen = device.use("cuda:1")
+        solver = small_solver("")
+        solver.step(1)
+        elsewhere(lambda: solver.step(1))
+        weight = solver.net.learnable_params[0].blob.data
+        assert weight.data.device_id == 1 and np.isfinite(solver.losses).all()
+        device.use("cuda:0")
+        with device.using(chosen):
+            solver.step(1)
+        assert device.current().zeros(1).data.device_id == 0
+        with pytest.raises(TypeError, match="is used on GPU 0"):
+            weight + 1
+        with pytest.raises(TypeError, match="argument 4: the array is on GPU 1, the launch on 0"):
+            chosen.launch("relu_forward", 1, 1, 0.0, weight, weight)
+        assert cupy.cuda.Device().id == 0

@@ -21,8 +21,8 @@ INSTALL = "pip install 'fcnlite[cuda12]' or 'fcnlite[cuda13]', by the CUDA versi
 
 def python(code, path=(), **environment):
     """Exit status, stdout and the lines of stderr of a Python that finds fcnlite and these folders."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [ROOT, *path])), **environment}
-    environment.pop("FCNLITE_DEVICE", None) if "FCNLITE_DEVICE" not in environment else None
+    inherited = {name: value for name, value in os.environ.items() if name != "FCNLITE_DEVICE"}
+    environment = {**inherited, "PYTHONPATH": os.pathsep.join(map(str, [ROOT, *path])), **environment}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300
     )

@@ -20,6 +20,9 @@ NVRTC = "test_nvrtc.py::test_every_kernel_compiles_and_fits[80-float]"
 LAUNCH = "test_cuda_backend.py::test_the_launcher_converts_and_checks"
 SHAPES = "test_cuda_backend.py::test_launches_fit_the_device_and_cover_the_work"
 PRODUCTS = "test_cuda_backend.py::test_products_of_slices_and_transposes[float32]"
+AHEAD = "test_cuda_backend.py::test_a_loss_is_read_while_the_gpu_goes_on"
+THREADS = "test_cuda_backend.py::test_any_thread_works_on_the_gpu_chosen"
+HUGE = "test_cuda_semantics.py::test_a_billion_rows_are_gone_through_once"
 WAITS = "test_cuda_backend.py::test_an_iteration_never_waits"
 CALLS = "test_cupy_standin.py::test_the_package_calls_nothing_that_the_real_cupy_lacks"
 RECIPES = "test_cuda_semantics.py::test_every_output_element_is_written_and_none_read_before[{}]"
@@ -86,8 +89,8 @@ MUTATIONS = [
     Mutation(
         "a row too many",
         "kernels/rows.cuh",
-        "r < row_end; \\\n",
-        "r <= row_end; \\\n",
+        "(unsigned)r < (unsigned)row_end; \\\n",
+        "(unsigned)r <= (unsigned)row_end; \\\n",
         MEMORY,
         "use-after-poison",
         ("relu",),
@@ -95,8 +98,8 @@ MUTATIONS = [
     Mutation(
         "rows passed over",
         "kernels/rows.cuh",
-        "r += (int)(gridDim.x * blockDim.y)",
-        "r += (int)(gridDim.x * blockDim.x)",
+        "(unsigned)r + gridDim.x * blockDim.y",
+        "(unsigned)r + gridDim.x * blockDim.x",
         BITS_OF_RELU,
         "relu_forward over .* differs",
         ("relu",),
@@ -122,7 +125,7 @@ MUTATIONS = [
     Mutation(
         "a Python number for a float",
         "fcnlite/backend/cuda.py",
-        "value if parameter.pointer else parameter.dtype(self.dtype).type(value)",
+        "value if make is None else make(value)",
         "value",
         LAUNCH,
         "is passed as int64, int32 taken",
@@ -174,6 +177,39 @@ MUTATIONS = [
         "self.xp.tonumpy(array)",
         CALLS,
         "real CuPy has no cupy.tonumpy",
+    ),
+    Mutation(
+        "the loss read where all that came after it is waited for",
+        "fcnlite/backend/cuda.py",
+        "self._scalar.get(stream=self._aside)",
+        "self._scalar.get()",
+        AHEAD,
+        "assert .*get",
+    ),
+    Mutation(
+        "the loss read before it is there",
+        "fcnlite/backend/cuda.py",
+        "        self._computed.synchronize()\n",
+        "",
+        AHEAD,
+        "read on another stream ahead of",
+    ),
+    Mutation(
+        "a thread that has not chosen its GPU",
+        "fcnlite/device.py",
+        "    backend.select()\n",
+        "",
+        THREADS,
+        "is used on GPU 0",
+    ),
+    Mutation(
+        "a stride past the last int",
+        "kernels/rows.cuh",
+        "(unsigned)r < (unsigned)row_end; \\\n",
+        "r < row_end; \\\n",
+        HUGE,
+        "rows instead of",
+        ("relu",),
     ),
     Mutation(
         "a scalar read back",

@@ -7,6 +7,7 @@ import pytest
 from cases import rule
 
 import fcnlite.random
+from fcnlite import device
 from fcnlite.net import Net
 from fcnlite.solver import SGDSolver
 
@@ -43,7 +44,7 @@ def test_solver_gives_caffes_numbers(case):
         for _ in range(int(group.attrs["iterations"])):
             solver.step(1)
             losses.append(float(solver.net.blobs["loss"].data))
-            norms.append([np.linalg.norm(p.blob.data) for p in learnable])
+            norms.append([np.linalg.norm(device.current().tonumpy(p.blob.data)) for p in learnable])
         assert np.abs(np.array(losses) / group["loss"][()] - 1).max() <= BOUND
         assert np.abs(np.array(norms) / group["param_norms"][()] - 1).max() <= BOUND
         for p in learnable:

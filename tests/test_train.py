@@ -9,16 +9,19 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from commands import NARROW, draw, ends, fails, log, python, same_weights
+from cupy_standin import standing_in
 from PIL import Image
 
 import fcnlite
 from fcnlite import device, models
 from fcnlite.io import read_notes, read_state, read_weights, write_weights
 from fcnlite.net import Net, load
+from fcnlite.solver import SGDSolver
 from fcnlite.surgery import bilinear_weights
 from fcnlite.train import main, parser
 from fcnlite.training.planning import plan_from
@@ -82,6 +85,34 @@ def test_log_tells_each_iteration(run: Path, data: Path) -> None:
     assert rates == pytest.approx([base * (1 - i / 6) ** 0.9 for i in range(6)])
     listed = (data / "ImageSets/Segmentation/train.txt").read_text().split()
     assert all(record["images"][0] in listed and record["seconds"] > 0 for record in records)
+
+
+def test_on_a_gpu_a_loss_is_read_an_iteration_later(data: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    options = ["--iterations", 4, "--snapshot", 2, *NARROW]
+    assert train(data, tmp_path / "cpu", *options, "--device", "cpu") == 0
+    read_at: list[int] = []
+    begun = 0
+
+    def step(solver: SGDSolver, count: int = 1, original: Any = SGDSolver.step) -> None:
+        nonlocal begun
+        original(solver, count)
+        begun += count
+
+    monkeypatch.setattr(SGDSolver, "step", step)
+    with standing_in(monkeypatch) as cupy:
+        event = cupy.cuda.Event
+        synchronize = event.synchronize
+        monkeypatch.setattr(event, "synchronize", lambda e: (read_at.append(begun), synchronize(e)))
+        assert train(data, tmp_path / "cuda", *options, "--device", "cuda") == 0
+    assert read_at == [2, 2, 4, 4]  # the second time the snapshot's, and the end's, turn has come
+    here, there = log(tmp_path / "cpu"), log(tmp_path / "cuda")
+    assert [r.keys() for r in here] == [r.keys() for r in there]
+    for mine, theirs in zip(there, here, strict=True):
+        assert mine["seconds"] > 0
+        for key in ("iteration", "lr", "images"):
+            assert mine[key] == theirs[key]
+        for key in ("loss", "smoothed_loss"):
+            assert mine[key] == pytest.approx(theirs[key], rel=1e-3)  # the CPU adds up pixel after pixel
 
 
 def test_final_weights_load_with_classes(run: Path) -> None:

@@ -43,6 +43,8 @@ class HostBackend:
         Size to which convolutions keep a thread's column buffer, and the one all threads share.
     checks_data : bool
         Whether looking at data costs next to nothing, so that layers check labels before use.
+    ahead : int
+        How many iterations are begun before the loss of an earlier one is looked at: a GPU must not run dry meanwhile.
     """
 
     name = "cpu"
@@ -50,6 +52,7 @@ class HostBackend:
     strip_bytes = 4 << 20
     whole_bytes = 32 << 20
     checks_data = True
+    ahead = 0
 
     def __init__(self, dtype: np.dtype, threads: int | None = None):
         if dtype not in _REALS:
@@ -63,6 +66,9 @@ class HostBackend:
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1), "fcnlite") if self.threads > 1 else None
         self._local = threading.local()
         _single_threaded_blas()
+
+    def select(self) -> None:
+        """As CudaBackend's: there is but one CPU."""
 
     # Arrays
 
@@ -81,6 +87,10 @@ class HostBackend:
     def tonumpy(self, array: np.ndarray) -> np.ndarray:
         """The array as NumPy's (here: itself)."""
         return array
+
+    def later(self, scalar: np.ndarray) -> np.ndarray:
+        """A number for float() to read some time."""
+        return scalar
 
     def workspace(self, count: int) -> np.ndarray:
         """A flat scratch array of at least ``count`` elements, one for each thread, reused from call to call."""

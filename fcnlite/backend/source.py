@@ -36,6 +36,16 @@ class Parameter:
         """The array (or scalar) dtype this parameter takes when ``real`` is the working precision."""
         return real if self.ctype == "real" else _DTYPES[self.ctype]
 
+    def check(self, value: Any, real: np.dtype, array_type: type[Any]) -> None:
+        """Raise TypeError or ValueError unless the argument fits."""
+        if self.pointer:
+            _check_array(value, self.dtype(real), array_type)
+        elif self.ctype == "int":
+            if not isinstance(value, (int, np.integer)) or not -(2**31) <= value < 2**31:
+                raise TypeError(f"{value!r} is no 32-bit integer")
+        elif not isinstance(value, (int, float, np.integer, np.floating)):
+            raise TypeError(f"{value!r} is no number")
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -53,29 +63,24 @@ class Signature:
         if not 0 <= rows < 2**31:
             raise ValueError(f"kernel {self.name}: {rows} rows; a launch takes 0 to 2**31 - 1")
         for parameter, value in zip(self.parameters, arguments):
-            where = f"kernel {self.name}, parameter {parameter.name}"
-            if parameter.pointer:
-                _check_array(where, value, parameter.dtype(real), array_type)
-            elif parameter.ctype == "int":
-                if not isinstance(value, (int, np.integer)) or not -(2**31) <= value < 2**31:
-                    raise TypeError(f"{where}: {value!r} is no 32-bit integer")
-            elif not isinstance(value, (int, float, np.integer, np.floating)):
-                raise TypeError(f"{where}: {value!r} is no number")
+            try:
+                parameter.check(value, real, array_type)
+            except (TypeError, ValueError) as error:
+                where = f"kernel {self.name}, parameter {parameter.name}"
+                raise type(error)(f"{where}: {error}") from None
 
 
-def _check_array(where: str, value: Any, dtype: np.dtype, array_type: type[Any]) -> None:
+def _check_array(value: Any, dtype: np.dtype, array_type: type[Any]) -> None:
     if value is None:  # a null pointer: the kernel says which parameters may be null
         return
     if not isinstance(value, array_type):
         raise TypeError(
-            f"{where}: {type(value).__name__} given, an array of this device ({array_type.__name__}) taken"
+            f"{type(value).__name__} given, an array of this device ({array_type.__name__}) taken"
         )
     if value.dtype != dtype:
-        raise TypeError(f"{where}: dtype {value.dtype} given, {dtype} taken")
+        raise TypeError(f"dtype {value.dtype} given, {dtype} taken")
     if not value.flags.c_contiguous:
-        raise ValueError(
-            f"{where}: the array is not contiguous (shape {value.shape}, strides {value.strides})"
-        )
+        raise ValueError(f"the array is not contiguous (shape {value.shape}, strides {value.strides})")
 
 
 @cache

@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,17 @@ def _initialise(net: Net, plan: Plan, say: Say) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Step:
+    """An iteration begun; ``loss`` is for float(), which waits for it."""
+
+    iteration: int
+    loss: Any
+    rate: float
+    images: list[str]
+    begun: float
+
+
 class Trainer:
     """A run under way.
 
@@ -132,6 +144,8 @@ class Trainer:
         settings.ClearField("snapshot")  # taken here, with the validation and the curve that go with it
         self.solver = SGDSolver(settings, net=self.net)
         self.losses: deque[float] = deque(maxlen=plan.average_loss)
+        self._under_way: deque[_Step] = deque()
+        self._noted = 0.0
         self.evaluation: Evaluation | None = None
         self._saved: Path | None = None
         self._test_net: Net | None = None
@@ -204,8 +218,10 @@ class Trainer:
             while self.iteration < plan.iterations and not stop:
                 self._step(order, bar)
                 if plan.snapshot and self.iteration % plan.snapshot == 0 and self.iteration < plan.iterations:
+                    self._note(bar)
                     self.save()
                     self.validate()
+            self._note(bar)
         if self._saved is None or self.state_name != self._saved.name:
             self.save()
         self.folder.close()
@@ -259,25 +275,33 @@ class Trainer:
         rate, begun = self.solver.rate, time.perf_counter()
         images = [self.train_data.names[next(order)] for _ in range(self.plan.iter_size)]
         self.solver.step(1)
-        loss = float(self.solver.losses[-1])
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss became {loss} at iteration {self.iteration} ({', '.join(images)}): lower the learning rate, "
-                f"--lr, from {self.plan.lr:g}"
+        self._under_way.append(_Step(self.iteration, self.solver.loss, rate, images, begun))
+        self._note(bar, device.current().ahead)
+
+    def _note(self, bar: Any, ahead: int = 0) -> None:
+        """Check and log the steps made, but for the last ``ahead``, which a GPU is left to get on with."""
+        while len(self._under_way) > ahead:
+            step = self._under_way.popleft()
+            loss = float(step.loss)
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"the loss became {loss} at iteration {step.iteration} ({', '.join(step.images)}): lower the "
+                    f"learning rate, --lr, from {self.plan.lr:g}"
+                )
+            self.losses.append(loss)
+            smoothed = sum(self.losses) / len(self.losses)
+            begun, self._noted = max(step.begun, self._noted), time.perf_counter()
+            self.folder.log(
+                {
+                    "iteration": step.iteration,
+                    "loss": loss,
+                    "smoothed_loss": smoothed,
+                    "lr": step.rate,
+                    "seconds": round(self._noted - begun, 4),
+                    "images": step.images,
+                }
             )
-        self.losses.append(loss)
-        smoothed = sum(self.losses) / len(self.losses)
-        self.folder.log(
-            {
-                "iteration": self.iteration,
-                "loss": loss,
-                "smoothed_loss": smoothed,
-                "lr": rate,
-                "seconds": round(time.perf_counter() - begun, 4),
-                "images": images,
-            }
-        )
-        bar.update()
-        bar.set_postfix_str(f"loss {smoothed:.4g}", refresh=False)
-        if bar.disable and self.iteration % max(1, self.plan.iterations // 10) == 0:
-            self.say(f"iteration {self.iteration} of {self.plan.iterations}: loss {smoothed:.4g}")
+            bar.update()
+            bar.set_postfix_str(f"loss {smoothed:.4g}", refresh=False)
+            if bar.disable and step.iteration % max(1, self.plan.iterations // 10) == 0:
+                self.say(f"iteration {step.iteration} of {self.plan.iterations}: loss {smoothed:.4g}")

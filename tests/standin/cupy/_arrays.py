@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from cupy import _standin
 from cupy._memory import Memory, MemoryPointer
-from cupy._standin import surface, waits
+from cupy._standin import Refused, current_device, surface, waits
 
 # Functions whose result's size, or whose checks, depend on values: CuPy reads those back.
 _WAITING = {
@@ -74,8 +75,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     # To the host
 
     def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
-        waits["get"] += 1
         copied = np.array(self._array, order=order)
+        if stream is None or not stream.aside:
+            _standin.wait("get")
+        elif self._memory.written > _standin.done:
+            raise Refused("read on another stream ahead of what has been asked on the default one")
         if out is None:
             return copied
         if not isinstance(out, np.ndarray) or out.dtype != self.dtype or out.shape != self.shape:
@@ -86,27 +90,27 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return out
 
     def item(self) -> Any:
-        waits["item"] += 1
+        _standin.wait("item")
         return self._array.item()
 
     def tolist(self) -> Any:
-        waits["tolist"] += 1
+        _standin.wait("tolist")
         return self._array.tolist()
 
     def __float__(self) -> float:
-        waits["float"] += 1
+        _standin.wait("float")
         return float(self._array)
 
     def __int__(self) -> int:
-        waits["int"] += 1
+        _standin.wait("int")
         return int(self._array)
 
     def __index__(self) -> int:
-        waits["int"] += 1
+        _standin.wait("int")
         return self._array.__index__()
 
     def __bool__(self) -> bool:
-        waits["bool"] += 1
+        _standin.wait("bool")
         return bool(self._array)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
@@ -116,14 +120,14 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         )
 
     def __str__(self) -> str:
-        waits["str"] += 1
+        _standin.wait("str")
         return str(self._array)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__} of {self.shape} {self.dtype} on the stand-in's device"
 
     def __format__(self, spec: str) -> str:
-        waits["format"] += 1
+        _standin.wait("format")
         return format(self._array, spec)
 
     # From the host
@@ -140,10 +144,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         self._array[...] = arr
 
     def fill(self, value: Any) -> None:
-        self._array.fill(_operand(value))
+        _here(self)._array.fill(_operand(value))
+        self._memory.written = _standin.ask()
 
     def __setitem__(self, slices: Any, value: Any) -> None:
-        self._array[_index(slices)] = _operand(value)
+        _here(self)._array[_index(slices)] = _operand(value)
+        self._memory.written = _standin.ask()
 
     # On the device
 
@@ -216,6 +222,7 @@ def array(
     blocking: bool = False,
 ) -> ndarray:
     if isinstance(obj, ndarray):
+        copy = copy or obj.data.device_id != current_device()
         converted = np.array(obj._array, dtype, copy=copy or None, order=order, ndmin=ndmin)  # type: ignore[call-overload]
         return _wrap(converted, obj)
     return _wrap(np.array(obj, dtype, order="C" if order == "K" else order, ndmin=ndmin))  # type: ignore[call-overload]
@@ -271,6 +278,7 @@ def _call(function: Any, arguments: Any, keywords: Any, like: ndarray | None = N
         plain["out"] = out._array
     result = function(*map(_operand, arguments), **plain)
     if out is not None:
+        out._memory.written = _standin.ask()
         return out
     return tuple(_wrap(r, like) for r in result) if isinstance(result, tuple) else _wrap(result, like)
 
@@ -278,12 +286,19 @@ def _call(function: Any, arguments: Any, keywords: Any, like: ndarray | None = N
 def _operand(value: Any) -> Any:
     """What NumPy may work with in place of a device array; its own arrays are refused as CuPy refuses them."""
     if isinstance(value, ndarray):
-        return value._array
+        return _here(value)._array
     if isinstance(value, np.ndarray):
         raise TypeError(f"Unsupported type {type(value)}")
     if isinstance(value, (tuple, list)):
         return type(value)(_operand(v) for v in value)
     return value
+
+
+def _here(array: ndarray) -> ndarray:
+    """The array, which real CuPy takes another GPU's memory for only where that can be reached, and slowly."""
+    if array.data.device_id != current_device():
+        raise Refused(f"an array of GPU {array.data.device_id} is used on GPU {current_device()}")
+    return array
 
 
 def _index(slices: Any) -> Any:

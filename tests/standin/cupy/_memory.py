@@ -34,7 +34,8 @@ class Memory:
         for guard in self._guards:
             guard[...] = _MARK
         self.bytes = self._whole[start : start + size]
-        self.ptr, self.size = self._whole.ctypes.data + start, size
+        self.written = _standin.ask()
+        self.ptr, self.size, self.device_id = self._whole.ctypes.data + start, size, _standin.current_device()
         _live[self.ptr] = weakref.ref(self)
         bisect.insort(_addresses, self.ptr)
 
@@ -57,7 +58,7 @@ class MemoryPointer:
     """A place in an allocation."""
 
     def __init__(self, mem: Memory, offset: int):
-        self.mem, self.ptr = mem, mem.ptr + offset
+        self.mem, self.ptr, self.device_id = mem, mem.ptr + offset, mem.device_id
 
 
 def holder(address: int, size: int) -> Memory | None:

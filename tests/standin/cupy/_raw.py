@@ -14,9 +14,9 @@ import numpy as np
 from cuda_semantics import Launch, Library, oversize
 from cupy_backends.cuda.api.driver import CUDADriverError
 
-from cupy import _memory
+from cupy import _memory, _standin
 from cupy._arrays import ndarray
-from cupy._standin import Refused
+from cupy._standin import Refused, current_device
 from cupy.cuda.compiler import CompileException
 from fcnlite.errors import InputError
 
@@ -142,6 +142,12 @@ def _convert(where: str, value: Any, taken: str) -> bytes:
             raise Refused(
                 f"{where}: the array is not contiguous (strides {value.strides}); CuPy ignores strides"
             )
+        if value.data.device_id != current_device():
+            raise Refused(
+                f"{where}: the array is on GPU {value.data.device_id}, the launch on {current_device()}"
+            )
+        if not taken.startswith("const "):
+            value.data.mem.written = _standin.ask()
         address = value.data.ptr
         if value.size and _memory.holder(address, value.nbytes) is None:
             raise Refused(f"{where}: the array does not lie in live device memory")

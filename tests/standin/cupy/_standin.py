@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 waits: Counter[str] = Counter()
 # Writes beyond an allocation, found when it was freed.
 overruns: list[str] = []
+# How much the GPU has been asked to do, and how much of it is known to be done.
+asked = done = 0
+_thread = threading.local()
 
 
 class Refused(TypeError):
@@ -20,6 +24,30 @@ class Refused(TypeError):
 def gpus() -> int:
     """How many GPUs the machine pretends to have."""
     return int(os.environ.get("FCNLITE_STANDIN_GPUS", "1"))
+
+
+def current_device() -> int:
+    """The number of the calling thread's GPU: the first one, in a thread that has chosen none."""
+    return getattr(_thread, "device", 0)
+
+
+def use_device(number: int) -> None:
+    """Make it the calling thread's GPU."""
+    _thread.device = number
+
+
+def ask() -> int:
+    """Count a piece of work; returns its number."""
+    global asked
+    asked += 1
+    return asked
+
+
+def wait(kind: str, until: int | None = None) -> None:
+    """Count a wait for the GPU, until a piece of work is done or all that it has been asked."""
+    global done
+    waits[kind] += 1
+    done = max(done, asked if until is None else until)
 
 
 @cache

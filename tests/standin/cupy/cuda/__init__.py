@@ -26,8 +26,15 @@ __all__ = [
 
 
 class Stream:
+    """The default stream, or one on which nothing but copies to the host is done."""
+
+    def __init__(
+        self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: Any = None
+    ):
+        self.aside = non_blocking  # any other waits for the default stream, and that for it
+
     def synchronize(self) -> None:
-        _standin.waits["synchronize"] += 1
+        _standin.wait("synchronize")
 
 
 _stream = Stream()
@@ -43,14 +50,16 @@ def is_available() -> bool:
 
 class Event:
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False):
-        self._time = 0.0
+        self._time, self._timed, self._before = 0.0, not disable_timing, 0
 
     def record(self, stream: Any = None) -> None:
-        self._time = time.perf_counter()
+        self._time, self._before = time.perf_counter(), _standin.asked
 
     def synchronize(self) -> None:
-        _standin.waits["synchronize"] += 1
+        _standin.wait("synchronize", self._before)
 
 
 def get_elapsed_time(start_event: Event, end_event: Event) -> float:
+    if not (start_event._timed and end_event._timed):
+        raise runtime.CUDARuntimeError(400)
     return (end_event._time - start_event._time) * 1000

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from cupy import _standin
 from cupy.cuda import runtime
 
-_current = 0
-
 
 class Device:
     def __init__(self, device: Any = None):
-        self.id = _current if device is None else int(device)
+        self.id = _standin.current_device() if device is None else int(device)
 
     def use(self) -> None:
-        global _current
         if self.id >= _standin.gpus():
             raise runtime.CUDARuntimeError(101)
-        _current = self.id
+        _standin.use_device(self.id)
 
     def synchronize(self) -> None:
-        _standin.waits["synchronize"] += 1
+        _standin.wait("synchronize")
 
     @property
     def compute_capability(self) -> str:
@@ -33,4 +31,5 @@ class Device:
 
 
 def get_cublas_handle() -> int:
-    return 0xB1A5 + _current
+    """Each thread has its own for each device."""
+    return (threading.get_ident() << 8) + _standin.current_device() + 1

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from cupy import _memory
+from cupy import _memory, _standin
 from cupy._standin import Refused
 from cupy.cuda import device
 
@@ -62,7 +62,12 @@ def _gemm(prefix: str, dtype: Any, *arguments: int) -> None:
         if ld < max(1, rows):
             raise CUBLASError(f"CUBLAS_STATUS_INVALID_VALUE (ld of {name} is {ld}, {rows} rows)")
         extent = (ld * (columns - 1) + rows) * size if rows and columns else 0
-        if address % size or (extent and _memory.holder(address, extent) is None):
+        memory = _memory.holder(address, extent)
+        if memory is not None and memory.device_id != device.Device().id:
+            raise Refused(f"gemm: matrix {name} is on GPU {memory.device_id}, the handle another's")
+        if memory is not None and name == "C":
+            memory.written = _standin.ask()
+        if address % size or (extent and memory is None):
             raise Refused(
                 f"gemm: matrix {name} ({rows} x {columns}, ld {ld}) does not lie in one array on the device"
             )
