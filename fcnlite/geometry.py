@@ -236,7 +236,7 @@ def _macs(type_name: str, bottoms: list[Blob], tops: list[Blob], parameters: tup
     if type_name == "Deconvolution":
         return sum(weight * bottom.count // bottom.shape[1] for bottom in bottoms)
     if type_name == "InnerProduct":
-        return weight * (tops[0].count // parameters[0].shape[0] if tops[0].shape else 1)
+        return weight * (tops[0].count // tops[0].shape[-1])
     return 0
 
 

@@ -184,6 +184,15 @@ def test_multiply_adds_are_weights_times_positions():
     assert relu.macs == 0
 
 
+@pytest.mark.parametrize("transpose", [False, True])
+def test_an_inner_product_multiplies_each_sample_by_each_weight(transpose):
+    n = NetSpec()
+    n.data = L.Input(shape={"dim": [5, 4, 9]})
+    n.fc = L.InnerProduct(n.data, num_output=6, transpose=transpose)
+    n.each = L.InnerProduct(n.data, num_output=6, axis=2, transpose=transpose)
+    assert [layer.macs for layer in geometry.measure(n.to_proto())[1:]] == [5 * 36 * 6, 5 * 4 * 9 * 6]
+
+
 def test_memory_counts_in_place_layers_once_and_frees_what_was_read():
     n = NetSpec()
     n.data = L.Input(shape={"dim": [1, 1, 10, 10]})
