@@ -46,16 +46,20 @@ class Data(Layer):
         self._transform = _Transform(self)
         self._records = _Records(self, self.find_file(p.source))
         self._position = 0
+        self._first: tuple[int, tuple[np.ndarray, int]] | None = None  # what reshape has read, and where
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         # The first record of a batch says how large it is, so that single images may each have their own size.
-        first = self._read(self._position)[0]
+        if self._first is None or self._first[0] != self._position:
+            self._first = self._position, self._read(self._position)
+        first = self._first[1][0]
         top[0].reshape(self.batch, first.shape[0], *self._transform.size(first))
         if len(top) > 1:
             top[1].reshape(self.batch)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        records = [self._read(self._position + i) for i in range(self.batch)]
+        assert self._first is not None  # reshape comes first
+        records = [self._first[1], *(self._read(self._position + i) for i in range(1, self.batch))]
         images = [self._transform(image) for image, _ in records]
         for i, image in enumerate(images):
             if image.shape != images[0].shape:
