@@ -31,6 +31,8 @@ def fill(filler: Any, shape: Sequence[int]) -> np.ndarray:
         raise InputError(f"filler type '{filler.type}' is unknown; there are {', '.join(_FILLERS)}") from None
     if filler.sparse != -1 and filler.type != "gaussian":
         raise InputError(f"sparse goes with the gaussian filler only, not with {filler.type}")
+    if 0 in shape:
+        return np.zeros(tuple(shape), np.float32)  # nothing to draw; a fan may be 0
     return np.asarray(draw(filler, tuple(shape)), np.float32)
 
 

@@ -116,6 +116,12 @@ def test_mistakes():
         fill(type="uniform", min=2)
 
 
+@pytest.mark.parametrize("kind", ["xavier", "msra", "gaussian", "positive_unitball", "uniform"])
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0)])
+def test_nothing_is_drawn_for_no_weights(kind, shape):
+    assert fill(shape=shape, type=kind, sparse=2 if kind == "gaussian" else -1).shape == shape
+
+
 def test_the_seed_decides():
     first = [fill(type=kind) for kind in ("gaussian", "xavier", "uniform")]
     fcnlite.random.set_random_seed(1)
