@@ -403,6 +403,12 @@ def test_eltwise_max_sends_the_gradient_where_caffe_does():
         (layers.BatchReindex(), [X, X], r"indices of shape"),
         (layers.Filter(), [X, [1, 0, 1]], r"selector of 3 numbers"),
         (layers.SPP(), [X], r"pyramid_height is missing"),
+        (
+            layers.Convolution(num_output=1, kernel_size=1, axis=2),
+            [X],
+            r"axis 2: the channels must be axis 1",
+        ),
+        (layers.Dropout(dropout_ratio=1), [X], r"dropout_ratio 1 must be at least 0 and less than 1"),
         (layers.Embed(num_output=3), [[0]], r"input_dim 0 must be at least 1"),
         (layers.Scale(axis=1), [X, X[0, :2]], r"operand of shape \(2, 4, 5\) does not fit"),
         (

@@ -26,6 +26,8 @@ class _Sliding(Layer):
             raise self.fail(f"{len(bottom)} bottoms for {len(top)} tops; there must be as many")
         if len(bottom[0].shape) != 4:
             raise self.fail(f"the bottom has shape {bottom[0].shape}; N x C x H x W is needed")
+        if self.axis(p.axis, bottom[0]) != 1:
+            raise self.fail(f"axis {p.axis}: the channels must be axis 1, as in N x C x H x W")
         self.window = self._read_window(p)
         self.outputs, self.group = int(p.num_output), int(p.group)
         channels = bottom[0].shape[1]

@@ -22,8 +22,8 @@ class Dropout(Layer):
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.ratio = self.param.dropout_param.dropout_ratio
-        if not 0 < self.ratio < 1:
-            raise self.fail(f"dropout_ratio {self.ratio:g} must lie between 0 and 1")
+        if not 0 <= self.ratio < 1:
+            raise self.fail(f"dropout_ratio {self.ratio:g} must be at least 0 and less than 1")
         self._kept: Any = None
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

@@ -117,7 +117,7 @@ class Pooling(Layer):
         pad, extent, stride = self.pad[axis], self.extent[axis], self.stride[axis]
         span = size + 2 * pad - extent
         out = (span // stride if self.floor else -(-span // stride)) + 1
-        if pad > 0 and (out - 1) * stride >= size + pad:
+        if max(self.pad) > 0 and (out - 1) * stride >= size + pad:  # on both axes, if either is padded
             out -= 1
         return out
 
