@@ -51,8 +51,8 @@ def deploy(param: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Any
         else:
             copy = kept.layer.add()
             copy.CopyFrom(layer)
-            copy.ClearField("include")  # it is here, in whatever phase the net is built
-            copy.ClearField("exclude")
+            for field in ("include", "exclude", "phase"):  # it is here, in whatever phase the net is built
+                copy.ClearField(field)
             for field in ("convolution_param", "inner_product_param"):
                 if copy.HasField(field):  # weights are copied in, so drawing them first is wasted time
                     getattr(copy, field).ClearField("weight_filler")

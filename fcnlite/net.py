@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ class Net:
         self.classes: dict[str, tuple[str, ...]] = {}
         self.background: int | None = 0
         self.nodes: list[Node] = []
-        self._owners: dict[str, LearnableParam] = {}
+        self._owners: dict[str, tuple[LearnableParam, Any]] = {}  # by a param's name, with what its specs say
         self._unread: dict[str, None] = {}
         try:
             split = insert_splits(self.param)
@@ -136,7 +137,7 @@ class Net:
         where = self._where(param.name)
         name_loss_top(param)
         try:
-            layer = create(param, self.phase)
+            layer = create(param, param.phase if param.HasField("phase") else self.phase)
             layer.folder = self._folder
             layer.check_counts(len(param.bottom), len(param.top))
             bottoms = [self._bottom(layer, name) for name in param.bottom]
@@ -146,6 +147,8 @@ class Net:
         except InputError as error:
             raise InputError(f"{where}{error}") from None
         weights = list(param.loss_weight) or [float(layer.is_loss and i == 0) for i in range(len(tops))]
+        if len(weights) != len(tops):
+            raise InputError(f"{where}{layer.fail(f'{len(weights)} loss_weight for {len(tops)} tops')}")
         layer.loss_weights = weights if any(weights) else []
         for name in param.bottom:
             self._unread.pop(name, None)
@@ -180,16 +183,18 @@ class Net:
             lr_mult, decay_mult = (spec.lr_mult, spec.decay_mult) if spec else (1.0, 1.0)
             shared = spec.name if spec else ""
             if shared in self._owners and shared:
-                self._share(layer, i, spec, self._owners[shared], where)
+                self._share(layer, i, spec, *self._owners[shared], where)
                 continue
             learnable = LearnableParam(blob, layer.name, i, lr_mult, decay_mult)
             self.learnable_params.append(learnable)
             if shared:
-                self._owners[shared] = learnable
+                self._owners[shared] = learnable, copy(spec)
         if layer.blobs:
             self.params[layer.name] = layer.blobs
 
-    def _share(self, layer: Layer, i: int, spec: Any, owner: LearnableParam, where: str) -> None:
+    def _share(
+        self, layer: Layer, i: int, spec: Any, owner: LearnableParam, owners_spec: Any, where: str
+    ) -> None:
         """Let the layer use a parameter that an earlier layer named."""
         mine, theirs = layer.blobs[i].shape, owner.blob.shape
         if mine != theirs:
@@ -204,8 +209,13 @@ class Net:
                 f"({mine}, {theirs})"
             )
         for field in ("lr_mult", "decay_mult"):
-            if spec.HasField(field) and getattr(spec, field) != getattr(owner, field):
+            if not spec.HasField(field):
+                continue
+            value = getattr(spec, field)
+            if owners_spec.HasField(field) and value != getattr(owners_spec, field):
                 raise InputError(f"{where}{layer.fail(f'shared param {spec.name!r} has mismatched {field}')}")
+            setattr(owners_spec, field, value)  # whoever says it first, says it for all
+            setattr(owner, field, value)
         layer.blobs[i] = owner.blob
 
     def _plan_backward(self) -> None:

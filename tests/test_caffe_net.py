@@ -159,14 +159,14 @@ def test_names_layers_and_weights_are_where_pycaffe_has_them(net):
     assert [layer.type for layer in net.layers] == [
         "Input", "Convolution", "ReLU", "InnerProduct", "Split", "Softmax", "SoftmaxWithLoss",
     ]  # fmt: skip
-    assert (net.inputs, net.outputs) == (["data", "label"], ["prob", "loss"])
+    assert (net.inputs, net.outputs) == (["data", "label"], ["loss", "prob"])
     assert isinstance(net.top_names, OrderedDict)
     assert net.top_names["ip_ip_0_split"] == ["ip_ip_0_split_0", "ip_ip_0_split_1"]
     assert net.bottom_names["loss"] == ["ip_ip_0_split_1", "label"]
     blobs = ["data", "label", "conv", "ip", "ip_ip_0_split_0", "ip_ip_0_split_1", "prob", "loss"]
     assert list(net.blobs) == blobs
     assert net.blob_loss_weights == OrderedDict(zip(blobs, [0, 0, 0, 0, 0, 0, 0, 2]))
-    assert net._inputs == [0, 1] and net._outputs == [6, 7]
+    assert net._inputs == [0, 1] and net._outputs == [7, 6]
     assert net._top_ids(3) == [3] and net._bottom_ids(6) == [5, 1]
     assert [len(blobs) for blobs in net.params.values()] == [2, 2]
     assert net.layers[1].blobs[0].shape == net.params["conv"][0].shape == (3, 2, 3, 3)

@@ -125,6 +125,26 @@ def test_shared_parameters_are_one_blob():
     np.testing.assert_allclose(both, 2 * one_branch_gradient(net), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("", "lr_mult: 3", (3, 1)),
+        ("", "lr_mult: 0 decay_mult: 2", (0, 2)),
+        ("lr_mult: 5", "decay_mult: 4", (5, 4)),
+        ("lr_mult: 5", "lr_mult: 5", (5, 1)),
+    ],
+)
+def test_a_shared_parameter_learns_as_whoever_says_so_first(first, second, expected):
+    def build(first, second):
+        text = SMALL.replace("param { lr_mult: 1 }", f'param {{ name: "w" {first} }}')
+        return Net(text.replace("param { lr_mult: 0 }", f'param {{ name: "w" {second} }}', 1), phase="TRAIN")
+
+    param = next(p for p in build(first, second).learnable_params if p.layer == "score")
+    assert (param.lr_mult, param.decay_mult) == expected
+    with pytest.raises(InputError, match="layer 'frozen'.*shared param 'w' has mismatched lr_mult"):
+        build("lr_mult: 6", "lr_mult: 7")
+
+
 def one_branch_gradient(net):
     """Gradient of the shared score weight through one of its two equal branches."""
     diff = net.blobs["sum"].diff.reshape(3, -1)
@@ -190,6 +210,11 @@ def test_deploy_drops_losses_and_what_only_they_need():
         ("kernel_size: 3 pad: 1", "kernel_size: 30", r"small.prototxt:4: layer 'conv'.*12 x 10 is too small"),
         ("kernel_size: 3 pad", "kernel_sise: 3 pad", r"small.prototxt:5: .*kernel_sise.*kernel_size"),
         ('type: "ReLU"', 'type: "LRN"', r"small.prototxt:6: layer 'relu'.*top 'conv' is already made"),
+        (
+            'top: "loss"',
+            'top: "loss" loss_weight: 1 loss_weight: 2',
+            r"layer 'loss'.*2 loss_weight for 1 tops",
+        ),
         ('type: "msra"', 'type: "mrsa"', r"small.prototxt:4: .*filler type 'mrsa'"),
     ],
 )
@@ -272,6 +297,16 @@ def _first_pass_diff(given, like):
     net.share_with(like)
     net.forward(**given)
     return device.current().tonumpy(net.backward()["data"])
+
+
+def test_a_layer_keeps_a_phase_of_its_own():
+    text = """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 100 } } }
+      layer { name: "off" type: "Dropout" bottom: "x" top: "off" phase: TEST }
+      layer { name: "on" type: "Dropout" bottom: "x" top: "on" }"""
+    net = Net(text, "TRAIN")
+    out = net.forward(x=np.ones((1, 100)))
+    assert (out["off"] == 1).all() and set(out["on"].ravel()) == {0, 2}
+    assert not any(layer.HasField("phase") for layer in deploy(net.param).layer)
 
 
 def test_an_unknown_phase_is_told():

@@ -115,7 +115,7 @@ class Net:
         self.layers = [_shown(layer) for layer in net.layers]
         self._layer_names = [layer.name for layer in net.layers]
         self.params = OrderedDict((name, HostBlobs(blobs)) for name, blobs in net.params.items())
-        self.inputs, self.outputs = list(net.inputs), list(net.outputs)
+        self.inputs, self.outputs = list(net.inputs), sorted(net.outputs)  # by name, as Caffe has them
         for node in self._nodes:
             if node.layer.loss_weights:
                 node.seed()
