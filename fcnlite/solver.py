@@ -22,14 +22,14 @@ from fcnlite.blob import launch_flat
 from fcnlite.errors import InputError
 from fcnlite.io import SolverSnapshot, read_state, write_state
 from fcnlite.net import LearnableParam, Net
-from fcnlite.proto import TEST, TRAIN, NetParameter, NetState, SolverParameter, read_solver
+from fcnlite.proto import TEST, TRAIN, NetParameter, NetState, SolverParameter, read_net, read_solver
 
 log = logging.getLogger(__name__)
 HDF5 = 0
 
 
 def learning_rate(param: Any, iteration: int, current_step: int = 0) -> float:
-    """The learning rate of an iteration (Caffe's SGDSolver::GetLearningRate).
+    """The learning rate of an iteration (Caffe's SGDSolver::GetLearningRate), rounded to float32 where Caffe does.
 
     Parameters
     ----------
@@ -40,29 +40,34 @@ def learning_rate(param: Any, iteration: int, current_step: int = 0) -> float:
     current_step : int
         For multistep: how many of ``stepvalue`` have been passed.
     """
-    base, gamma = param.base_lr, param.gamma
     policy = param.lr_policy or "fixed"
-    if policy == "fixed":
-        return base
-    if policy == "step":
-        if param.stepsize < 1:
-            raise InputError("lr_policy step needs a stepsize of at least 1")
-        return base * gamma ** (iteration // param.stepsize)
-    if policy == "exp":
-        return base * gamma**iteration
-    if policy == "inv":
-        return base * (1 + gamma * iteration) ** -param.power
-    if policy == "multistep":
-        return base * gamma**current_step
-    if policy == "poly":
-        if param.max_iter < 1:
-            raise InputError("lr_policy poly needs a max_iter of at least 1")
-        return base * max(0.0, 1 - iteration / param.max_iter) ** param.power
-    if policy == "sigmoid":
-        return base / (1 + math.exp(-gamma * (iteration - param.stepsize)))
-    raise InputError(
-        f"lr_policy '{policy}' is unknown; there are fixed, step, exp, inv, multistep, poly and sigmoid"
-    )
+    if param.gamma < 0 and policy in ("step", "exp", "inv", "multistep"):
+        raise InputError(f"lr_policy {policy} needs a gamma of at least 0; {param.gamma:g} is given")
+    if policy == "step" and param.stepsize < 1:
+        raise InputError("lr_policy step needs a stepsize of at least 1")
+    if policy == "poly" and param.max_iter < 1:
+        raise InputError("lr_policy poly needs a max_iter of at least 1")
+    one, gamma, power, done = map(np.float32, (1, param.gamma, param.power, iteration))
+    with np.errstate(over="ignore", under="ignore"):  # a rate may become 0 or infinite
+        if policy == "fixed":
+            factor = one
+        elif policy == "step":
+            factor = np.float64(gamma) ** (iteration // param.stepsize)
+        elif policy == "exp":
+            factor = np.float64(gamma) ** iteration
+        elif policy == "inv":
+            factor = (one + gamma * done) ** -power
+        elif policy == "multistep":
+            factor = np.float64(gamma) ** current_step
+        elif policy == "poly":
+            factor = max(np.float32(0), one - done / np.float32(param.max_iter)) ** power
+        elif policy == "sigmoid":
+            factor = one / (one + np.exp(-gamma * (done - np.float32(param.stepsize))))
+        else:
+            raise InputError(
+                f"lr_policy '{policy}' is unknown; there are fixed, step, exp, inv, multistep, poly and sigmoid"
+            )
+        return float(np.float32(param.base_lr) * factor)
 
 
 class SGDSolver:
@@ -114,6 +119,8 @@ class SGDSolver:
         self.net = (
             net if net is not None else self._make_net(self._train_net(), TRAIN, self.param.train_state)
         )
+        if net is None:
+            self._load_weights()
         self.test_nets = self._make_test_nets()
         self.source = iter(source) if source is not None else None
         self.test_source = test_source
@@ -317,18 +324,12 @@ class SGDSolver:
 
     def _make_test_nets(self) -> list[Net]:
         param = self.param
-        if not param.test_iter:
-            return []
         sources: list[Any] = [*param.test_net_param, *map(self._find, param.test_net)]
-        if not sources:  # the training net's file with phase TEST
-            shared = (
-                param.net_param
-                if param.HasField("net_param")
-                else self._find(param.net)
-                if param.net
-                else None
-            )
-            sources = [shared] * len(param.test_iter) if shared is not None else []
+        left = len(param.test_iter) - len(sources)
+        if left > 0 and param.HasField("net_param"):
+            sources += [param.net_param] * left
+        elif left > 0 and param.net:  # the training net's file with phase TEST
+            sources += [self._find(param.net)] * left
         if len(sources) != len(param.test_iter):
             raise InputError(
                 f"the solver has {len(param.test_iter)} test_iter values for {len(sources)} test nets"
@@ -342,16 +343,27 @@ class SGDSolver:
         return nets
 
     def _make_net(self, source: Any, phase: int, state: Any) -> Net:
-        folder = self._folder if isinstance(source, NetParameter) else None
-        return Net(source, phase, level=state.level, stages=list(state.stage), folder=folder)
+        """A net in the state that the solver, the net itself and ``state`` ask for, the last of them first."""
+        own = source if isinstance(source, NetParameter) else read_net(source)
+        merged = NetState(phase=phase)
+        merged.MergeFrom(own.state)
+        merged.MergeFrom(state)
+        folder = self._folder if own is source else None
+        return Net(source, merged.phase, level=merged.level, stages=list(state.stage), folder=folder)
+
+    def _load_weights(self) -> None:
+        """Copy in what ``weights`` names: files, several in one string parted by commas."""
+        for names in self.param.weights:
+            for name in names.split(","):
+                self.net.copy_from(self._find(name.strip()))
 
     def _find(self, name: str) -> Path:
-        """A net's file, named as Caffe does from the working folder, or beside the solver."""
+        """A file of nets or weights, named as Caffe does from the working folder, or beside the solver."""
         for path in (Path(name), self._folder / name, self._folder / Path(name).name):
             if path.is_file():
                 return path
         raise FileNotFoundError(
-            f"the solver's net {name} is neither in {Path.cwd()} nor in {self._folder.resolve()}"
+            f"the solver's file {name} is neither in {Path.cwd()} nor in {self._folder.resolve()}"
         )
 
     def _test_if_due(self) -> None:
