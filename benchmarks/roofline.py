@@ -177,7 +177,7 @@ _TRAFFIC: dict[str, Callable[[dict[str, Any], int], dict[str, float]]] = {
     "col2im": _col2im,
     "bias_forward": lambda g, n: {"out": 2 * n},
     "add_scaled": lambda g, n: {"in": n, "out": 2 * n},
-    "sgd_update": lambda g, n: {"diff": n, "history": 2 * n, "weight": 2 * n},
+    "sgd_update": lambda g, n: {"diff": 2 * n, "history": 2 * n, "weight": 2 * n},
     "max_pool_forward": lambda g, n: {"in": g["in"].size, "out": n, "winner": n},
     "max_pool_backward": lambda g, n: {
         "out_diff": g["out_diff"].size,

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from fcnlite.errors import InputError
     from fcnlite.net import Net
     from fcnlite.random import set_random_seed
-    from fcnlite.solver import SGDSolver
+    from fcnlite.solver import SGDSolver, get_solver
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Net", "SGDSolver", "__version__", "set_random_seed", "use"]
+__all__ = ["InputError", "Net", "SGDSolver", "__version__", "get_solver", "set_random_seed", "use"]
 
 _HOMES = {
     "InputError": "errors",
     "Net": "net",
     "SGDSolver": "solver",
+    "get_solver": "solver",
     "set_random_seed": "random",
     "use": "device",
 }

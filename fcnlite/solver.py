@@ -1,6 +1,6 @@
-"""Stochastic gradient descent exactly as Caffe's SGDSolver does it, from a SolverParameter to snapshots.
+"""Gradient descent exactly as Caffe's solvers do it, from a SolverParameter to snapshots: SGD and its five kin.
 
->>> solver = SGDSolver("solver.prototxt", source=batches)    # doctest: +SKIP
+>>> solver = get_solver("solver.prototxt", source=batches)   # doctest: +SKIP
 >>> solver.step(1000)                                        # doctest: +SKIP
 """
 
@@ -10,9 +10,9 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -101,7 +101,14 @@ class SGDSolver:
         Called with the solver after each update.
     last_snapshot : tuple of Path, optional
         The files of weights and of state saved last, if any were.
+    history : list of array
+        The solver's running values: one array for each of the net's learnable parameters, then, where the type keeps
+        two, another one for each.
     """
+
+    type: ClassVar[str] = "SGD"  # Caffe's name
+    kernel: ClassVar[str] = "sgd_update"
+    histories: ClassVar[int] = 1  # arrays for each parameter
 
     def __init__(
         self,
@@ -113,7 +120,7 @@ class SGDSolver:
     ):
         self._folder = Path(param).parent if _is_file(param) else Path()
         self.param = param if isinstance(param, SolverParameter) else read_solver(param)
-        _check(self.param)
+        self._check()
         if self.param.random_seed >= 0 and net is None:
             fcnlite.random.set_random_seed(self.param.random_seed)
         self.net = (
@@ -130,7 +137,8 @@ class SGDSolver:
         self._losses: deque[Any] = deque(maxlen=max(1, self.param.average_loss))  # numbers, or for float()
         self.callbacks: list[Callable[[SGDSolver], object]] = []
         self.last_snapshot: tuple[Path, Path] | None = None
-        self.history = [device.current().zeros(p.blob.shape) for p in self.net.learnable_params]
+        shapes = [p.blob.shape for p in self.net.learnable_params] * self.histories
+        self.history = [device.current().zeros(shape) for shape in shapes]
 
     # Running
 
@@ -144,7 +152,6 @@ class SGDSolver:
             if param.display and self.iter % param.display == 0:
                 log.info("Iteration %d, loss = %g, lr = %g", self.iter, self.smoothed_loss, self.rate)
             self.apply_update()
-            self.iter += 1
             for callback in self.callbacks:
                 callback(self)
             if param.snapshot and self.iter % param.snapshot == 0:
@@ -195,15 +202,18 @@ class SGDSolver:
         return sum(losses) / len(losses) if losses else math.nan
 
     def apply_update(self) -> None:
-        """Change the parameters by their diffs: clip, divide by iter_size, decay, add momentum, step.
+        """Change the parameters by their diffs: clip, divide by iter_size, decay, then the type's own rule.
 
-        Afterwards the diffs still hold the gradients (Caffe overwrites them with the step).
+        Afterwards the diffs hold the steps, as in Caffe, and ``iter`` counts one more. A parameter whose lr_mult is 0
+        is passed over, with its history.
         """
         rate, clip = np.float32(self.rate), self._clip_factor()
         share = np.float32(1) / np.float32(self.param.iter_size)
-        for learnable, history in zip(self.net.learnable_params, self.history):
+        params = self.net.learnable_params
+        for i, learnable in enumerate(params):
             if learnable.lr_mult:
-                self._update(learnable, history, rate, clip, share)
+                self._update(learnable, self.history[i :: len(params)], rate, clip, share)
+        self.iter += 1
 
     def test_all(self) -> list[dict[str, np.ndarray]]:
         """Run every test net ``test_iter`` times; returns each one's outputs, averaged."""
@@ -242,13 +252,14 @@ class SGDSolver:
         taken. A state written here also brings the stream of dropout masks to where it was.
         """
         state = read_state(path)
-        shapes = [p.blob.shape for p in self.net.learnable_params]
+        shapes = [h.shape for h in self.history]
         found = [h.shape for h in state.history]
         if len(found) != len(shapes) or any(
             np.prod(a) != np.prod(b) for a, b in zip(found, shapes, strict=False)
         ):
             raise InputError(
-                f"{os.fspath(path)}: its history ({len(found)} arrays) does not fit the net's {len(shapes)} parameters"
+                f"{os.fspath(path)}: its history ({len(found)} arrays) does not fit the net's "
+                f"{len(self.net.learnable_params)} parameters ({self.type}: {len(shapes)} arrays)"
             )
         if state.learned_net:
             self.net.copy_from(_beside(state.learned_net, path))
@@ -292,15 +303,45 @@ class SGDSolver:
                 f"the data ended at iteration {self.iter}; a solver needs an endless source"
             ) from None
 
+    # What a type has of its own, besides its class attributes.
+
+    def numbers(self) -> Sequence[Any]:
+        """What the kernel takes between the rate and the arrays."""
+        return (self.param.momentum,)
+
+    def correction(self) -> np.float32:
+        """What the learning rate is multiplied with."""
+        return np.float32(1)
+
+    def _check(self) -> None:
+        """Refuse what would train otherwise than the file says."""
+        param = self.param
+        if param.HasField("type") and param.type not in ("", self.type):
+            raise InputError(
+                f"the solver's type is '{param.type}', not {self.type}; get_solver() makes one of the type asked for"
+            )
+        if param.iter_size < 1:
+            raise InputError(f"iter_size {param.iter_size} must be at least 1")
+        if param.regularization_type not in ("L1", "L2"):
+            raise InputError(
+                f"regularization_type '{param.regularization_type}' is unknown; there are L1 and L2"
+            )
+        learning_rate(param, 0)
+
     def _update(
-        self, learnable: LearnableParam, history: Any, rate: np.float32, clip: np.float32, share: np.float32
+        self,
+        learnable: LearnableParam,
+        history: Sequence[Any],
+        rate: np.float32,
+        clip: np.float32,
+        share: np.float32,
     ) -> None:
         param, blob = self.param, learnable.blob
         decay = np.float32(param.weight_decay) * np.float32(learnable.decay_mult)
-        local_rate = rate * np.float32(learnable.lr_mult)
+        local_rate = rate * np.float32(learnable.lr_mult) * self.correction()
         l1 = int(param.regularization_type == "L1")
-        numbers = (clip, share, decay, l1, np.float32(param.momentum), local_rate)
-        launch_flat("sgd_update", blob.count, *map(_plain, numbers), blob.diff, history, blob.data)
+        numbers = (clip, share, decay, l1, local_rate, *self.numbers())
+        launch_flat(self.kernel, blob.count, *map(_plain, numbers), blob.diff, *history, blob.data)
 
     def _clip_factor(self) -> np.float32:
         """What the whole gradient is scaled by so that its L2 norm is at most clip_gradients."""
@@ -391,15 +432,98 @@ class SGDSolver:
         return {name: total / rounds for name, total in sums.items()}
 
 
-def _check(param: Any) -> None:
-    """Refuse what would train otherwise than the file says."""
-    if param.type not in ("", "SGD"):
-        raise InputError(f"solver type '{param.type}' is not supported; fcnlite trains with SGD")
-    if param.iter_size < 1:
-        raise InputError(f"iter_size {param.iter_size} must be at least 1")
-    if param.regularization_type not in ("L1", "L2"):
-        raise InputError(f"regularization_type '{param.regularization_type}' is unknown; there are L1 and L2")
-    learning_rate(param, 0)
+class NesterovSolver(SGDSolver):
+    """SGD that takes the gradient's step from where momentum leads (Nesterov 1983; Caffe's NesterovSolver)."""
+
+    type = "Nesterov"
+    kernel = "nesterov_update"
+
+
+class _RootMeanSquareSolver(SGDSolver):
+    """Steps divided by the root of a running sum or mean of squared gradients; there is no momentum."""
+
+    kernel = "rms_update"
+
+    def _check(self) -> None:
+        super()._check()
+        if self.param.momentum:
+            raise InputError(f"momentum {self.param.momentum:g} cannot be used with {self.type}; take it out")
+
+
+class AdaGradSolver(_RootMeanSquareSolver):
+    """Each weight's step shrinks as its squared gradients add up (Duchi et al. 2011; Caffe's AdaGradSolver)."""
+
+    type = "AdaGrad"
+
+    def numbers(self) -> Sequence[Any]:
+        return 1, 1, self.param.delta
+
+
+class RMSPropSolver(_RootMeanSquareSolver):
+    """AdaGrad with a mean that forgets by ``rms_decay`` (Tieleman and Hinton 2012; Caffe's RMSPropSolver)."""
+
+    type = "RMSProp"
+
+    def numbers(self) -> Sequence[Any]:
+        keep = np.float32(self.param.rms_decay)
+        return keep, np.float32(1) - keep, self.param.delta
+
+    def _check(self) -> None:
+        super()._check()
+        if not 0 <= self.param.rms_decay < 1:
+            raise InputError(f"rms_decay {self.param.rms_decay:g} must be at least 0 and less than 1")
+
+
+class AdaDeltaSolver(SGDSolver):
+    """Steps on the scale of former steps; ``momentum`` is the decay (Zeiler 2012; Caffe's AdaDeltaSolver)."""
+
+    type = "AdaDelta"
+    kernel = "adadelta_update"
+    histories = 2  # squared gradients, squared steps
+
+    def numbers(self) -> Sequence[Any]:
+        return self.param.momentum, self.param.delta
+
+
+class AdamSolver(SGDSolver):
+    """Mean over root mean square, with decays ``momentum``, ``momentum2`` (Kingma and Ba 2015; Caffe's AdamSolver)."""
+
+    type = "Adam"
+    kernel = "adam_update"
+    histories = 2  # means, means of squares
+
+    def numbers(self) -> Sequence[Any]:
+        return self.param.momentum, self.param.momentum2, self.param.delta
+
+    def correction(self) -> np.float32:
+        beta1, beta2 = np.float64(self.param.momentum), np.float64(self.param.momentum2)
+        return np.float32(np.sqrt(1 - beta2 ** (self.iter + 1)) / (1 - beta1 ** (self.iter + 1)))
+
+    def _check(self) -> None:
+        super()._check()
+        for name in ("momentum", "momentum2"):
+            if not 0 <= getattr(self.param, name) < 1:
+                raise InputError(f"{name} {getattr(self.param, name):g} must be at least 0 and less than 1")
+
+
+SOLVERS: dict[str, type[SGDSolver]] = {
+    solver.type: solver
+    for solver in (SGDSolver, NesterovSolver, AdaGradSolver, RMSPropSolver, AdaDeltaSolver, AdamSolver)
+}
+
+
+def solver_type(param: Any) -> str:
+    """The type that a solver (as for :class:`SGDSolver`) asks for, a key of ``SOLVERS``."""
+    message = param if isinstance(param, SolverParameter) else read_solver(param)
+    found = message.type or "SGD"
+    if found not in SOLVERS:
+        raise InputError(f"solver type '{found}' is unknown; there are {', '.join(SOLVERS)}")
+    return found
+
+
+def get_solver(param: Any, **options: Any) -> SGDSolver:
+    """The solver of the type that ``param`` asks for; it and the options are as for :class:`SGDSolver`."""
+    return SOLVERS[solver_type(param)](param, **options)
 
 
 def _beside(learned_net: str, state: str | os.PathLike[str]) -> Path:

@@ -457,8 +457,27 @@ def _updating(*arrays: str, **numbers: tuple[int, int]) -> Callable[[Rng], Named
     return recipe
 
 
+def _solver(*histories: str, **numbers: float) -> Callable[[Rng], Named]:
+    """A step that reads and writes diff, weight and histories, which hold means of squares; decays as given."""
+
+    def recipe(rng: Rng) -> Named:
+        rows, width = _few(rng, 9), _width(rng)
+        held = {name: rng.uniform(0, 1, rows * width) for name in histories}
+        drawn = {
+            "rows": rows,
+            "width": width,
+            "l1": _few(rng, 1, 0),
+            "updated": ("diff", *histories, "weight"),
+        }
+        return drawn | held | numbers
+
+    return recipe
+
+
 _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "accuracy_forward": _accuracy,
+    "adadelta_update": _solver("history", "steps", momentum=0.9),
+    "adam_update": _solver("mean", "square", beta1=0.9, beta2=0.999),
     "add_scaled": _updating("out"),
     "argmax_forward": _over_channels("in"),
     "ave_pool_backward": _pool_backward,
@@ -485,14 +504,16 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "max_pool_backward": lambda rng: _pool_backward(rng, True),
     "max_pool_forward": lambda rng: _pool_forward(rng, True),
     "max_pool_mask": _pool_mask,
+    "nesterov_update": _solver("history", momentum=0.9),
     "normalise_backward": _normalise_backward,
     "normalise_forward": _groups("groups", "mean", "std", nullable=("std",)),
     "normalise_products": _groups("groups", "mean", "std"),
     "prelu_backward": _groups("channels", "slope"),
     "prelu_forward": _groups("channels", "slope"),
     "reduction_backward": _reduction_backward,
+    "rms_update": _solver("history", keep=0.9),
     "scale_forward": _groups("channels", "factor", "bias", nullable=("factor", "bias")),
-    "sgd_update": _updating("history", "weight", l1=(0, 1)),
+    "sgd_update": _solver("history", momentum=0.9),
     "sigmoid_loss_backward": _sigmoid_loss(weight=1, normaliser=1),
     "sigmoid_loss_forward": _sigmoid_loss(),
     "softmax_backward": _over_channels("out", "out_diff", "in_diff"),

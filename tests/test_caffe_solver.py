@@ -107,7 +107,7 @@ def test_an_update_takes_the_diffs_as_they_are(solver):
     blob.diff[...] = 2
     solver.apply_update()
     np.testing.assert_allclose(blob.data, -0.1, rtol=1e-6)
-    assert solver.iter == 0
+    assert solver.iter == 1
 
 
 def test_test_nets_and_others_share_the_trained_weights(solver, folder):
@@ -175,9 +175,35 @@ def test_train_and_test_states_choose_layers(folder):
     assert "extra" in solver.test_nets[0].blobs and "extra" not in solver.net.blobs
 
 
-def test_other_solver_types_are_refused(folder):
+@pytest.mark.parametrize("name", ["Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"])
+def test_other_solver_types_train(folder, name):
+    """(tests/test_solver.py compares their numbers.)"""
+    momentum = "momentum: 0.9" if name not in ("AdaGrad", "RMSProp") else ""
+    text = SOLVER.replace("momentum: 0.9", momentum).replace("0.05", "1" if name == "AdaDelta" else "0.01")
+    (folder / "solver.prototxt").write_text(text + f'type: "{name}" delta: 1e-6')
+    solver = fed(caffe.get_solver("solver.prototxt"))
+    assert type(solver) is getattr(caffe, f"{name}Solver")
+    first, before = float(solver.net.forward()["loss"]), weights(solver)
+    solver.step(1)
+    for (layer, i), array in weights(solver).items():
+        np.testing.assert_array_equal(array, before[layer, i] - solver.net.params[layer][i].diff)
+    solver.step(3)
+    assert float(solver.net.forward()["loss"]) < first
+    solver.snapshot()
+    again = fed(getattr(caffe, f"{name}Solver")("solver.prototxt"))
+    again.restore("run_iter_4.solverstate")
+    for one in (solver, again):
+        one.step(2)
+    for key, array in weights(again).items():
+        np.testing.assert_array_equal(array, weights(solver)[key])
+
+
+def test_a_solver_of_another_type_is_refused(folder):
     (folder / "solver.prototxt").write_text(SOLVER + 'type: "Adam"')
-    with pytest.raises(InputError, match="'Adam' is not supported"):
+    with pytest.raises(InputError, match=r"the solver's type is 'Adam', not SGD; get_solver\(\) makes one"):
+        caffe.SGDSolver("solver.prototxt")
+    (folder / "solver.prototxt").write_text(SOLVER + 'type: "Adamant"')
+    with pytest.raises(InputError, match="solver type 'Adamant' is unknown; there are SGD, Nesterov"):
         caffe.get_solver("solver.prototxt")
-    with pytest.raises(AttributeError, match="no AdamSolver: it trains by SGD"):
-        caffe.AdamSolver  # noqa: B018
+    with pytest.raises(AttributeError, match="no NCCL: it trains on one device"):
+        caffe.NCCL  # noqa: B018

@@ -11,7 +11,17 @@ from fcnlite.caffe import coord_map, io, net_spec, proto
 from fcnlite.caffe.classifier import Classifier
 from fcnlite.caffe.detector import Detector
 from fcnlite.caffe.net_spec import NetSpec, layers, params, to_proto
-from fcnlite.caffe.pycaffe import Net, SGDSolver, Timer, get_solver
+from fcnlite.caffe.pycaffe import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    Net,
+    RMSPropSolver,
+    SGDSolver,
+    Timer,
+    get_solver,
+)
 from fcnlite.caffe.session import (
     has_nccl,
     init_log,
@@ -34,11 +44,16 @@ from fcnlite.random import set_random_seed
 __all__ = [
     "TEST",
     "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
     "Classifier",
     "Detector",
     "Layer",
+    "NesterovSolver",
     "Net",
     "NetSpec",
+    "RMSPropSolver",
     "SGDSolver",
     "Timer",
     "allow_python_layers",
@@ -97,6 +112,6 @@ def install() -> None:
 
 
 def __getattr__(name: str) -> object:
-    if name in ("NesterovSolver", "AdaGradSolver", "RMSPropSolver", "AdaDeltaSolver", "AdamSolver", "NCCL"):
-        raise AttributeError(f"fcnlite.caffe has no {name}: it trains by SGD, on one device")
+    if name == "NCCL":
+        raise AttributeError("fcnlite.caffe has no NCCL: it trains on one device")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

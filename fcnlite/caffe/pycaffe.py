@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -482,18 +482,13 @@ def _joined(batches: Sequence[Mapping[str, np.ndarray]], length: int) -> dict[st
 
 
 class _Solver(core_solver.SGDSolver):
-    """fcnlite's solver, with Caffe's callbacks and what Caffe leaves in the diffs."""
+    """fcnlite's solver, with Caffe's callbacks."""
 
     def __init__(self, param: Any):
         super().__init__(param, keep_blobs=True)
         self.on_start: list[Callable[[], object]] = []
         self.on_gradients_ready: list[Callable[[], object]] = []
         self.shown: Net | None = None
-
-    def apply_update(self) -> None:
-        super().apply_update()
-        for param, step in zip(self.net.learnable_params, self.history):
-            param.blob.diff[...] = step
 
     def _accumulate(self) -> Any:
         for call in self.on_start:
@@ -536,10 +531,12 @@ class SGDSolver:
     param : SolverParameter
     """
 
+    _core: ClassVar[type[core_solver.SGDSolver]] = core_solver.SGDSolver
+
     def __init__(self, solver_file: Any):
         choose_mode()
         push()
-        self._solver = _Solver(solver_file)
+        self._solver: _Solver = type("Solver", (_Solver, self._core), {})(solver_file)
         self._backend = device.current()
         self.net = Net._of(self._solver.net)
         self.test_nets = [Net._of(net) for net in self._solver.test_nets]
@@ -596,9 +593,41 @@ class SGDSolver:
         return device.using(self._backend)
 
 
+class NesterovSolver(SGDSolver):
+    """Trains a net with Nesterov's momentum (pycaffe's ``caffe.NesterovSolver``)."""
+
+    _core = core_solver.NesterovSolver
+
+
+class AdaGradSolver(SGDSolver):
+    """Trains a net by AdaGrad (pycaffe's ``caffe.AdaGradSolver``)."""
+
+    _core = core_solver.AdaGradSolver
+
+
+class RMSPropSolver(SGDSolver):
+    """Trains a net by RMSProp (pycaffe's ``caffe.RMSPropSolver``)."""
+
+    _core = core_solver.RMSPropSolver
+
+
+class AdaDeltaSolver(SGDSolver):
+    """Trains a net by AdaDelta (pycaffe's ``caffe.AdaDeltaSolver``)."""
+
+    _core = core_solver.AdaDeltaSolver
+
+
+class AdamSolver(SGDSolver):
+    """Trains a net by Adam (pycaffe's ``caffe.AdamSolver``)."""
+
+    _core = core_solver.AdamSolver
+
+
 def get_solver(solver_file: Any) -> SGDSolver:
     """The solver of the type that a solver prototxt names."""
-    return SGDSolver(solver_file)
+    asked = core_solver.SOLVERS[core_solver.solver_type(solver_file)]
+    classes: list[type[SGDSolver]] = [SGDSolver, *SGDSolver.__subclasses__()]
+    return next(cls for cls in classes if cls._core is asked)(solver_file)
 
 
 class Timer:

@@ -22,7 +22,7 @@ from fcnlite.errors import InputError
 from fcnlite.io import read_weights
 from fcnlite.layers.python import Python, allow_python_layers
 from fcnlite.net import Net, argmax_channels
-from fcnlite.solver import SGDSolver
+from fcnlite.solver import SGDSolver, get_solver
 
 MODULE = "fcnlite.train"
 log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ def train(
     SGDSolver
         As it stands at the end.
     """
-    solver = SGDSolver(path)
+    solver = get_solver(path)
     _describe_data(solver.net)
     if resume is not None:
         if weights:
