@@ -177,6 +177,8 @@ class SGDSolver:
     @property
     def rate(self) -> float:
         """The learning rate of the update to come."""
+        if self.param.lr_policy == "step":
+            self.current_step = self.iter // self.param.stepsize
         while (
             self.param.lr_policy == "multistep"
             and self.current_step < len(self.param.stepvalue)

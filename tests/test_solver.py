@@ -260,6 +260,17 @@ def test_a_resumed_run_has_the_same_bits(name, form, tmp_path):
         np.testing.assert_array_equal(a.data, b.data)
 
 
+@pytest.mark.parametrize(
+    ("policy", "steps"),
+    [({"lr_policy": "step", "stepsize": 2}, 3), ({"lr_policy": "multistep", "stepvalue": [1, 4]}, 2)],
+)
+def test_a_state_tells_the_step_of_its_last_update(policy, steps, tmp_path):
+    settings = SolverParameter(base_lr=0.1, gamma=0.5, **policy)
+    solver = SGDSolver(settings, net=Net(REGRESSION, "TRAIN"), source=batches())
+    solver.step(8)
+    assert read_state(solver.snapshot(tmp_path / "run")[1]).current_step == steps
+
+
 def test_a_state_of_another_type_is_told(tmp_path):
     made = get_solver(SolverParameter(base_lr=1, type="Adam"), net=Net(REGRESSION, "TRAIN"), source=batches())
     _, state = made.snapshot(tmp_path / "run")
