@@ -19,6 +19,7 @@ from fcnlite.errors import InputError
 BAD_INPUT = 2  # exit statuses, as shells and argparse have them
 INTERRUPTED = 128 + signal.SIGINT
 CLOSED_PIPE = 128 + signal.SIGPIPE
+_MOST = 2**31 - 1  # Caffe's int
 
 Main = Callable[..., int]
 
@@ -117,7 +118,7 @@ def use_device(name: str | None, threads: int | None) -> None:
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """The type of an option that takes whole numbers from ``least`` on."""
+    """The type of an option that takes whole numbers from ``least`` on, as far as Caffe counts."""
 
     def parse(text: str) -> int:
         try:
@@ -126,6 +127,8 @@ def at_least(least: int) -> Callable[[str], int]:
             value = least - 1
         if value < least:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        if value > _MOST:
+            raise argparse.ArgumentTypeError(f"{text!r} is more than {_MOST}")
         return value
 
     return parse

@@ -215,8 +215,9 @@ def _prepare(given: dict[str, Any]) -> Trainer:
     if folder is not None:
         if "out" in given and Path(given["out"]).resolve() != folder.path.resolve():
             raise InputError(f"--resume goes on in {folder.path}; leave --out out")
-        settings = folder.read_settings()
-        plan = resumed(Plan.from_json(settings.get("plan", {}), folder.path / SETTINGS), given, folder.path)
+        plan = resumed(
+            Plan.from_json(folder.read_settings()["plan"], folder.path / SETTINGS), given, folder.path
+        )
         trainer = Trainer(plan, folder, state)
         trainer.write_description()
         return trainer

@@ -11,16 +11,47 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, get_type_hints
 
 from fcnlite.data import recipe
 from fcnlite.data.recipes import HEAVY
 from fcnlite.errors import InputError
-from fcnlite.io import iter_weights, write_text
+from fcnlite.io import check, iter_weights, read_json, write_text
+from fcnlite.training.plan import Plan
 from fcnlite.training.run_folder import STATE, RunFolder, link_or_copy
 
 CHAIN = "chain.json"
 TAKE = ("final", "best")
+
+
+class _Written(TypedDict):
+    """What chain.json holds."""
+
+    stages: list[str]
+    take: Literal["final", "best"]
+    given: dict[str, Any]
+
+
+class _Options(TypedDict):
+    """Options that a chain may be given beside what a plan keeps under the same name."""
+
+    recipe: str
+    year: int
+    sbd: str
+    mapping: str
+    context: str
+    val_split: str
+
+
+class _Scores(TypedDict):
+    mean_iu: float | None
+
+
+class _Validation(TypedDict):
+    """What is read of a validation's file."""
+
+    iteration: int
+    labels: dict[str, _Scores]
 
 
 def stages_of(net: str) -> list[str]:
@@ -94,16 +125,12 @@ class Chain:
         InputError
             chain.json is damaged.
         """
-        try:
-            values = json.loads((path / CHAIN).read_text(encoding="utf-8"))
-            chain = cls(path, values["stages"], values["take"], values["given"])
-            sound = isinstance(chain.given, dict) and chain.take in TAKE
-            sound = sound and bool(chain.stages) and all(stage in HEAVY for stage in chain.stages)
-        except (ValueError, KeyError, TypeError):
-            sound = False
-        if not sound:
-            raise InputError(f"{path / CHAIN} is damaged")
-        return chain
+        values = read_json(path / CHAIN, _Written)
+        if not values["stages"] or not set(values["stages"]).issubset(HEAVY):
+            raise InputError(f"{path / CHAIN} is damaged: its stages are not nets with a recipe")
+        given, known = values["given"], Plan.kinds() | get_type_hints(_Options)
+        check(given, {option: known[option] for option in given if option in known}, path / CHAIN, "given")
+        return cls(path, values["stages"], values["take"], given)
 
     def folder(self, number: int) -> RunFolder:
         """The folder of a stage's run; stages count from 0."""
@@ -145,9 +172,9 @@ class Chain:
         folder = self.folder(number)
         found = []
         for path in (folder.path / "validation").glob("iter_*.json"):
-            scores = json.loads(path.read_text(encoding="utf-8"))
-            iteration = int(scores["iteration"])
-            mean_iu = next(iter(scores["labels"].values()))["mean_iu"]
+            scores = read_json(path, _Validation)
+            iteration = scores["iteration"]
+            mean_iu = next((head["mean_iu"] for head in scores["labels"].values()), None)
             weights = folder.snapshots / f"{self.stages[number]}_iter_{iteration}.caffemodel.h5"
             if mean_iu is not None and weights.is_file():
                 found.append((-mean_iu, iteration, weights))

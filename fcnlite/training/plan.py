@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+import sys
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_type_hints
 
 from fcnlite import models
-from fcnlite.data import Dataset, Masked, open_dataset
-from fcnlite.errors import InputError
+from fcnlite.data import HIDE, Dataset, Masked, open_dataset
+from fcnlite.io import check
 from fcnlite.proto import LayerParameter, NetParameter, SolverParameter
 from fcnlite.solver import HDF5
 
 # Random weights get pixels in units of so many grey levels, by a fixed Scale layer of the net: the trained ones take
 # them as they are, but steps that suit the other layers would throw a random first convolution about.
 GREY_LEVELS = 64.0
+# What settings.json may hold.
+Whole = Annotated[int, (0, 2**31 - 1)]
+Count = Annotated[int, (1, 2**31 - 1)]
+Amount = Annotated[float, (0, sys.float_info.max)]
+Positive = Annotated[float, (sys.float_info.min, sys.float_info.max)]
+Share = Annotated[float, (sys.float_info.min, 1)]
 PIXEL_SCALES = ("scale_data", "scale_color", "scale_hha")  # what such layers are called
 
 
@@ -73,43 +79,47 @@ class Plan:
     data: str
     split: str
     net: str
-    lr: float
-    iterations: int
+    lr: Positive
+    iterations: Count
     val_data_set: str = ""
     val_data: str = ""
     val_split: str | None = None
-    data_options: dict[str, Any] = field(default_factory=dict)
-    val_options: dict[str, Any] = field(default_factory=dict)
-    width: int | None = None
-    fc: int | None = None
+    data_options: dict[str, str | int] = field(default_factory=dict)
+    val_options: dict[str, str | int] = field(default_factory=dict)
+    width: Count | None = None
+    fc: Count | None = None
     init: list[str] = field(default_factory=list)
     from_nothing: bool = False
     scaled: bool = False
-    power: float = 0.0
-    clip: float = 0.0
-    momentum: float = 0.99
-    weight_decay: float = 5e-4
-    iter_size: int = 1
+    power: Amount = 0.0
+    clip: Amount = 0.0
+    momentum: Amount = 0.99
+    weight_decay: Amount = 5e-4
+    iter_size: Count = 1
     normalize: bool = False
-    average_loss: int = 20
-    snapshot: int = 4000
-    seed: int = 1337
-    order: str = "random"
+    average_loss: Count = 20
+    snapshot: Whole = 4000
+    seed: Whole = 1337
+    order: Literal["random", "file"] = "random"
     mirror: bool = False
-    jitter: int = 0
-    sample_patches: float = 1.0
+    jitter: Whole = 0
+    sample_patches: Share = 1.0
     fixed: bool = False
-    hide: str | None = None
-    validate: int | None = None
+    hide: Literal[HIDE] | None = None  # type: ignore[valid-type]
+    validate: Whole | None = None
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], where: object) -> Plan:
+    def from_json(cls, values: dict[str, Any], where: object) -> Plan:
         """A plan as settings.json has it; `where` names the file in the error."""
-        known = {f.name for f in fields(cls)}
-        try:
-            return cls(**{key: value for key, value in values.items() if key in known})
-        except (TypeError, AttributeError) as error:
-            raise InputError(f"{where} is damaged: {error}") from None
+        kinds = cls.kinds()
+        needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+        check(values, {name: kinds[name] for name in kinds if name in needed or name in values}, where)
+        return cls(**{name: value for name, value in values.items() if name in kinds})
+
+    @classmethod
+    def kinds(cls) -> dict[str, Any]:
+        """What each of its values may be, as `fcnlite.io.check` takes it."""
+        return get_type_hints(cls, include_extras=True)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain values."""

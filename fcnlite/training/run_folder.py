@@ -8,18 +8,30 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypedDict
 
 import numpy as np
 
 from fcnlite import vis
 from fcnlite.errors import InputError
-from fcnlite.io import atomic_path, write_text
+from fcnlite.io import atomic_path, parse_json, read_json, write_text
 from fcnlite.solver import SGDSolver
 
 SETTINGS = "settings.json"
 SNAPSHOTS = "snapshots"
 STATE = ".solverstate.h5"
+
+
+class _Settings(TypedDict):
+    plan: dict[str, Any]
+
+
+class Record(TypedDict):
+    """What is read again of a line of the log."""
+
+    iteration: int
+    loss: float
+    lr: float
 
 
 class RunFolder:
@@ -100,14 +112,7 @@ class RunFolder:
         InputError
             It is damaged.
         """
-        path = self.path / SETTINGS
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path} is damaged: {error}") from None
-        if not isinstance(settings, dict):
-            raise InputError(f"{path} is damaged: it holds no settings")
-        return settings
+        return read_json(self.path / SETTINGS, _Settings)
 
     # Log
 
@@ -119,16 +124,21 @@ class RunFolder:
         self._log.flush()
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The lines of log.jsonl; one that a crash cut short ends them."""
+        """The lines of log.jsonl; one that a crash cut short ends them.
+
+        Raises
+        ------
+        InputError
+            A whole line is damaged.
+        """
         path = self.path / "log.jsonl"
         if not path.is_file():
             return
-        with open(path, encoding="utf-8") as lines:
-            for line in lines:
-                try:
-                    yield json.loads(line)
-                except ValueError:
+        with open(path, encoding="utf-8", errors="replace") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith("\n"):
                     return
+                yield parse_json(line, f"{path}, line {number},", Record)
 
     def forget_after(self, iteration: int) -> list[dict[str, Any]]:
         """Drop what the log tells of later iterations, before going on from this one; returns what is left."""
