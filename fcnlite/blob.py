@@ -199,9 +199,15 @@ class Node:
         self.propagate_down = [i not in layer.no_gradient for i in range(len(bottoms))]
         self.runs_back = True
 
+    def reshape(self) -> None:
+        """Size the tops for the bottoms as they are now."""
+        self.layer.reshape(self.bottoms, self.tops)
+        for top in self.tops:
+            self.layer.check_size(top.shape)
+
     def forward(self) -> None:
         """Size the tops for the bottoms as they are now, then compute them."""
-        self.layer.reshape(self.bottoms, self.tops)
+        self.reshape()
         self.layer.forward(self.bottoms, self.tops)
 
     def seed(self) -> None:

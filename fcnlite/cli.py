@@ -9,8 +9,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from fcnlite import device
@@ -92,8 +93,16 @@ def describe(error: Exception) -> str:
     """An error as one line; what the system says of a file begins with the file's name."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, os.PathLike)) else ""
-        return f"{where}{error.strerror}"
+        return f"{where}{' '.join(error.strerror.split())}"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def spare(inputs: Iterable[str | os.PathLike[str]], targets: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise where a file to write is one of those to read."""
+    read = {Path(path).resolve() for path in inputs}
+    lost = next((path for path in targets if Path(path).resolve() in read), None)
+    if lost is not None:
+        raise InputError(f"{lost} is an input, which would be overwritten; write somewhere else")
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:

@@ -197,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = _parser().parse_args(arguments)
     _check_paths(options.source, options.target)
+    cli.spare([options.prototxt] if options.prototxt else [], [options.target])
     report = ""
     with _bar(options.source) as progress:
         if options.classifier_to_fcn:

@@ -88,6 +88,12 @@ def _open(options: argparse.Namespace) -> Dataset:
     dataset = open_data(options, options.mode)
     if options.hide is not None:
         dataset = Masked(dataset, options.hide)
+    inside = dataset.folder.resolve()
+    if options.save is not None and inside in [
+        Path(options.save).resolve(),
+        *Path(options.save).resolve().parents,
+    ]:
+        raise InputError(f"--save {options.save} lies among the data in {inside}; name a folder outside it")
     if options.upload is not None:
         if options.save is not None or options.limit is not None:
             raise InputError("--upload hands in all predictions; leave --save and --limit out")
@@ -104,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
     cli.use_device(options.device, options.threads)
+    cli.spare([options.weights], [options.json] if options.json else [])
     dataset = _open(options)
     net = load(options.weights, options.prototxt)
     check_fits(net, dataset, options.weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -76,6 +77,8 @@ def _gaussian(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _uniform(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
+    if not math.isfinite(filler.max - filler.min):
+        raise InputError(f"uniform filler: {filler.min:g} to {filler.max:g} is no range of numbers")
     if filler.min > filler.max:
         raise InputError(f"uniform filler: min {filler.min:g} lies above max {filler.max:g}")
     return filler_stream().uniform(filler.min, filler.max, shape)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -35,6 +36,12 @@ from fcnlite.proto import (
 
 VOC_MEAN_BGR = (104.00699, 116.66877, 122.67892)
 _PERMISSIVE = 1
+# What `load` takes from a file's notes.
+_NOTES = {
+    "classes": dict[str, list[str]],
+    "mean_bgr": list[float],
+    "background": Annotated[int, (0, 255)] | None,
+}
 
 
 @dataclass
@@ -134,21 +141,20 @@ class Net:
     # Building
 
     def _add(self, param: Any) -> None:
-        where = self._where(param.name)
         name_loss_top(param)
-        try:
+        with self._naming(param.name):
             layer = create(param, param.phase if param.HasField("phase") else self.phase)
             layer.folder = self._folder
             layer.check_counts(len(param.bottom), len(param.top))
             bottoms = [self._bottom(layer, name) for name in param.bottom]
             tops = [self._top(layer, name, list(param.bottom)) for name in param.top]
             layer.setup(bottoms, tops)
-            layer.reshape(bottoms, tops)
-        except InputError as error:
-            raise InputError(f"{where}{error}") from None
-        weights = list(param.loss_weight) or [float(layer.is_loss and i == 0) for i in range(len(tops))]
-        if len(weights) != len(tops):
-            raise InputError(f"{where}{layer.fail(f'{len(weights)} loss_weight for {len(tops)} tops')}")
+            node = Node(layer, bottoms, tops)
+            node.reshape()
+            self._add_params(layer)
+            weights = list(param.loss_weight) or [float(layer.is_loss and i == 0) for i in range(len(tops))]
+            if len(weights) != len(tops):
+                raise layer.fail(f"{len(weights)} loss_weight for {len(tops)} tops")
         layer.loss_weights = weights if any(weights) else []
         for name in param.bottom:
             self._unread.pop(name, None)
@@ -157,8 +163,7 @@ class Net:
         if param.type == "Input":
             self.inputs.extend(param.top)
         self.layers.append(layer)
-        self.nodes.append(Node(layer, bottoms, tops))
-        self._add_params(layer, where)
+        self.nodes.append(node)
 
     def _bottom(self, layer: Layer, name: str) -> Blob:
         if name not in self.blobs:
@@ -172,18 +177,16 @@ class Net:
             raise layer.fail(f"top '{name}' is already made by another layer")
         return self.blobs.setdefault(name, Blob(name=name))
 
-    def _add_params(self, layer: Layer, where: str) -> None:
+    def _add_params(self, layer: Layer) -> None:
         specs = layer.param.param
         if len(specs) > len(layer.blobs):
-            raise InputError(
-                f"{where}{layer.fail(f'{len(specs)} param entries for {len(layer.blobs)} parameters')}"
-            )
+            raise layer.fail(f"{len(specs)} param entries for {len(layer.blobs)} parameters")
         for i, blob in enumerate(layer.blobs):
             spec = specs[i] if i < len(specs) else None
             lr_mult, decay_mult = (spec.lr_mult, spec.decay_mult) if spec else (1.0, 1.0)
             shared = spec.name if spec else ""
             if shared in self._owners and shared:
-                self._share(layer, i, spec, *self._owners[shared], where)
+                self._share(layer, i, spec, *self._owners[shared])
                 continue
             learnable = LearnableParam(blob, layer.name, i, lr_mult, decay_mult)
             self.learnable_params.append(learnable)
@@ -192,9 +195,7 @@ class Net:
         if layer.blobs:
             self.params[layer.name] = layer.blobs
 
-    def _share(
-        self, layer: Layer, i: int, spec: Any, owner: LearnableParam, owners_spec: Any, where: str
-    ) -> None:
+    def _share(self, layer: Layer, i: int, spec: Any, owner: LearnableParam, owners_spec: Any) -> None:
         """Let the layer use a parameter that an earlier layer named."""
         mine, theirs = layer.blobs[i].shape, owner.blob.shape
         if mine != theirs:
@@ -204,16 +205,15 @@ class Net:
                 if permissive
                 else "shapes differ"
             )
-            raise InputError(
-                f"{where}{layer.fail(f'cannot share param {spec.name!r} with layer {owner.layer!r}: {reason}')} "
-                f"({mine}, {theirs})"
+            raise layer.fail(
+                f"cannot share param {spec.name!r} with layer {owner.layer!r}: {reason} ({mine}, {theirs})"
             )
         for field in ("lr_mult", "decay_mult"):
             if not spec.HasField(field):
                 continue
             value = getattr(spec, field)
             if owners_spec.HasField(field) and value != getattr(owners_spec, field):
-                raise InputError(f"{where}{layer.fail(f'shared param {spec.name!r} has mismatched {field}')}")
+                raise layer.fail(f"shared param {spec.name!r} has mismatched {field}")
             setattr(owners_spec, field, value)  # whoever says it first, says it for all
             setattr(owner, field, value)
         layer.blobs[i] = owner.blob
@@ -413,7 +413,8 @@ class Net:
     def reshape(self) -> None:
         """Size every blob for the inputs' present shapes, without computing anything."""
         for node in self.nodes:
-            node.layer.reshape(node.bottoms, node.tops)
+            with self._naming(node.layer.name):
+                node.reshape()
 
     def clear_param_diffs(self) -> None:
         """Forget the parameters' gradients: the next backward overwrites instead of adding."""
@@ -506,11 +507,19 @@ class Net:
         """``FILE:LINE: `` of a layer, if the net comes from a text."""
         return "" if isinstance(self._source, NetParameter) else locate(self._source, layer)
 
-    def forward_node(self, node: Node) -> None:
+    @contextmanager
+    def _naming(self, layer: str) -> Iterator[None]:
+        """While active, errors say which layer they are about, and where it stands."""
         try:
-            node.forward()
+            yield
         except InputError as error:
-            raise InputError(f"{self._where(node.layer.name)}{error}") from None
+            raise InputError(f"{self._where(layer)}{error}") from None
+        except MemoryError as error:
+            raise MemoryError(f"{self._where(layer)}layer '{layer}': {error}") from None
+
+    def forward_node(self, node: Node) -> None:
+        with self._naming(node.layer.name):
+            node.forward()
 
     def _set_inputs(self, inputs: Mapping[str, Any]) -> None:
         for name, value in inputs.items():
@@ -617,7 +626,7 @@ def load(path: str | os.PathLike[str], prototxt: Any = None) -> Net:
     FileNotFoundError, InputError
         If there is no such file, or no net for it.
     """
-    from fcnlite.io import iter_weights, read_deploy, read_notes
+    from fcnlite.io import check, iter_weights, read_deploy, read_notes
     from fcnlite.models import recognise
 
     if not Path(path).is_file():
@@ -632,12 +641,15 @@ def load(path: str | os.PathLike[str], prototxt: Any = None) -> Net:
             )
     net = Net(source, "TEST", weights=path)
     notes = read_notes(path)
-    try:
-        net.classes = {str(blob): tuple(map(str, names)) for blob, names in notes.get("classes", {}).items()}
-        net.mean_bgr = tuple(float(value) for value in notes.get("mean_bgr", VOC_MEAN_BGR))
-        net.background = notes.get("background", 0)
-    except (AttributeError, TypeError, ValueError):
-        raise InputError(f"{os.fspath(path)}: its notes on classes and mean colour are damaged") from None
+    where = f"{os.fspath(path)}: its note on classes and mean colour"
+    check(notes, {name: kind for name, kind in _NOTES.items() if name in notes}, where)
+    net.classes = {blob: tuple(names) for blob, names in notes.get("classes", {}).items()}
+    net.mean_bgr = tuple(notes.get("mean_bgr", VOC_MEAN_BGR))
+    net.background = notes.get("background", 0)
+    wrong = [b for b, names in net.classes.items() if b in net.blobs and net.blobs[b].channels != len(names)]
+    if len(net.mean_bgr) != 3 or wrong:
+        of = f"the classes of {wrong[0]}" if wrong else "blue, green and red"
+        raise InputError(f"{where} is damaged: it has another number of values than {of}")
     return net
 
 

@@ -19,6 +19,7 @@ from fcnlite.net import Net, load
 from fcnlite.scoring import check_size
 
 MODULE = "fcnlite.predict"
+LABEL, OVERLAY = ".png", "_overlay.jpg"  # how the results' names end
 _HELP = """\
 Segment pictures. For each, OUT gets NAME.png, whose pixel values are the classes (in VOC's palette), and
 NAME_overlay.jpg, the picture tinted with them.
@@ -83,9 +84,9 @@ def segment(net: Net, image: Path, stem: str, out: Path, output: str) -> np.ndar
     label = net.predict(pixels, output=output)
     check_size(output, label, pixels.shape[:2])
     names = class_names(net, output)
-    vis.write_label(out / f"{stem}.png", label)
+    vis.write_label(out / f"{stem}{LABEL}", label)
     picture = vis.overlay(pixels, label, voc_palette(), background=net.background, classes=names)
-    vis.write_image(out / f"{stem}_overlay.jpg", picture)
+    vis.write_image(out / f"{stem}{OVERLAY}", picture)
     return label
 
 
@@ -95,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     cli.use_device(options.device, options.threads)
     names = stems(options.images)
+    results = [options.out / f"{stem}{ending}" for stem in names for ending in (LABEL, OVERLAY)]
+    cli.spare([*options.images, options.weights], results)
     net = load(options.weights, options.prototxt)
     output = _score_blob(net, options.output)
     options.out.mkdir(parents=True, exist_ok=True)

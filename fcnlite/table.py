@@ -123,6 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = catalogue.canonical(options.data_set)
     table = published.table(options.paper, name)
     cli.use_device(options.device, options.threads)
+    cli.spare(options.weights, [options.json] if options.json else [])
     made: list[Row] = []
     measured: dict[str, dict[str, object]] = {}
     seen = ""

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fcnlite.data.palette import voc_palette
 from fcnlite.errors import InputError
-from fcnlite.io.atomic import atomic_path
+from fcnlite.io.atomic import atomic_buffer
 
 IGNORE = 255
 GAP = 6  # pixels of white between pictures side by side
@@ -33,8 +33,8 @@ def write_label(path: str | os.PathLike, label: np.ndarray, palette: np.ndarray 
         raise ValueError(f"a label map is height x width with values 0 to 255, not {label.shape}")
     image = Image.fromarray(label.astype(np.uint8))
     image.putpalette((voc_palette() if palette is None else palette).astype(np.uint8).tobytes())
-    with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
+    with atomic_buffer(path) as buffer:
+        image.save(buffer, format="PNG")
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
@@ -49,8 +49,8 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in formats:
         raise InputError(f"cannot write {path}: pictures are written as .png, .jpg or .jpeg")
-    with atomic_path(path) as temporary:
-        Image.fromarray(image).save(temporary, format=formats[suffix], **_QUALITY[formats[suffix]])
+    with atomic_buffer(path) as buffer:
+        Image.fromarray(image).save(buffer, format=formats[suffix], **_QUALITY[formats[suffix]])
 
 
 _QUALITY: dict[str, dict[str, int]] = {"PNG": {}, "JPEG": {"quality": 92}}
@@ -246,8 +246,8 @@ def write_loss_curve(
     elif lr is not None:
         axes.set_title(f"{title}, learning rate {lr[0]:g}")
     axes.legend(handles=lines, loc="upper right")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    with atomic_buffer(path) as buffer:
+        figure.savefig(buffer, format="png", dpi=110)
 
 
 def running_mean(values: np.ndarray, length: int) -> np.ndarray:

@@ -202,7 +202,7 @@ def _messages(name, depth=2):
         "DOUBLE": st.floats(allow_nan=False),
         "INT32": st.integers(-(2**31), 2**31 - 1),
         "INT64": st.integers(-(2**63), 2**63 - 1),
-        "UINT32": st.integers(0, 2**32 - 1),
+        "UINT32": st.integers(0, 2**31 - 1),
         "BOOL": st.booleans(),
     }
 

@@ -15,7 +15,7 @@ from fcnlite.data.dataset import IGNORE, Sample
 from fcnlite.data.palette import voc_palette
 from fcnlite.data.voc import VOC
 from fcnlite.errors import InputError
-from fcnlite.io.atomic import atomic_path
+from fcnlite.io.atomic import atomic_buffer, write_text
 
 Field = np.ndarray  # a number for each pixel, (H, W) float64
 Draw = np.random.RandomState  # its stream is frozen: a seed gives the same pictures under every NumPy
@@ -218,12 +218,12 @@ def write(folder: str | os.PathLike, *, train: int = 200, val: int = 40, seed: i
     for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     # From here to the new stamp the folder is no finished data set, and must not pass for one.
-    _write_text(stamp, json.dumps({"unfinished": True}))
+    write_text(stamp, json.dumps({"unfinished": True}))
     names = [_write_sample(folder, draw(seed, index)) for index in range(train + val)]
     for split, listed in (("train", names[:train]), ("val", names[train:])):
-        _write_text(folder / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{n}\n" for n in listed))
-    _write_text(folder / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
-    _write_text(stamp, json.dumps(settings))
+        write_text(folder / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{n}\n" for n in listed))
+    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
+    write_text(stamp, json.dumps(settings))
     return folder
 
 
@@ -233,18 +233,13 @@ def open_shapes(folder: str | os.PathLike, split: str = "train", **settings: int
 
 
 def _write_sample(folder: Path, sample: Sample) -> str:
-    with atomic_path(folder / "JPEGImages" / f"{sample.name}.jpg") as path:
-        Image.fromarray(sample.image).save(path, format="JPEG", quality=92)
+    with atomic_buffer(folder / "JPEGImages" / f"{sample.name}.jpg") as buffer:
+        Image.fromarray(sample.image).save(buffer, format="JPEG", quality=92)
     label = Image.fromarray(sample.label)
     label.putpalette(voc_palette().tobytes())
-    with atomic_path(folder / "SegmentationClass" / f"{sample.name}.png") as path:
-        label.save(path, format="PNG")
+    with atomic_buffer(folder / "SegmentationClass" / f"{sample.name}.png") as buffer:
+        label.save(buffer, format="PNG")
     return sample.name
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        Path(temporary).write_text(text, encoding="utf-8")
 
 
 def _read_stamp(path: Path) -> object:

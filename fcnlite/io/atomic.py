@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import errno
+import io
 import os
 import secrets
 from collections.abc import Iterator
@@ -55,6 +56,18 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_buffer(path: str | os.PathLike[str]) -> Iterator[io.BytesIO]:
+    """Bytes to fill, written to `path` when the block succeeds, as by :func:`atomic_path`.
+
+    For pictures: on a full disk Pillow's encoders leave half of one and do not tell.
+    """
+    buffer = io.BytesIO()
+    yield buffer
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """Caffe's HDF5 weights: `/data/LAYER/0`, `/data/LAYER/1`, ... with a group for every layer, even without
 parameters."""
 
+import io
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import numpy as np
 
 from fcnlite.errors import InputError
 from fcnlite.io.atomic import atomic_path
+from fcnlite.io.plain import parse_json
 from fcnlite.io.wire import PIECE, stored
 
 DEPLOY = "prototxt"  # the root attribute with the net that the weights belong to
@@ -166,13 +168,7 @@ def read_deploy_attribute(path: str | os.PathLike[str]) -> str | None:
 def read_notes_attribute(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The notes stored with the weights in an HDF5 file; empty if there are none."""
     text = _read_text(path, NOTES)
-    try:
-        notes = {} if text is None else json.loads(text)
-    except ValueError:
-        notes = None
-    if not isinstance(notes, dict):
-        raise InputError(f"{path}: the attribute '{NOTES}' is no JSON object")
-    return notes
+    return {} if text is None else parse_json(text, f"{path}: the attribute '{NOTES}'", dict[str, Any])
 
 
 def _read_text(path: str | os.PathLike[str], name: str) -> str | None:
@@ -218,13 +214,38 @@ def _check_name(path: Path, name: str) -> None:
         )
 
 
+class _Disk(io.FileIO):
+    """A file that HDF5 writes to. A failed write would make HDF5 crash; so it is told only when HDF5 is done."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        try:
+            while rest and self.failure is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failure = error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return self.tell() if size is None else size
+
+
 @contextmanager
 def create_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """A new HDF5 file that appears at `path` when the block succeeds."""
     with atomic_path(path) as temporary:
         try:
-            with h5py.File(temporary, "w", locking=False) as file:
-                yield file
+            with _Disk(temporary, "w+") as disk:
+                with h5py.File(disk, "w") as file:
+                    yield file
+                if disk.failure is not None:
+                    raise disk.failure
         except (RuntimeError, KeyError, TypeError) as error:
             raise InputError(f"{path}: HDF5 cannot store this ({error})") from error
 

@@ -105,6 +105,8 @@ def _misfit(value: Any, kind: Any, name: str) -> str:
 
 def _is(value: Any, kind: type) -> bool:
     """Whether a value is of a plain type; true and false are no numbers, whole numbers are floats."""
+    if kind is str:
+        return type(value) is str and "\0" not in value  # which no path can hold
     if kind is float:
         return type(value) in (int, float) and abs(value) <= sys.float_info.max
     return type(value) is kind

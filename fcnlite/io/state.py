@@ -176,7 +176,12 @@ def read_state(path: str | os.PathLike[str]) -> SolverSnapshot:
         There is no such file; it is cut short, damaged, or no solver state.
     """
     path = Path(path)
-    return _read_hdf5(path) if is_hdf5(path) or names_hdf5(path) else _read_binary(path)
+    state = _read_hdf5(path) if is_hdf5(path) or names_hdf5(path) else _read_binary(path)
+    if not 0 <= state.iter < 2**31 or not 0 <= state.current_step < 2**31:
+        raise InputError(
+            f"{path}: damaged, for it stands at iteration {state.iter}, step {state.current_step}"
+        )
+    return state
 
 
 def _write_text(file: h5py.File, name: str, text: str) -> None:

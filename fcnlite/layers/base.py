@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -15,6 +16,8 @@ from fcnlite.netspec import assign_proto, param_name_dict
 from fcnlite.proto import TEST, TRAIN, LayerParameter, nearest
 
 LAYERS: dict[str, type[Layer]] = {}
+_MOST_AXES = 32  # Caffe's kMaxBlobAxes
+_MOST_NUMBERS = 2**40  # 4 TB; what is more than this machine has is told when it is asked for
 _L = TypeVar("_L", bound="type[Layer]")
 
 
@@ -130,7 +133,17 @@ class Layer:
 
     def make_blob(self, shape: Sequence[int], filler: Any) -> Blob:
         """A parameter filled as its filler says."""
-        return Blob(fill(filler, shape))
+        self.check_size(shape)
+        try:
+            return Blob(fill(filler, shape))
+        except InputError as error:
+            raise self.fail(str(error)) from None
+
+    def check_size(self, shape: Sequence[int]) -> None:
+        """Raise where no machine could hold an array of that shape."""
+        if len(shape) > _MOST_AXES or math.prod(shape) > _MOST_NUMBERS:
+            axes = _size(shape) if len(shape) <= _MOST_AXES else f"{len(shape)} axes"
+            raise self.fail(f"a blob of {axes} is too large; make the layer or its bottom smaller")
 
     def axis(self, index: int, bottom: Blob) -> int:
         """A possibly negative axis number as one of the bottom's axes."""

@@ -33,6 +33,8 @@ class _Sliding(Layer):
         channels = bottom[0].shape[1]
         if self.outputs < 1:
             raise self.fail("num_output is missing or 0")
+        if channels < 1:
+            raise self.fail(f"the bottom has shape {bottom[0].shape}, no channels")
         if self.group < 1 or channels % self.group or self.outputs % self.group:
             raise self.fail(
                 f"group {p.group} must divide the {channels} input channels and num_output {self.outputs}"

@@ -63,6 +63,7 @@ class DummyData(_Source):
                 self._fill(blob, filler)
 
     def _fill(self, blob: Blob, filler: Any) -> None:
+        self.check_size(blob.shape)
         blob.new_data()[...] = device.current().asarray(fill(filler, blob.shape))
 
     def _each(self, given: Sequence[Any], tops: int, what: str) -> list[Any]:

@@ -47,10 +47,14 @@ class LRN(Layer):
         scale = new_array(bottom[0].shape)  # made again here: cheaper than keeping it since forward
         self._forward(bottom[0], scale, None)
         arrays = (bottom[0].data, scale, top[0].data, top[0].diff, bottom[0].new_diff())
-        geometry = (width, c, height, *self.reach, self.factor, self.beta)
+        geometry = (width, c, height, *self._reach(height, width), self.factor, self.beta)
         device.current().launch("lrn_backward", n * c * height, *geometry, *arrays)
+
+    def _reach(self, height: int, width: int) -> tuple[int, int]:
+        """How far the window goes over channels and over pixels; no further than the map, which bounds the work."""
+        return self.reach[0], min(self.reach[1], max(height, width))
 
     def _forward(self, bottom: Blob, scale: Any, out: Any) -> None:
         n, c, height, width = bottom.shape
-        geometry = (width, c, height, *self.reach, self.k, self.factor, self.beta)
+        geometry = (width, c, height, *self._reach(height, width), self.k, self.factor, self.beta)
         device.current().launch("lrn_forward", n * c * height, *geometry, bottom.data, scale, out)

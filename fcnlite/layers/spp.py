@@ -11,6 +11,8 @@ from fcnlite.layers.concat import Runs
 from fcnlite.layers.pooling import Pooling
 from fcnlite.proto import LayerParameter
 
+_MOST_LEVELS = 16  # 65536 windows a side
+
 
 @register
 class SPP(Layer):
@@ -21,8 +23,8 @@ class SPP(Layer):
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.levels = int(self.param.spp_param.pyramid_height)
-        if self.levels < 1:
-            raise self.fail("pyramid_height is missing or 0")
+        if not 1 <= self.levels <= _MOST_LEVELS:
+            raise self.fail(f"pyramid_height {self.levels} must lie between 1 and {_MOST_LEVELS}")
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape = bottom[0].shape

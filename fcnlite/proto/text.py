@@ -51,7 +51,7 @@ _KIND = {
 _RANGES = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
-    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**31 - 1),  # Caffe takes them on into an int
 }
 _CLOSING = {"{": "}", "<": ">", "[": "]"}
 

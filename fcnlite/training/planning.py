@@ -159,16 +159,21 @@ def _take_widths(plan: Plan, given: dict[str, Any]) -> None:
     """Make the net as wide as the weights it starts from, unless that was said, and scale pixels if they did."""
     for layer, arrays in iter_weights(plan.init[0]):
         first = layer.startswith("conv1_1") or layer in ("conv1", "conv1/7x7_s2")
-        if first and "width" not in given and arrays:
+        if first and "width" not in given and arrays and arrays[0].ndim:
             plan.width = int(arrays[0].shape[0])
         elif layer in PIXEL_SCALES:
             plan.scaled = True
-        elif layer == "fc6" and "fc" not in given and arrays:
+        elif layer == "fc6" and "fc" not in given and len(arrays) > 1:
             plan.fc = int(arrays[1].size)
 
 
 def enlarged(images: int, share: float) -> int:
     """Images an update when only a share of each one's patches count, so that as many patches do as before."""
+    most = 2**31 - 1  # Caffe's int
+    if images > most * share:
+        raise InputError(
+            f"--sample-patches {share:g} is too small a share: an update would need too many images"
+        )
     return max(1, round(images / share))
 
 
