@@ -29,6 +29,7 @@ from fcnlite.proto import (
     filter_net,
     insert_splits,
     locate,
+    parse_net,
     read_net,
     to_text,
     upgrade,
@@ -631,7 +632,8 @@ def load(path: str | os.PathLike[str], prototxt: Any = None) -> Net:
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"{os.fspath(path)}: no such weights file")
-    source = prototxt if prototxt is not None else read_deploy(path)
+    text = read_deploy(path) if prototxt is None else None
+    source = parse_net(text, f"{os.fspath(path)}, attribute 'prototxt'") if text else prototxt
     if source is None:
         shapes = {layer: [array.shape for array in arrays] for layer, arrays in iter_weights(path)}
         source = recognise(shapes)
@@ -639,7 +641,11 @@ def load(path: str | os.PathLike[str], prototxt: Any = None) -> Net:
             raise InputError(
                 f"{os.fspath(path)}: its layers are those of no net in the catalogue; give the deploy prototxt too"
             )
-    net = Net(source, "TEST", weights=path)
+    try:
+        net = Net(source, "TEST")
+    except InputError as error:
+        raise InputError(str(error) if prototxt is not None else f"{os.fspath(path)}: {error}") from None
+    net.copy_from(path)
     notes = read_notes(path)
     where = f"{os.fspath(path)}: its note on classes and mean colour"
     check(notes, {name: kind for name, kind in _NOTES.items() if name in notes}, where)

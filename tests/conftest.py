@@ -30,3 +30,13 @@ def start_on(request: pytest.FixtureRequest) -> Iterator[None]:
         if backend is not None and not (backend.name.startswith(wanted) and backend.dtype == np.float32):
             device.use(wanted)
         yield
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """While a test runs, no file grows beyond 2000 bytes: what a full disk does to whoever writes."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

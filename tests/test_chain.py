@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
@@ -205,7 +206,27 @@ def test_mistakes_are_told_in_a_line(
     fails(capsys, main, missing, "nowhere")
     assert not out.exists()  # a mistake leaves nothing behind
     (tmp_path / "damaged").mkdir()
-    for text in ("{", "[]", '{"stages": ["x"], "take": "final", "given": {}}', '{"stages": []}'):
+    sound = '{"stages": ["fcn32s"], "take": "%s", "given": {%s}}'
+    for text in (
+        "{",
+        "[]",
+        '{"stages": ["x"], "take": "final", "given": {}}',
+        '{"stages": []}',
+        sound % ("last", ""),
+        sound % ("final", '"lr": "x"'),
+    ):
         (tmp_path / "damaged" / "chain.json").write_text(text)
         with pytest.raises(InputError, match="chain.json is damaged"):
             Chain.read(tmp_path / "damaged")
+
+
+def test_a_damaged_validation_is_named(whole: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    path = next((copy / "1-fcn32s" / "validation").glob("*.json"))
+    for text in ("", "[]", '{"iteration": 1}', '{"iteration": 1, "labels": {"label": {"mean_iu": "x"}}}'):
+        path.write_text(text)
+        with pytest.raises(InputError, match=f"{path.name} is damaged"):
+            Chain.read(copy).best(0)
+    path.write_text('{"iteration": 1, "labels": {}}')
+    Chain.read(copy).best(0)

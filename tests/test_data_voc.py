@@ -9,7 +9,8 @@ import scipy.io
 from PIL import Image
 
 from fcnlite.data import SBD, VOC, preprocess, read_image, read_label, seg11valid, voc_palette
-from fcnlite.data.files import read_list, to_rgb
+from fcnlite.data.files import check_label, read_list, to_rgb
+from fcnlite.data.voc import read_classes
 from fcnlite.errors import InputError
 
 PHOTOS = Path(os.environ.get("FCNLITE_VOC", Path(__file__).parents[2] / "shared" / "voc-mini"))
@@ -338,3 +339,18 @@ def test_real_photos():
         assert set(np.unique(sample.label)) <= {*range(21), 255}
     with Image.open(PHOTOS / "SegmentationClass" / f"{data.names[0]}.png") as label:
         np.testing.assert_array_equal(np.array(label.getpalette()[:768]).reshape(-1, 3), voc_palette())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.array([[1, "a"]], object), np.full((2, 2), np.inf), np.full((2, 2), 1e300), np.full((2, 2), 1j)],
+)
+def test_labels_that_are_no_classes(values):
+    with pytest.raises(InputError, match="label here holds"):
+        check_label(values, "here", 21)
+
+
+def test_class_names_that_are_no_text(tmp_path):
+    (tmp_path / "classes.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="classes.txt is not a text file"):
+        read_classes(tmp_path / "classes.txt")

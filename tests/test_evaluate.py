@@ -117,3 +117,11 @@ def test_other_class_counts_are_refused(data: Path, weights: Path, tmp_path: Pat
     with open(own / "classes.txt", "a") as file:
         file.write("heart\n")
     fails(capsys, main, ["voc", "--data", own, "--weights", weights], str(weights), "7 classes", "has 8")
+
+
+def test_results_never_overwrite_data_or_weights(data: Path, weights: Path, tmp_path: Path, capsys) -> None:
+    arguments = ["voc", "--weights", weights, "--data", data]
+    fails(capsys, main, [*arguments, "--save", data / "SegmentationClass"], "lies among the data")
+    before = weights.read_bytes()
+    fails(capsys, main, [*arguments, "--json", weights], "is an input")
+    assert weights.read_bytes() == before

@@ -237,3 +237,9 @@ def test_damaged_bytes_give_weights_or_one_line(tmp_path_factory, data):
         read_weights(path)
     except InputError as error:
         assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+
+
+def test_a_full_disk_gives_one_line_and_leaves_nothing(tmp_path, small_disk):
+    with pytest.raises(InputError, match="w.h5: cannot be written"):
+        write_weights(tmp_path / "w.h5", {"conv": [np.ones((50, 50), np.float32)]})
+    assert not list(tmp_path.iterdir())

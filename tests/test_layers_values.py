@@ -402,7 +402,7 @@ def test_eltwise_max_sends_the_gradient_where_caffe_does():
         (layers.InfogainLoss(), [X, np.zeros((2, 4, 5)), np.eye(4)], r"has 16 values; 3 x 3 are needed"),
         (layers.BatchReindex(), [X, X], r"indices of shape"),
         (layers.Filter(), [X, [1, 0, 1]], r"selector of 3 numbers"),
-        (layers.SPP(), [X], r"pyramid_height is missing"),
+        (layers.SPP(), [X], r"pyramid_height 0 must lie"),
         (
             layers.Convolution(num_output=1, kernel_size=1, axis=2),
             [X],

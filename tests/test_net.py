@@ -12,7 +12,9 @@ import fcnlite.random
 from fcnlite import device, models
 from fcnlite.deploy import deploy
 from fcnlite.errors import InputError
+from fcnlite.io import write_weights
 from fcnlite.net import Net, load
+from fcnlite.proto import to_text
 
 SMALL = """name: "small"
 layer { name: "data" type: "Input" top: "data" top: "label"
@@ -353,3 +355,47 @@ def test_a_loss_that_a_layer_reads_gets_that_layers_gradient(run):
         net.forward(**given)
         net.backward()
     assert device.current().tonumpy(net.params["fc"][1].diff).tolist() == [-30, -30]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ("num_output: 2000000000 kernel_size: 20", InputError),
+        ("num_output: 1 kernel_size: 1000000 pad: 1000000", InputError),
+        ("num_output: 1 kernel_size: 1 pad: 2000000", InputError),
+        ("num_output: 1 kernel_size: 1 stride: 4294967295", InputError),
+        ("num_output: 3000000 kernel_size: 200", MemoryError),
+    ],
+)
+def test_sizes_beyond_any_machine_name_the_layer(settings, error):
+    text = f"""input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8
+        layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv"
+          convolution_param {{ {settings} }} }}"""
+    with pytest.raises(error, match="<text>:[23]: .*(layer 'conv'|'stride')"):
+        Net(text)
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"mean_bgr": [1.0, 2.0]},
+        {"mean_bgr": [float("nan")] * 3},
+        {"classes": {"score": "abc"}},
+        {"classes": {"score": ["one"]}},
+        {"background": "x"},
+    ],
+)
+def test_damaged_notes_are_told(net, tmp_path, notes):
+    shapes = {name: blob.shape for name, blob in net.blobs.items()}
+    arrays = {layer: [np.asarray(blob.data) for blob in blobs] for layer, blobs in net.params.items()}
+    write_weights(tmp_path / "w.h5", arrays, deploy=to_text(deploy(net.param, shapes)), notes=notes)
+    with pytest.raises(InputError, match="w.h5: its note .* is damaged"):
+        load(tmp_path / "w.h5")
+
+
+def test_the_net_in_a_file_is_no_path(net, tmp_path):
+    (tmp_path / "other").write_text("layer {")
+    arrays = {layer: [np.asarray(blob.data) for blob in blobs] for layer, blobs in net.params.items()}
+    write_weights(tmp_path / "w.h5", arrays, deploy=str(tmp_path / "other"))
+    with pytest.raises(InputError, match="w.h5, attribute 'prototxt':1"):
+        load(tmp_path / "w.h5")

@@ -124,3 +124,11 @@ def test_scores_that_are_not_one_for_each_pixel_are_refused(
     options = ["--weights", weights, "--out", tmp_path / "out", "--output", "score_fr"]
     fails(capsys, main, [pictures[0], *options], "blob 'score_fr' scores", "48 x 64")
     assert not any((tmp_path / "out").iterdir())
+
+
+def test_results_never_overwrite_what_was_given(weights: Path, tmp_path: Path, capsys) -> None:
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (64, 48)).save(picture)
+    before = picture.read_bytes()
+    fails(capsys, main, [picture, "--weights", weights, "--out", tmp_path], "a.png is an input")
+    assert picture.read_bytes() == before and list(tmp_path.iterdir()) == [picture]

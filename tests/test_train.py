@@ -426,3 +426,45 @@ def test_a_rate_that_explodes_is_told(data: Path, tmp_path: Path, capsys) -> Non
     fails(
         capsys, main, ["voc", "--data", data, "--net", "fcn8s", *options], "the loss became", "--lr", "1e+30"
     )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "word"),
+    [
+        ("lr", "x", 'lr is "x", not a finite number'),
+        ("lr", float("nan"), "lr is NaN"),
+        ("iterations", 10**30, "not from 1"),
+        ("average_loss", 0, "not from 1"),
+        ("mirror", 1, "not true or false"),
+        ("order", "any", "not one of random, file"),
+        ("init", [7], "init[0] is 7"),
+        ("data", "\0", "not a string"),
+        ("val_options", [1], "not an object"),
+    ],
+)
+def test_damaged_settings_are_named(
+    run: Path, tmp_path: Path, capsys, setting: str, value, word: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    settings = json.loads((copy / "settings.json").read_text())
+    settings["plan"][setting] = value
+    (copy / "settings.json").write_text(json.dumps(settings))
+    fails(capsys, main, ["--resume", copy], str(copy / "settings.json"), word)
+
+
+@pytest.mark.parametrize(
+    "line", ["[1]", '{"iteration": 3}', '{"iteration": "3", "loss": 1, "lr": 1}', "\\", "[" * 9999]
+)
+def test_a_damaged_log_is_told_and_kept(run: Path, tmp_path: Path, capsys, line: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    text = (copy / "log.jsonl").read_text() + line + "\n"
+    (copy / "log.jsonl").write_text(text)
+    fails(capsys, main, ["--resume", copy], "log.jsonl, line 7,", "damaged")
+    assert (copy / "log.jsonl").read_text() == text
+
+
+def test_a_share_of_patches_beyond_all_reason(data: Path, tmp_path: Path, capsys) -> None:
+    arguments = ["voc", "--data", data, "--out", tmp_path / "r", "--sample-patches", "1e-320"]
+    fails(capsys, main, arguments, "--sample-patches")

@@ -151,3 +151,13 @@ def test_running_mean_is_that_of_the_last_values():
     values = np.array([1.0, 5.0, 3.0, 9.0])
     np.testing.assert_allclose(vis.running_mean(values, 2), [1, 3, 4, 6])
     np.testing.assert_allclose(vis.running_mean(values, 99), [1, 3, 3, 4.5])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_no_half_picture_on_a_full_disk(tmp_path, small_disk, name):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    with pytest.raises(InputError, match="cannot be written"):
+        vis.write_image(tmp_path / name, noise)
+    with pytest.raises(InputError, match="cannot be written"):
+        vis.write_label(tmp_path / "a.png", noise[:, :, 0])
+    assert not list(tmp_path.iterdir())

@@ -13,6 +13,15 @@ from fcnlite.errors import InputError
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, without those that are blank and spaces at either end."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text file: {error}") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
 def read_list(path: str | os.PathLike) -> list[str]:
     """The ids a split file lists, one a line; blank lines do not count.
 
@@ -28,11 +37,7 @@ def read_list(path: str | os.PathLike) -> list[str]:
         there = sorted(p.stem for p in path.parent.glob("*.txt"))
         have = f"the folder has {', '.join(there)}" if there else "the folder has no lists"
         raise FileNotFoundError(f"split list {path} is missing; {have}")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"split list {path} is not a text file: {error}") from None
-    names = [line.strip() for line in lines if line.strip()]
+    names = read_lines(path)
     if not names:
         raise InputError(f"split list {path} is empty: no image to load")
     for name in names:
@@ -161,23 +166,22 @@ def check_label(label: np.ndarray, path: object, classes: int, ignore: int = 255
     if label.ndim != 2:
         raise InputError(f"label {path} has shape {label.shape}; expected height x width")
     if label.dtype != np.uint8:
-        if label.dtype.kind == "f" and not np.array_equal(label, np.trunc(label)):
+        if label.dtype.kind not in "biuf" or not np.array_equal(label, np.trunc(label)):
             raise InputError(f"label {path} holds values that are no whole numbers")
-        wide = label.astype(np.int64)
-        bad = wide[(wide < 0) | (wide > 255)]
+        bad = label[(label < 0) | (label > 255)]
         if bad.size:
-            raise InputError(_out_of_range(path, int(bad[0]), classes, ignore))
-        label = wide.astype(np.uint8)
+            raise InputError(_out_of_range(path, bad[0], classes, ignore))
+        label = label.astype(np.uint8)
     allowed = np.zeros(256, bool)
     allowed[:classes] = True
     allowed[ignore] = True
     valid = allowed[label]
     if not valid.all():
-        raise InputError(_out_of_range(path, int(label[~valid][0]), classes, ignore))
+        raise InputError(_out_of_range(path, label[~valid][0], classes, ignore))
     return np.array(label)
 
 
-def _out_of_range(path: object, value: int, classes: int, ignore: int) -> str:
+def _out_of_range(path: object, value: object, classes: int, ignore: int) -> str:
     void = f", or {ignore} for void" if ignore >= classes else ""
     return f"label {path} holds the value {value}; labels are 0 to {classes - 1}{void}"
 

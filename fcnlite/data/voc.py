@@ -16,6 +16,7 @@ from fcnlite.data.files import (
     missing_folder,
     read_image,
     read_label,
+    read_lines,
     read_list,
     same_size,
 )
@@ -74,7 +75,7 @@ def read_classes(path: str | os.PathLike) -> tuple[str, ...]:
     InputError
         If there are none, more than 255, or one twice.
     """
-    names = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = read_lines(Path(path))
     if not 1 < len(names) <= IGNORE:
         raise InputError(
             f"{path} lists {len(names)} classes; a data set has 2 to {IGNORE}, the background first"
