@@ -63,20 +63,51 @@ class _NormalisedLoss(Layer):
         self.normaliser = self.divisor(valid, batch)
         return (device.current().total(loss) / self.normaliser).reshape(())
 
-    def rows_for_labels(self, bottom: Sequence[Blob], axis: int) -> tuple[int, int, int, int]:
-        """(outer, channels, inner rows, width) of the scores, for which there must be as many labels."""
+
+class _SoftmaxLoss(_NormalisedLoss):
+    """A loss of the softmax over an axis, whose probabilities the second top gets if there is one."""
+
+    tops = (1, 2)
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self.read_loss_param(VALID)
+
+    def size_tops(self, bottom: Sequence[Blob], top: Sequence[Blob], axis: int) -> None:
+        """Set ``rows``, (outer, channels, inner rows, width) of the scores, and the tops' shapes."""
         axis = self.axis(axis, bottom[0])
-        rows = outer, _, inner, width = softmax_rows(bottom[0].shape, axis)
+        self.rows = outer, _, inner, width = softmax_rows(bottom[0].shape, axis)
         if bottom[1].count != outer * inner * width:
             raise self.fail(
                 f"{bottom[1].count} labels ({bottom[1].shape}) for {outer * inner * width} predictions "
                 f"({bottom[0].shape}, softmax over axis {axis})"
             )
-        return rows
+        top[0].reshape()
+        if len(top) > 1:
+            top[1].reshape(*bottom[0].shape)
+
+    def run(self, kernel: str, bottom: Sequence[Blob], top: Sequence[Blob], *arrays: Any) -> None:
+        """Forward by a kernel from ``arrays``, scores and labels to each pixel's loss, and whether the pixel counts."""
+        launch = device.current().launch
+        outer, channels, inner, width = self.rows
+        scores, labels = bottom[0].data, bottom[1].data
+        check_labels(self, labels, channels, self.ignore)
+        loss, valid = new_array((2, outer * inner * width))
+        numbers = (width, channels, inner, self.ignore)
+        launch(kernel, outer * inner, *numbers, *arrays, scores, labels, loss, valid)
+        top[0].data = self.mean_loss(loss, valid, outer)
+        if len(top) > 1:
+            launch("softmax_forward", outer * inner, width, channels, inner, scores, top[1].new_data())
+
+    def run_back(self, kernel: str, bottom: Sequence[Blob], top: Sequence[Blob], *arrays: Any) -> None:
+        """Backward by the kernel that belongs to it."""
+        outer, channels, inner, width = self.rows
+        numbers = (width, channels, inner, self.ignore)
+        ends = (top[0].diff, self.normaliser, bottom[0].data, bottom[1].data, bottom[0].new_diff())
+        device.current().launch(kernel, outer * inner, *numbers, *arrays, *ends)
 
 
 @register
-class SoftmaxWithLoss(_NormalisedLoss):
+class SoftmaxWithLoss(_SoftmaxLoss):
     """loss = -sum log max(p[label], FLT_MIN) / normaliser over the pixels whose label is not ignored.
 
     Bottoms: scores (N, C, H, W) and labels (N, 1, H, W); top: a scalar, and optionally the probabilities.
@@ -84,36 +115,17 @@ class SoftmaxWithLoss(_NormalisedLoss):
     ``normalize`` (true: VALID, false: BATCH_SIZE). The normaliser is never under 1.
     """
 
-    tops = (1, 2)
     messages = ("loss_param", "softmax_param")
 
-    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.read_loss_param(VALID)
-
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.rows = self.rows_for_labels(bottom, self.param.softmax_param.axis)
-        top[0].reshape()
-        if len(top) > 1:
-            top[1].reshape(*bottom[0].shape)
+        self.size_tops(bottom, top, self.param.softmax_param.axis)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        launch = device.current().launch
-        outer, channels, inner, width = self.rows
-        scores, labels = bottom[0].data, bottom[1].data
-        check_labels(self, labels, channels, self.ignore)
-        loss, valid = new_array((2, outer * inner * width))
-        arguments = (width, channels, inner, self.ignore, scores, labels, loss, valid)
-        launch("softmax_loss_forward", outer * inner, *arguments)
-        top[0].data = self.mean_loss(loss, valid, outer)
-        if len(top) > 1:
-            launch("softmax_forward", outer * inner, width, channels, inner, scores, top[1].new_data())
+        self.run("softmax_loss_forward", bottom, top)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if propagate_down[0]:
-            outer, channels, inner, width = self.rows
-            arrays = (top[0].diff, self.normaliser, bottom[0].data, bottom[1].data, bottom[0].new_diff())
-            arguments = (width, channels, inner, self.ignore, *arrays)
-            device.current().launch("softmax_loss_backward", outer * inner, *arguments)
+            self.run_back("softmax_loss_backward", bottom, top)
 
 
 @register
@@ -149,7 +161,7 @@ class SigmoidCrossEntropyLoss(_NormalisedLoss):
 
 
 @register
-class InfogainLoss(_NormalisedLoss):
+class InfogainLoss(_SoftmaxLoss):
     """loss = -sum over l of H[label, l] log max(p[l], 1e-20), summed over the pixels, / normaliser.
 
     p is the softmax over ``infogain_loss_param.axis``; the matrix H, (C, C), is the third bottom or read from
@@ -157,44 +169,29 @@ class InfogainLoss(_NormalisedLoss):
     """
 
     bottoms = (2, 3)
-    tops = (1, 2)
     messages = ("loss_param", "infogain_loss_param")
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.read_loss_param(VALID)
+        super().setup(bottom, top)
         if len(bottom) < 3:
             self._matrix = self._read_matrix(self.param.infogain_loss_param.source)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.rows = self.rows_for_labels(bottom, self.param.infogain_loss_param.axis)
+        self.size_tops(bottom, top, self.param.infogain_loss_param.axis)
         channels = self.rows[1]
         size = bottom[2].count if len(bottom) > 2 else self._matrix.size
         if size != channels * channels:
             raise self.fail(f"the infogain matrix has {size} values; {channels} x {channels} are needed")
-        top[0].reshape()
-        if len(top) > 1:
-            top[1].reshape(*bottom[0].shape)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        launch = device.current().launch
-        outer, channels, inner, width = self.rows
-        scores, labels = bottom[0].data, bottom[1].data
-        check_labels(self, labels, channels, self.ignore)
-        loss, valid = new_array((2, outer * inner * width))
-        arguments = (width, channels, inner, self.ignore, self._gain(bottom), scores, labels, loss, valid)
-        launch("infogain_loss_forward", outer * inner, *arguments)
-        top[0].data = self.mean_loss(loss, valid, outer)
-        if len(top) > 1:
-            launch("softmax_forward", outer * inner, width, channels, inner, scores, top[1].new_data())
+        self.run("infogain_loss_forward", bottom, top, self._gain(bottom))
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if propagate_down[0]:
-            outer, channels, inner, width = self.rows
+            channels = self.rows[1]
             gain, sums = self._gain(bottom), new_array((channels,))
             device.current().row_sums(gain.reshape(channels, channels), sums)
-            arrays = (gain, sums, top[0].diff, self.normaliser, bottom[0].data, bottom[1].data)
-            arguments = (width, channels, inner, self.ignore, *arrays, bottom[0].new_diff())
-            device.current().launch("infogain_loss_backward", outer * inner, *arguments)
+            self.run_back("infogain_loss_backward", bottom, top, gain, sums)
 
     def _gain(self, bottom: Sequence[Blob]) -> Any:
         return bottom[2].data if len(bottom) > 2 else self._matrix
