@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fcnlite.backend.source import Parameter, signature, signatures, source
-from fcnlite.layers.columns import Window, _strips
+from fcnlite.layers.columns import Window, strips
 
 Rng = np.random.Generator
 Named = dict[str, Any]
@@ -313,8 +313,8 @@ def _im2col(rng: Rng) -> Named:
 
 def _col2im(rng: Rng) -> Named:
     named, window, channels, image, (height, width) = _window(rng)
-    strips = list(_strips(window, image[0], height, _few(rng, height)))
-    begin, end, image_begin, image_end, fresh = strips[rng.integers(len(strips))]
+    every = list(strips(window, image[0], height, _few(rng, height)))
+    begin, end, image_begin, image_end, fresh = every[rng.integers(len(every))]
     stride = window.stride[1]
     named |= {
         "rows": channels * (image_end - image_begin) * stride,
@@ -330,7 +330,7 @@ def _col2im(rng: Rng) -> Named:
     named |= {"fresh_y": fresh, "col": channels * window.area * (end - begin) * width}
     return named | {
         "image": channels * image[0] * image[1],
-        "updated": () if len(strips) == 1 else ("image",),
+        "updated": () if len(every) == 1 else ("image",),
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from fcnlite import device
-from fcnlite.blob import Blob, Node
+from fcnlite.blob import Blob, Node, launch_flat
 from fcnlite.errors import InputError
 from fcnlite.fillers import fill
 from fcnlite.netspec import assign_proto, param_name_dict
@@ -18,6 +18,7 @@ from fcnlite.proto import TEST, TRAIN, LayerParameter, nearest
 LAYERS: dict[str, type[Layer]] = {}
 _MOST_AXES = 32  # Caffe's kMaxBlobAxes
 _MOST_NUMBERS = 2**40  # 4 TB; what is more than this machine has is told when it is asked for
+MANY = 1 << 20  # bottoms or tops, where there may be any number
 _L = TypeVar("_L", bound="type[Layer]")
 
 
@@ -95,6 +96,7 @@ class Layer:
         self.loss_weights: list[float] = []
         self.param_propagate_down: list[bool] = []  # which parameters learn; empty: all
         self.folder: Path | None = None  # where paths in param are looked for besides the working folder
+        self._input: Any = None
         self._ready = False
 
     # The life cycle; a layer type overrides these.
@@ -145,6 +147,17 @@ class Layer:
             axes = _size(shape) if len(shape) <= _MOST_AXES else f"{len(shape)} axes"
             raise self.fail(f"a blob of {axes} is too large; make the layer or its bottom smaller")
 
+    def keep_input(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Copy a bottom that this forward overwrites, being in place, and that backward needs."""
+        self._input = None
+        if top[0] is bottom[0]:
+            self._input = new_array(bottom[0].shape)
+            launch_flat("copy_scaled", bottom[0].count, 1.0, bottom[0].data, self._input)
+
+    def kept_input(self, bottom: Sequence[Blob]) -> Any:
+        """What forward read: the bottom's data, or the copy."""
+        return bottom[0].data if self._input is None else self._input
+
     def axis(self, index: int, bottom: Blob) -> int:
         """A possibly negative axis number as one of the bottom's axes."""
         axes = len(bottom.shape)
@@ -169,7 +182,7 @@ class Layer:
                     str(least)
                     if least == most
                     else f"{least} or more"
-                    if most >= 1000
+                    if most == MANY
                     else f"{least} to {most}"
                 )
                 raise self.fail(f"{count} {what} given, {wanted} needed")
@@ -199,10 +212,7 @@ class Layer:
 def rows_of(shape: Sequence[int]) -> tuple[int, int]:
     """(rows, width) of an array seen as rows along its last axis."""
     width = shape[-1] if shape else 1
-    count = 1
-    for dim in shape:
-        count *= dim
-    return (count // width if width else 0), width
+    return (math.prod(shape) // width if width else 0), width
 
 
 def new_array(shape: Sequence[int], dtype: Any = None) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fcnlite import device
-from fcnlite.blob import Blob, launch_flat
+from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, new_array, register, rows_of
 from fcnlite.proto import TEST, FillerParameter
 
@@ -17,7 +17,7 @@ class Groups:
 
     def __init__(self, outer: int, groups: int, inner: Sequence[int]):
         self.outer, self.groups = outer, groups
-        self.inner_rows, self.width = rows_of(inner) if inner else (1, 1)
+        self.inner_rows, self.width = rows_of(inner)
 
     @property
     def members(self) -> int:
@@ -90,7 +90,6 @@ class BatchNorm(_Normalise):
                 self.param.param.add(lr_mult=0)
             elif self.param.param[i].lr_mult != 0:
                 raise self.fail(f"param {i} must have lr_mult 0: the statistics are no weights to learn")
-        self._input: Any = None
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape, channels = bottom[0].shape, self.blobs[0].count
@@ -101,15 +100,13 @@ class BatchNorm(_Normalise):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         data = bottom[0].data
-        if top[0] is bottom[0] and not self.is_global:  # backward needs what this overwrites
-            self._input = new_array(data.shape)
-            launch_flat("copy_scaled", bottom[0].count, 1.0, data, self._input)
         if self.is_global:
             weight = self.blobs[2].data
             divisor = device.current().xp.where(weight == 0, 1, weight)
             self.mean = self.blobs[0].data / divisor * (weight != 0)
             variance = self.blobs[1].data / divisor * (weight != 0)
         else:
+            self.keep_input(bottom, top)
             self.mean = self.groups.means(data)
             variance = self.variance(self.groups, data)
             self._remember(variance)
@@ -118,11 +115,9 @@ class BatchNorm(_Normalise):
         self.groups.launch("normalise_forward", self.mean, self.std, data, top[0].new_data())
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        if not propagate_down[0]:
-            return
-        kept = top[0] is bottom[0] and not self.is_global
-        data = self._input if kept else bottom[0].data
-        self.gradient(self.groups, data, top[0].diff, bottom[0].new_diff(), constants=self.is_global)
+        if propagate_down[0]:
+            arrays = (self.kept_input(bottom), top[0].diff, bottom[0].new_diff())
+            self.gradient(self.groups, *arrays, constants=self.is_global)
 
     def _remember(self, variance: Any) -> None:
         """Let the batch's statistics enter the moving sums, the variance without its bias."""
@@ -142,9 +137,6 @@ class MVN(_Normalise):
 
     in_place = True
 
-    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self._input: Any = None
-
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape = bottom[0].shape
         if not 1 <= len(shape) <= 4:
@@ -155,9 +147,7 @@ class MVN(_Normalise):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         p = self.param.mvn_param
-        if top[0] is bottom[0]:  # backward needs what this overwrites
-            self._input = new_array(bottom[0].shape)
-            launch_flat("copy_scaled", bottom[0].count, 1.0, bottom[0].data, self._input)
+        self.keep_input(bottom, top)
         self.mean, self.std = self.groups.means(bottom[0].data), None
         if p.normalize_variance:
             self.std = device.current().xp.sqrt(self.variance(self.groups, bottom[0].data))
@@ -166,5 +156,4 @@ class MVN(_Normalise):
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if propagate_down[0]:
-            data = self._input if top[0] is bottom[0] else bottom[0].data
-            self.gradient(self.groups, data, top[0].diff, bottom[0].new_diff())
+            self.gradient(self.groups, self.kept_input(bottom), top[0].diff, bottom[0].new_diff())

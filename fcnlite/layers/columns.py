@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fcnlite import device
 
@@ -96,17 +96,17 @@ def correlate(
     if -(-height // rows) < _MANY_STRIPS:
         rows = max(1, min(height, backend.whole_bytes // (depth * width * itemsize)))
     rows = _even(height, rows)
-    strips = [
+    tasks = [
         (n, g, begin, min(height, begin + rows))
         for n in range(out.shape[0])
         for g in range(group)
         for begin in range(0, height, rows)
     ]
-    if len(strips) < _MANY_STRIPS:
-        for one in strips:
-            strip(*one)
+    if len(tasks) < _MANY_STRIPS:
+        for task in tasks:
+            strip(*task)
     else:
-        backend.parallel(len(strips), lambda i: strip(*strips[i]))
+        backend.parallel(len(tasks), lambda i: strip(*tasks[i]))
 
 
 def image_gradient(weight: Any, out_diff: Any, image_diff: Any, window: Window, group: int) -> None:
@@ -160,20 +160,16 @@ def gradients(
         taps = slice(first * area, last * area)
         for n in range(images):
             diff = out_diff[n, outs].reshape(outputs, -1)
-            for begin, end, image_begin, image_end, fresh in _strips(
-                window, like.shape[2], height, _even(height, rows)
-            ):
-                part = diff[:, begin * width : end * width]
+            for strip in strips(window, like.shape[2], height, _even(height, rows)):
+                part = diff[:, strip.begin * width : strip.end * width]
                 col = space[: depth * part.shape[1]].reshape(depth, -1)
                 if weight_diff is not None:
-                    _im2col(image[n, mine], col, window, begin, end, width)
+                    _im2col(image[n, mine], col, window, strip.begin, strip.end, width)
                     target = weight_diff[outs].reshape(outputs, -1)[:, taps]
-                    backend.gemm(part, col.T, target, accumulate or n > 0 or begin > 0)
+                    backend.gemm(part, col.T, target, accumulate or n > 0 or strip.begin > 0)
                 if image_diff is not None:
                     backend.gemm(weight[outs].reshape(outputs, -1)[:, taps].T, part, col)
-                    _col2im(
-                        col, image_diff[n, mine], window, begin, end, width, image_begin, image_end, fresh
-                    )
+                    _col2im(col, image_diff[n, mine], window, strip, width)
 
     backend.parallel(len(tasks), lambda i: block(*tasks[i]))
 
@@ -202,20 +198,25 @@ def _even(height: int, most: int) -> int:
     return -(-height // -(-height // most))
 
 
-def _strips(
-    window: Window, image_height: int, height: int, rows: int
-) -> Iterator[tuple[int, int, int, int, int]]:
-    """Strips of output rows with the image rows they reach: (begin, end, image begin, image end, first fresh row).
+class Strip(NamedTuple):
+    """Output rows [begin, end) and the image rows they reach, of which those before ``fresh`` were reached before."""
 
-    Image rows before ``fresh`` were reached by an earlier strip. Together the strips cover the whole image.
-    """
+    begin: int
+    end: int
+    image_begin: int
+    image_end: int
+    fresh: int
+
+
+def strips(window: Window, image_height: int, height: int, rows: int) -> Iterator[Strip]:
+    """Strips of ``rows`` output rows, the last one maybe of fewer; together they cover the whole image."""
     fresh = 0
     for begin in range(0, height, rows):
         end = min(height, begin + rows)
         touched = max(0, begin * window.stride[0] - window.pad[0])
         last = (end - 1) * window.stride[0] - window.pad[0] + window.extent[0]
         image_end = image_height if end == height else min(image_height, max(fresh, last))
-        yield begin, end, min(touched, fresh), image_end, fresh
+        yield Strip(begin, end, min(touched, fresh), image_end, fresh)
         fresh = image_end
 
 
@@ -224,31 +225,9 @@ def _im2col(image: Any, col: Any, window: Window, begin: int, end: int, width: i
     device.current().launch("im2col", col.shape[0] * (end - begin), width, *arguments)
 
 
-def _col2im(
-    col: Any,
-    image: Any,
-    window: Window,
-    begin: int,
-    end: int,
-    out_width: int,
-    image_begin: int,
-    image_end: int,
-    fresh: int,
-) -> None:
+def _col2im(col: Any, image: Any, window: Window, strip: Strip, out_width: int) -> None:
     channels, height, width = image.shape
-    lanes = -(-width // window.stride[1])
-    rows = image_end - image_begin
-    arguments = (
-        height,
-        width,
-        *window.numbers(),
-        begin,
-        end - begin,
-        out_width,
-        image_begin,
-        rows,
-        fresh,
-        col,
-        image,
-    )
+    lanes, rows = -(-width // window.stride[1]), strip.image_end - strip.image_begin
+    numbers = (strip.begin, strip.end - strip.begin, out_width, strip.image_begin, rows, strip.fresh)
+    arguments = (height, width, *window.numbers(), *numbers, col, image)
     device.current().launch("col2im", channels * rows * window.stride[1], lanes, *arguments)

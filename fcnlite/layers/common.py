@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fcnlite.blob import Blob, launch_flat
-from fcnlite.layers.base import Layer, register
+from fcnlite.layers.base import MANY, Layer, register
 from fcnlite.proto import FillerParameter
-
-MANY = 1 << 20
 
 
 @register

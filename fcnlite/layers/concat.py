@@ -8,8 +8,7 @@ from typing import Any
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.layers.base import Layer, register
-from fcnlite.layers.common import MANY
+from fcnlite.layers.base import MANY, Layer, register, rows_of
 
 
 class Runs:
@@ -31,14 +30,8 @@ class Runs:
         self._copy(piece, run, 0, self.stretch, first * self.inner, part, whole)
 
     def _copy(self, piece: Sequence[int], *arguments: Any) -> None:
-        rows, width = run_rows(piece, self.axis)
+        rows, width = rows_of(piece[self.axis :])
         device.current().launch("copy_run", self.stretches * rows, width, rows, *arguments)
-
-
-def run_rows(shape: Sequence[int], axis: int) -> tuple[int, int]:
-    """(rows, width) of what lies from ``axis`` on, rows running along the last axis."""
-    width = shape[-1]
-    return (math.prod(shape[axis:]) // width if width else 0), width
 
 
 @register
@@ -160,6 +153,6 @@ class Tile(Layer):
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if propagate_down[0]:
-            rows, width = run_rows(bottom[0].shape, self.repeated)
+            rows, width = rows_of(bottom[0].shape[self.repeated :])
             arguments = (width, rows, self.tiles, top[0].diff, bottom[0].new_diff())
             device.current().launch("tile_backward", self.runs.stretches * rows, *arguments)

@@ -7,10 +7,8 @@ from typing import Any
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.layers.base import Layer, register
+from fcnlite.layers.base import MANY, Layer, register
 from fcnlite.layers.columns import Window, correlate, gradients, image_gradient, weight_gradient
-
-MANY = 1 << 20
 
 
 class _Sliding(Layer):
@@ -166,17 +164,9 @@ class Deconvolution(_Sliding):
             image_gradient(self.blobs[0].data, below.data, out, self.window, self.group)
             if self.bias is not None:
                 height, width = out.shape[2:]
+                plane = (width, height, height * width)
                 for image in out:
-                    backend.launch(
-                        "bias_forward",
-                        self.outputs * height,
-                        width,
-                        height,
-                        height * width,
-                        1.0,
-                        self.bias,
-                        image,
-                    )
+                    backend.launch("bias_forward", self.outputs * height, *plane, 1.0, self.bias, image)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         for below, above, wanted in zip(bottom, top, propagate_down):

@@ -12,8 +12,7 @@ import numpy as np
 from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.fillers import fill
-from fcnlite.layers.base import Layer, register
-from fcnlite.layers.common import MANY
+from fcnlite.layers.base import MANY, Layer, register
 from fcnlite.proto import FillerParameter
 from fcnlite.random import filler_stream
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.layers.base import Layer, register, rows_of
-from fcnlite.layers.common import MANY
+from fcnlite.layers.base import MANY, Layer, register, rows_of
 from fcnlite.layers.inner_product import add_bias, add_bias_gradient
 
 

@@ -6,12 +6,12 @@ Sigmoid, TanH, AbsVal, BNLL, ELU, Swish, Clip, Threshold, Power, Exp and Log; fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from fcnlite.blob import Blob, launch_flat
-from fcnlite.layers.base import Layer, new_array, register
+from fcnlite.layers.base import Layer, register
 
 
 class Neuron(Layer):
@@ -34,7 +34,6 @@ class Neuron(Layer):
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.constants = self.read_constants()
-        self._input: Any = None
 
     def read_constants(self) -> tuple[float, ...]:
         """The kernels' constants, from the layer's parameters."""
@@ -44,17 +43,15 @@ class Neuron(Layer):
         top[0].reshape(*bottom[0].shape)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        if top[0] is bottom[0] and not self.from_output:
-            self._input = new_array(bottom[0].shape)
-            launch_flat("copy_scaled", bottom[0].count, 1.0, bottom[0].data, self._input)
+        if not self.from_output:
+            self.keep_input(bottom, top)
         launch_flat(
             f"{self.kernel}_forward", bottom[0].count, *self.constants, bottom[0].data, top[0].new_data()
         )
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if propagate_down[0]:
-            kept = top[0] is bottom[0] and not self.from_output
-            seen = top[0].data if self.from_output else self._input if kept else bottom[0].data
+            seen = top[0].data if self.from_output else self.kept_input(bottom)
             arrays = (seen, top[0].diff, bottom[0].new_diff())
             launch_flat(f"{self.kernel}_backward", bottom[0].count, *self.constants, *arrays)
 

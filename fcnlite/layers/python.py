@@ -23,8 +23,7 @@ from fcnlite.data.dataset import Dataset
 from fcnlite.data.python_layers import open_data_layer
 from fcnlite.errors import InputError
 from fcnlite.hostblob import HostBlob, HostBlobs, push, wrap
-from fcnlite.layers.base import Layer, register
-from fcnlite.layers.common import MANY
+from fcnlite.layers.base import MANY, Layer, register
 
 # The modules of the original experiments and the data layers in each.
 DATA_LAYERS = {

@@ -56,7 +56,6 @@ class PReLU(Layer):
         filler = p.filler if p.HasField("filler") else FillerParameter(type="constant", value=0.25)
         self.shared = p.channel_shared
         self.blobs = [self.make_blob(() if self.shared else bottom[0].shape[1:2], filler)]
-        self._input: Any = None
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape = bottom[0].shape
@@ -65,13 +64,11 @@ class PReLU(Layer):
         top[0].reshape(*shape)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        if top[0] is bottom[0]:  # backward needs what this overwrites
-            self._input = new_array(bottom[0].shape)
-            launch_flat("copy_scaled", bottom[0].count, 1.0, bottom[0].data, self._input)
+        self.keep_input(bottom, top)
         self._run("prelu_forward", bottom[0].data, top[0].new_data())
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        data = self._input if top[0] is bottom[0] else bottom[0].data
+        data = self.kept_input(bottom)
         if self.learns(0):
             terms = new_array(bottom[0].shape)
             launch_flat("prelu_slope_terms", bottom[0].count, data, top[0].diff, terms)
@@ -83,6 +80,6 @@ class PReLU(Layer):
     def _run(self, kernel: str, *arrays: Any) -> None:
         shape = arrays[0].shape
         channels = 1 if self.shared else shape[1]
-        inner_rows, width = rows_of(shape[2:]) if len(shape) > 2 else (1, 1)
+        inner_rows, width = rows_of(shape[2:])
         rows = shape[0] * shape[1] * inner_rows
         device.current().launch(kernel, rows, width, channels, inner_rows, self.blobs[0].data, *arrays)

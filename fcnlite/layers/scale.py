@@ -8,7 +8,7 @@ from typing import Any
 
 from fcnlite import device
 from fcnlite.blob import Blob, launch_flat
-from fcnlite.layers.base import Layer, add_channel_sums, new_array, register
+from fcnlite.layers.base import Layer, add_channel_sums, new_array, register, rows_of
 from fcnlite.proto import FillerParameter
 
 
@@ -45,9 +45,7 @@ class _Channelwise(Layer):
                 f"an operand of shape {operand} does not fit axes from {first} on of the bottom {shape}"
             )
         self.outer, self.channels = math.prod(shape[:first]), math.prod(operand)
-        inner = shape[first + len(operand) :]
-        self.width = inner[-1] if inner else 1
-        self.inner_rows = math.prod(inner) // self.width if self.width else 0
+        self.inner_rows, self.width = rows_of(shape[first + len(operand) :])
         top[0].reshape(*shape)
 
     def run(self, factor: Any, bias: Any, source: Any, target: Any) -> None:
@@ -82,12 +80,9 @@ class Scale(_Channelwise):
             self.blobs = [self.make_operand(bottom[0], p.filler if p.HasField("filler") else ones)]
         if p.bias_term:
             self.blobs.append(self.make_blob(self.operand(bottom).shape, p.bias_filler))
-        self._input: Any = None
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        if top[0] is bottom[0]:  # backward needs what this overwrites
-            self._input = new_array(bottom[0].shape)
-            launch_flat("copy_scaled", bottom[0].count, 1.0, bottom[0].data, self._input)
+        self.keep_input(bottom, top)
         bias = self.blobs[-1].data if self.settings.bias_term else None
         self.run(self.operand(bottom).data, bias, bottom[0].data, top[0].new_data())
 
@@ -97,8 +92,7 @@ class Scale(_Channelwise):
             add_channel_sums(diff, self.outer, self.channels, self.blobs[-1])
         if self.learn(bottom, propagate_down):
             products = new_array(bottom[0].shape)
-            data = self._input if top[0] is bottom[0] else bottom[0].data
-            launch_flat("eltwise_prod", bottom[0].count, data, diff, products)
+            launch_flat("eltwise_prod", bottom[0].count, self.kept_input(bottom), diff, products)
             self.operand_gradient(bottom, products)
         if propagate_down[0]:
             self.run(self.operand(bottom).data, None, diff, bottom[0].new_diff())

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.layers.base import Layer, register
+from fcnlite.layers.base import Layer, register, rows_of
 
 
 def softmax_rows(shape: Sequence[int], axis: int) -> tuple[int, int, int, int]:
     """(outer, channels, inner rows, width) of an array whose softmax runs over ``axis``."""
-    outer = inner = 1
-    for dim in shape[:axis]:
-        outer *= dim
-    for dim in shape[axis + 1 :]:
-        inner *= dim
-    width = shape[-1] if axis < len(shape) - 1 else 1
-    return outer, shape[axis], (inner // width if width else 0), width
+    return math.prod(shape[:axis]), shape[axis], *rows_of(shape[axis + 1 :])
 
 
 @register
