@@ -12,21 +12,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from PIL import Image
 
 from fcnlite import device
 from fcnlite.blob import Blob, Node
+from fcnlite.data.dataset import MEAN_BGR, preprocess
+from fcnlite.data.files import read_image, to_rgb
 from fcnlite.deploy import deploy
 from fcnlite.errors import InputError
+from fcnlite.io import check, iter_weights, read_deploy, read_notes, write_weights
 from fcnlite.layers import Convolution, Layer, ReLU, create
 from fcnlite.layers.base import name_loss_top, phase_number
+from fcnlite.models import recognise
 from fcnlite.proto import (
     NetParameter,
     NetState,
     filter_net,
+    folder_of,
     insert_splits,
     locate,
     parse_net,
@@ -35,7 +42,6 @@ from fcnlite.proto import (
     upgrade,
 )
 
-VOC_MEAN_BGR = (104.00699, 116.66877, 122.67892)
 _PERMISSIVE = 1
 # What `load` takes from a file's notes.
 _NOTES = {
@@ -109,7 +115,7 @@ class Net:
         folder: str | os.PathLike[str] | None = None,
     ):
         self._source = source
-        self._folder = Path(folder) if folder is not None else _folder_of(source)
+        self._folder = Path(folder) if folder is not None else folder_of(source)
         param = source if isinstance(source, NetParameter) else read_net(source)
         self.phase = phase_number(phase)
         state = NetState(phase=self.phase, level=level, stage=[*param.state.stage, *stages])
@@ -121,7 +127,7 @@ class Net:
         self.outputs: list[str] = []
         self.layers: list[Layer] = []
         self.learnable_params: list[LearnableParam] = []
-        self.mean_bgr: Sequence[float] = VOC_MEAN_BGR
+        self.mean_bgr: Sequence[float] = MEAN_BGR
         self.classes: dict[str, tuple[str, ...]] = {}
         self.background: int | None = 0
         self.nodes: list[Node] = []
@@ -135,7 +141,7 @@ class Net:
             self._add(layer_param)
         self.outputs = list(self._unread)
         self._plan_backward()
-        self._foldable = list(self._find_foldable())
+        self._foldable = self._find_foldable()
         if weights is not None:
             self.copy_from(weights)
 
@@ -251,16 +257,16 @@ class Net:
             else:
                 node.runs_back = False
 
-    def _find_foldable(self) -> Any:
+    def _find_foldable(self) -> list[tuple[Convolution, ReLU]]:
         """Pairs of a convolution and the in-place ReLU right behind it, which can share one pass over the output."""
-        for first, second in zip(self.nodes, self.nodes[1:], strict=False):
-            if (
-                isinstance(first.layer, Convolution)
-                and isinstance(second.layer, ReLU)
-                and len(first.tops) == 1
-                and second.bottoms == second.tops == first.tops
-            ):
-                yield first.layer, second.layer
+        return [
+            (first.layer, second.layer)
+            for first, second in pairwise(self.nodes)
+            if isinstance(first.layer, Convolution)
+            and isinstance(second.layer, ReLU)
+            and len(first.tops) == 1
+            and second.bottoms == second.tops == first.tops
+        ]
 
     # Running
 
@@ -402,8 +408,6 @@ class Net:
         numpy.ndarray
             H x W uint8: each pixel's class.
         """
-        from fcnlite.data import preprocess
-
         mean = self.mean_bgr if mean_bgr is None else mean_bgr
         score = self.infer(output, data=preprocess(_pixels(image), mean)[None])
         labels = argmax_channels(score)[0]
@@ -430,8 +434,6 @@ class Net:
         Layers of the file that the net lacks are passed over, and layers of the net that the file lacks stay as they
         are. A layer with ``name`` in both must have as many parameters of the same shapes.
         """
-        from fcnlite.io import iter_weights
-
         label = "the mapping" if isinstance(source, Mapping) else os.fspath(source)
         copied = 0
         for layer, arrays in source.items() if isinstance(source, Mapping) else iter_weights(source):
@@ -467,8 +469,6 @@ class Net:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the parameters: .h5 in Caffe's HDF5 layout with the deploy net inside, or .caffemodel."""
-        from fcnlite.io import write_weights
-
         backend = device.current()
         arrays = {layer.name: [backend.tonumpy(b.data) for b in layer.blobs] for layer in self.layers}
         notes = {
@@ -519,6 +519,7 @@ class Net:
             raise MemoryError(f"{self._where(layer)}layer '{layer}': {error}") from None
 
     def forward_node(self, node: Node) -> None:
+        """Run one node forward; a mistake is told with its layer's place in the prototxt."""
         with self._naming(node.layer.name):
             node.forward()
 
@@ -600,12 +601,6 @@ class _Folded:
             convolution.slope, relu.folded = 1.0, False
 
 
-def _folder_of(source: Any) -> Path | None:
-    """The folder a net was read from, if it was read from a file."""
-    named = isinstance(source, os.PathLike) or (isinstance(source, str) and "\n" not in source)
-    return Path(source).parent if named and os.path.isfile(source) else None
-
-
 def load(path: str | os.PathLike[str], prototxt: Any = None) -> Net:
     """A net ready to predict, from a file of weights.
 
@@ -627,9 +622,6 @@ def load(path: str | os.PathLike[str], prototxt: Any = None) -> Net:
     FileNotFoundError, InputError
         If there is no such file, or no net for it.
     """
-    from fcnlite.io import check, iter_weights, read_deploy, read_notes
-    from fcnlite.models import recognise
-
     if not Path(path).is_file():
         raise FileNotFoundError(f"{os.fspath(path)}: no such weights file")
     text = read_deploy(path) if prototxt is None else None
@@ -650,7 +642,7 @@ def load(path: str | os.PathLike[str], prototxt: Any = None) -> Net:
     where = f"{os.fspath(path)}: its note on classes and mean colour"
     check(notes, {name: kind for name, kind in _NOTES.items() if name in notes}, where)
     net.classes = {blob: tuple(names) for blob, names in notes.get("classes", {}).items()}
-    net.mean_bgr = tuple(notes.get("mean_bgr", VOC_MEAN_BGR))
+    net.mean_bgr = tuple(notes.get("mean_bgr", MEAN_BGR))
     net.background = notes.get("background", 0)
     wrong = [b for b, names in net.classes.items() if b in net.blobs and net.blobs[b].channels != len(names)]
     if len(net.mean_bgr) != 3 or wrong:
@@ -669,10 +661,6 @@ def argmax_channels(score: Any) -> np.ndarray:
 
 
 def _pixels(image: Any) -> np.ndarray:
-    from PIL import Image
-
-    from fcnlite.data.files import read_image, to_rgb
-
     if isinstance(image, (str, os.PathLike)):
         return read_image(image)
     if isinstance(image, Image.Image):

@@ -22,7 +22,16 @@ from fcnlite.blob import launch_flat
 from fcnlite.errors import InputError
 from fcnlite.io import SolverSnapshot, read_state, write_state
 from fcnlite.net import LearnableParam, Net
-from fcnlite.proto import TEST, TRAIN, NetParameter, NetState, SolverParameter, read_net, read_solver
+from fcnlite.proto import (
+    TEST,
+    TRAIN,
+    NetParameter,
+    NetState,
+    SolverParameter,
+    folder_of,
+    read_net,
+    read_solver,
+)
 
 log = logging.getLogger(__name__)
 HDF5 = 0
@@ -118,7 +127,7 @@ class SGDSolver:
         test_source: Callable[[int], Iterable[Mapping[str, Any]]] | None = None,
         keep_blobs: bool = False,
     ):
-        self._folder = Path(param).parent if _is_file(param) else Path()
+        self._folder = folder_of(param) or Path()
         self.param = param if isinstance(param, SolverParameter) else read_solver(param)
         self._check()
         if self.param.random_seed >= 0 and net is None:
@@ -534,12 +543,6 @@ def _beside(learned_net: str, state: str | os.PathLike[str]) -> Path:
             return path
     raise FileNotFoundError(
         f"{os.fspath(state)}: the weights it belongs to, {learned_net}, are neither there nor beside it"
-    )
-
-
-def _is_file(param: Any) -> bool:
-    return isinstance(param, os.PathLike) or (
-        isinstance(param, str) and "\n" not in param and os.path.isfile(param)
     )
 
 

@@ -174,9 +174,6 @@ def test_fields_of_forks():
 
 def test_layers_are_located():
     assert locate(NET, "conv") == "<text>:3: "
-    assert locate(NET, "conv", "type") == "<text>:4: "
-    assert locate(NET, "conv", "param") == "<text>:6: "
-    assert locate(NET, "pool", "type") == "<text>:10: "
     assert locate(NET, "absent") == "" and locate("/no/such/file", "conv") == ""
     assert locate('layer { param { name: "w" } name: "a" }\n', "w") == ""
 

@@ -10,19 +10,19 @@ from fcnlite.proto.filter import filter_net, meets_rule
 from fcnlite.proto.schema import MESSAGE_NAMES, TEST, TRAIN, message_class
 from fcnlite.proto.solver import read_solver
 from fcnlite.proto.splits import insert_splits
-from fcnlite.proto.text import locate, nearest, parse_net, read_message, read_net, to_text
+from fcnlite.proto.text import folder_of, locate, nearest, parse_net, read_net, to_text
 from fcnlite.proto.upgrade import upgrade
 
 __all__ = [
     "TEST",
     "TRAIN",
     "filter_net",
+    "folder_of",
     "insert_splits",
     "locate",
     "meets_rule",
     "nearest",
     "parse_net",
-    "read_message",
     "read_net",
     "read_solver",
     "to_text",

@@ -354,6 +354,7 @@ def _own_words(error: text_format.ParseError) -> str:
 
 
 def parse_message(text: str, filename: str, name: str) -> Any:
+    """Parse the text of the message called `name`; errors are those of :func:`parse_net`."""
     walk = _Walk(text, filename, descriptor(name))
     text = walk.run()
     message = message_class(name)()
@@ -370,7 +371,13 @@ def parse_message(text: str, filename: str, name: str) -> Any:
 
 
 def _looks_like_text(source: str) -> bool:
-    return "\n" in source or "{" in source or (":" in source and not Path(source).exists())
+    return "\n" in source or "{" in source or (":" in source and not os.path.exists(source))
+
+
+def folder_of(source: Any) -> Path | None:
+    """The folder of the file that a source of :func:`read_net` names; None for a text, a message or no file."""
+    named = isinstance(source, os.PathLike) or (isinstance(source, str) and not _looks_like_text(source))
+    return Path(source).parent if named and os.path.isfile(source) else None
 
 
 def load_text(source: str | os.PathLike[str]) -> tuple[str, str]:
@@ -443,18 +450,6 @@ def read_net(source: str | os.PathLike[str]) -> Any:
     return parse_message(text, filename, "NetParameter")
 
 
-def read_message(source: str | os.PathLike[str], name: str) -> Any:
-    """Read any message in text form, such as ``read_message("solver.prototxt", "SolverParameter")``.
-
-    Raises
-    ------
-    FileNotFoundError, InputError
-        As :func:`read_net`.
-    """
-    text, filename = load_text(source)
-    return parse_message(text, filename, name)
-
-
 def to_text(message: Any) -> str:
     """The prototxt of a message, as Caffe reads it back: every value survives, floats in their shortest form.
 
@@ -465,7 +460,7 @@ def to_text(message: Any) -> str:
     return text_format.MessageToString(message, as_utf8=True)
 
 
-def locate(source: str | os.PathLike[str], layer: str, field: str = "") -> str:
+def locate(source: str | os.PathLike[str], layer: str) -> str:
     """Where a layer stands in the text of its net, for the start of an error message.
 
     Parameters
@@ -474,8 +469,6 @@ def locate(source: str | os.PathLike[str], layer: str, field: str = "") -> str:
         What :func:`read_net` was given.
     layer : str
         The layer's name.
-    field : str
-        A field right inside the layer, such as ``"type"``: its line, if it is there, instead of the layer's.
 
     Returns
     -------
@@ -487,20 +480,19 @@ def locate(source: str | os.PathLike[str], layer: str, field: str = "") -> str:
         tokens = list(_tokens(text, filename))
     except (OSError, ValueError):
         return ""
-    depth, start = 0, 0
-    lines: dict[str, int] = {}
+    depth, start, word = 0, 0, ""
     names: list[str] = []
     for before, token in zip([_Token("", "", 0, 0), *tokens], tokens):
         if token.kind == "mark" and token.text in "{<":
             if depth == 0:
-                start, lines, names = (token if before.text in "[," else before).line, {}, []
+                start, word, names = (token if before.text in "[," else before).line, "", []
             depth += 1
         elif token.kind == "mark" and token.text in "}>":
             depth -= 1
             if depth == 0 and names and names[0] == layer:
-                return f"{filename}:{lines.get(field, start)}: "
+                return f"{filename}:{start}: "
         elif depth == 1 and token.kind == "word":
-            lines.setdefault(token.text, token.line)
-        elif depth == 1 and token.kind == "string" and lines and list(lines)[-1] == "name":
+            word = token.text
+        elif depth == 1 and token.kind == "string" and word == "name":
             names.append(text_encoding.CUnescape(token.text[1:-1]).decode("utf-8", "replace"))
     return ""
