@@ -14,9 +14,9 @@ from tqdm import tqdm
 from fcnlite import cli
 from fcnlite.errors import InputError
 from fcnlite.io.caffemodel import read_definition, write_caffemodel
-from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, write_hdf5
+from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, read_deploy, read_notes, write_hdf5
 from fcnlite.io.state import read_state, write_state
-from fcnlite.io.weights import names_hdf5, read_deploy, read_notes, read_weights
+from fcnlite.io.weights import names_hdf5, read_weights
 from fcnlite.proto import parse_net, read_net, to_text, upgrade
 
 MODULE = "fcnlite.convert"

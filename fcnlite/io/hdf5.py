@@ -160,18 +160,33 @@ def iter_hdf5(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.ndarr
             yield name, numbered_arrays(group)
 
 
-def read_deploy_attribute(path: str | os.PathLike[str]) -> str | None:
-    """The prototxt stored with the weights in an HDF5 file, or None."""
+def read_deploy(path: str | os.PathLike[str]) -> str | None:
+    """The prototxt that fcnlite stored with the weights in an HDF5 file; None if there is none.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        There is no such file, or it is damaged.
+    """
     return _read_text(path, DEPLOY)
 
 
-def read_notes_attribute(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The notes stored with the weights in an HDF5 file; empty if there are none."""
+def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The notes that fcnlite stored with the weights in an HDF5 file; empty if there are none.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        There is no such file, or it is damaged.
+    """
     text = _read_text(path, NOTES)
     return {} if text is None else parse_json(text, f"{path}: the attribute '{NOTES}'", dict[str, Any])
 
 
 def _read_text(path: str | os.PathLike[str], name: str) -> str | None:
+    """An attribute of the root; None if there is none, or this is another kind of file."""
+    if Path(path).exists() and not is_hdf5(path):
+        return None
     with open_hdf5(path) as file:
         text = file.attrs.get(name)
     if text is None or isinstance(text, str):

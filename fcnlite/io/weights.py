@@ -9,7 +9,7 @@ import numpy as np
 
 from fcnlite.errors import InputError
 from fcnlite.io.caffemodel import iter_caffemodel, write_caffemodel
-from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, read_deploy_attribute, read_notes_attribute, write_hdf5
+from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, write_hdf5
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
@@ -96,29 +96,3 @@ def write_weights(
         write_caffemodel(path, params.items(), net)
     else:
         raise InputError(f"{path}: weights are written as .h5 or .caffemodel; end the name with one of these")
-
-
-def read_deploy(path: str | os.PathLike[str]) -> str | None:
-    """The prototxt that fcnlite stored with the weights in an HDF5 file; None if there is none.
-
-    Raises
-    ------
-    FileNotFoundError, InputError
-        There is no such file, or it is damaged.
-    """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    return read_deploy_attribute(path) if is_hdf5(path) else None
-
-
-def read_notes(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The notes that fcnlite stored with the weights in an HDF5 file; empty if there are none.
-
-    Raises
-    ------
-    FileNotFoundError, InputError
-        There is no such file, or it is damaged.
-    """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    return read_notes_attribute(path) if is_hdf5(path) else {}
