@@ -34,7 +34,7 @@ def test_names_are_forgiving_and_wrong_ones_told():
     assert [canonical(n) for n in ("VOC", "NYUDv2", "sift-flow", "PASCAL-Context", "SBDD")] == [
         "voc", "nyud", "siftflow", "pascalcontext", "sbd",
     ]  # fmt: skip
-    with pytest.raises(InputError, match="no data set is called 'shapse'; did you mean shapes?"):
+    with pytest.raises(InputError, match="no data set is called 'shapse'; did you mean 'shapes'?"):
         open_dataset("shapse", ".")
 
 
@@ -92,7 +92,7 @@ def test_chains_lead_to_a_classifier():
             waiting = [n for start in waiting for n in recipe(start).start if n not in classifiers]
             steps += 1
         assert steps <= 3
-    with pytest.raises(InputError, match="no recipe for the net 'fcn8'; did you mean fcn8s?"):
+    with pytest.raises(InputError, match="no recipe for the net 'fcn8'; did you mean 'fcn8s'?"):
         recipe("fcn8")
     with pytest.raises(InputError, match="no recipe 'light'"):
         recipe("fcn8s", "light")
@@ -167,7 +167,7 @@ def test_the_other_original_layers(tmp_path, monkeypatch):
 def test_wrong_parameters_of_layers(tmp_path, layer, text, message):
     with pytest.raises(InputError, match=message):
         open_data_layer(layer, text, ["data", "label"], tmp_path)
-    assert is_data_layer(layer) == (layer != "MyLayer")
+    assert is_data_layer("siftflow_layers", layer) == (layer == "SIFTFlowSegDataLayer")
 
 
 def test_a_wrong_mean_is_told(tmp_path):

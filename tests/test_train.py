@@ -328,7 +328,7 @@ def test_missing_data_is_told_in_one_line(tmp_path: Path, capsys, monkeypatch) -
 
 def test_misspelt_words(data: Path, capsys) -> None:
     fails(capsys, main, ["voc", "--itterations", 3], "--itterations", "did you mean --iterations?")
-    fails(capsys, main, ["vocc", "--data", data], "'vocc'", "did you mean voc?")
+    fails(capsys, main, ["vocc", "--data", data], "'vocc'", "did you mean 'voc'?")
     fails(capsys, main, ["voc", "--data", data, "--net", "fcn8"], "'fcn8'", "did you mean 'fcn8s'?")
     fails(capsys, main, ["voc", "--data", data, "--width", "many"], "--width", "'many'")
     fails(capsys, main, ["voc", "--data", data, "--lr", "-1"], "--lr", "'-1'")

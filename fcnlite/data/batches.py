@@ -153,7 +153,6 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         order = ImageOrder.of_split(len(dataset), dataset.split, randomize, seed, position)
         self.dataset = dataset
         self.position = position
-        self.order_seed = order.seed
         self._names = None if names is None else list(names)
         self._made = Prefetch(_make(dataset, order, count, mirror, jitter, keep), depth)
 

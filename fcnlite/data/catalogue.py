@@ -1,6 +1,5 @@
 """All data sets by name, opened one way."""
 
-import difflib
 import inspect
 import os
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from fcnlite.data.shapes import open_shapes
 from fcnlite.data.siftflow import SIFTFlow
 from fcnlite.data.voc import VOC
 from fcnlite.errors import InputError
+from fcnlite.proto import nearest
 
 
 def open_nyud(
@@ -57,9 +57,9 @@ def canonical(name: str) -> str:
     )
     if wanted in OPENERS:
         return wanted
-    near = difflib.get_close_matches(wanted, OPENERS, 1, 0.5)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise InputError(f"no data set is called {name!r}; {hint}There are: {', '.join(OPENERS)}")
+    raise InputError(
+        f"no data set is called '{name}'{nearest(wanted, OPENERS)}; there are {', '.join(OPENERS)}"
+    )
 
 
 def options_of(name: str) -> list[str]:

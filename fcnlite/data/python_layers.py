@@ -5,7 +5,7 @@ import ast
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,34 +19,48 @@ from fcnlite.data.voc import VOC
 from fcnlite.errors import InputError
 
 Open = Callable[[Mapping[str, Any], Callable[[str], Path]], Dataset]
-# For each layer: the parameters it cannot do without, and what opens its data.
-LAYERS: dict[str, tuple[tuple[str, ...], Open]] = {
-    "VOCSegDataLayer": (
+
+
+class DataLayer(NamedTuple):
+    """One of them: its module, the parameters it cannot do without, and what opens its data."""
+
+    module: str
+    needed: tuple[str, ...]
+    opened: Open
+
+
+LAYERS = {
+    "VOCSegDataLayer": DataLayer(
+        "voc_layers",
         ("voc_dir", "split", "mean"),
         lambda given, at: VOC(at("voc_dir"), given["split"]),
     ),
-    "SBDDSegDataLayer": (
+    "SBDDSegDataLayer": DataLayer(
+        "voc_layers",
         ("sbdd_dir", "split", "mean"),
         lambda given, at: SBD(at("sbdd_dir"), given["split"]),
     ),
-    "NYUDSegDataLayer": (
+    "NYUDSegDataLayer": DataLayer(
+        "nyud_layers",
         ("nyud_dir", "split", "tops"),
         lambda given, at: NYUD(at("nyud_dir"), given["split"], tops=given["tops"]),
     ),
-    "SIFTFlowSegDataLayer": (
+    "SIFTFlowSegDataLayer": DataLayer(
+        "siftflow_layers",
         ("siftflow_dir", "split"),
         lambda given, at: SIFTFlow(at("siftflow_dir"), given["split"]),
     ),
-    "PASCALContextSegDataLayer": (
+    "PASCALContextSegDataLayer": DataLayer(
+        "pascalcontext_layers",
         ("voc_dir", "context_dir", "split"),
         lambda given, at: PASCALContext(at("voc_dir"), given["split"], context_folder=at("context_dir")),
     ),
 }
 
 
-def is_data_layer(layer: str) -> bool:
-    """Whether a Python layer of this class name is one of the original experiments' data layers."""
-    return layer in LAYERS
+def is_data_layer(module: str, layer: str) -> bool:
+    """Whether a Python layer of this module and class name is one of the original experiments' data layers."""
+    return layer in LAYERS and LAYERS[layer].module == module
 
 
 def open_data_layer(
@@ -82,15 +96,14 @@ def open_data_layer(
     """
     if layer not in LAYERS:
         raise InputError(f"{layer} is none of the FCN data layers {', '.join(LAYERS)}")
-    needed, opened = LAYERS[layer]
-    given = _parameters(layer, param_str, needed)
+    given = _parameters(layer, param_str, LAYERS[layer].needed)
 
     def at(name: str) -> Path:
         path = Path(str(given[name]))
         beside = Path(folder) / path
         return path if path.exists() or not beside.exists() else beside
 
-    dataset = opened(given, at)
+    dataset = LAYERS[layer].opened(given, at)
     if "mean" in given:
         dataset.mean_bgr = _mean(layer, given["mean"])
     return Batches(

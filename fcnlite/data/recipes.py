@@ -1,10 +1,10 @@
 """How the paper trains each net: learning rate, iterations, momentum and the rest, under the net's name in
 fcnlite.models."""
 
-import difflib
 from dataclasses import dataclass, replace
 
 from fcnlite.errors import InputError
+from fcnlite.proto import nearest
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,8 @@ def recipe(net: str, style: str = "heavy") -> Recipe:
     if style not in ("heavy", "cvpr15"):
         raise InputError(f"there is no recipe {style!r}; the recipes are heavy and cvpr15")
     if net not in HEAVY:
-        near = difflib.get_close_matches(net, HEAVY, 1, 0.4)
-        hint = f"; did you mean {near[0]}?" if near else f"; there are recipes for {', '.join(HEAVY)}"
-        raise InputError(f"there is no recipe for the net {net!r}{hint}")
+        hint = nearest(net, HEAVY) or f"; there are recipes for {', '.join(HEAVY)}"
+        raise InputError(f"there is no recipe for the net '{net}'{hint}")
     heavy = HEAVY[net]
     if style == "heavy":
         return heavy

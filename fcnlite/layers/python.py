@@ -20,18 +20,11 @@ import numpy as np
 from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.data.dataset import Dataset
-from fcnlite.data.python_layers import open_data_layer
+from fcnlite.data.python_layers import is_data_layer, open_data_layer
 from fcnlite.errors import InputError
 from fcnlite.hostblob import HostBlob, HostBlobs, push, wrap
 from fcnlite.layers.base import MANY, Layer, register
 
-# The modules of the original experiments and the data layers in each.
-DATA_LAYERS = {
-    "voc_layers": ("VOCSegDataLayer", "SBDDSegDataLayer"),
-    "nyud_layers": ("NYUDSegDataLayer",),
-    "siftflow_layers": ("SIFTFlowSegDataLayer",),
-    "pascalcontext_layers": ("PASCALContextSegDataLayer",),
-}
 _may_import = False
 
 
@@ -106,7 +99,7 @@ class Python(Layer):
         given = self.param.python_param
         self.served: PythonLayer | DataFeed
         loaded = _class_in(sys.modules.get(given.module), given.layer)
-        if loaded is None and given.layer in DATA_LAYERS.get(given.module, ()):
+        if loaded is None and is_data_layer(given.module, given.layer):
             self.served = DataFeed(self, bottom)
             return
         self.served = (loaded or self._import(given.module, given.layer))(self.param)
