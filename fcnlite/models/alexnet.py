@@ -19,11 +19,11 @@ from fcnlite.models.blocks import (
     data_and_label,
     dropout,
     image,
+    inner_products,
     max_pool,
     named,
     pixel_loss,
     positive,
-    relu,
     score,
     upsample,
 )
@@ -140,14 +140,6 @@ def _classifier(
     n = NetSpec()
     n.data = image(3, size)
     convolutions(n, width, filler, pad=0, pool_first=pool_first, rates=LEARNED)
-    fc = fc or scaled(4096, width)
-    fillers = {"weight_filler": dict(filler)} if filler else {}
-    n.fc6 = L.InnerProduct(n.pool5, num_output=fc, param=LEARNED, **fillers)
-    n.relu6 = relu(n.fc6)
-    n.drop6 = dropout(n.relu6)
-    n.fc7 = L.InnerProduct(n.drop6, num_output=fc, param=LEARNED, **fillers)
-    n.relu7 = relu(n.fc7)
-    n.drop7 = dropout(n.relu7)
-    n.fc8 = L.InnerProduct(n.drop7, num_output=classes, param=LEARNED, **fillers)
+    inner_products(n, fc or scaled(4096, width), classes, filler)
     classify(n, n.fc8, deploy)
     return named(n, name)

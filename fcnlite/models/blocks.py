@@ -106,6 +106,18 @@ def pixel_loss(scores: Top, label: Top, normalize: bool) -> Top:
     return L.SoftmaxWithLoss(scores, label, loss_param={"normalize": normalize, "ignore_label": IGNORE_LABEL})
 
 
+def inner_products(n: NetSpec, fc: int, classes: int, filler: Filler) -> None:
+    """Add fc6 to fc8, a classifier's inner products on n.pool5, with dropout behind the first two."""
+    given: dict[str, Any] = {"param": LEARNED, **({"weight_filler": dict(filler)} if filler else {})}
+    n.fc6 = L.InnerProduct(n.pool5, num_output=fc, **given)
+    n.relu6 = relu(n.fc6)
+    n.drop6 = dropout(n.relu6)
+    n.fc7 = L.InnerProduct(n.drop6, num_output=fc, **given)
+    n.relu7 = relu(n.fc7)
+    n.drop7 = dropout(n.relu7)
+    n.fc8 = L.InnerProduct(n.drop7, num_output=classes, **given)
+
+
 def classify(n: NetSpec, scores: Top, deploy: bool) -> None:
     """End a classifier: n.prob to use it, or n.label and n.loss to train it."""
     if deploy:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from fcnlite.coord_map import crop
 from fcnlite.models.blocks import (
-    LEARNED,
     Filler,
     add,
     classify,
@@ -24,16 +23,15 @@ from fcnlite.models.blocks import (
     data_and_label,
     dropout,
     image,
+    inner_products,
     max_pool,
     named,
     pixel_loss,
     positive,
-    relu,
     score,
     upsample,
 )
 from fcnlite.netspec import NetSpec
-from fcnlite.netspec import layers as L
 from fcnlite.proto import NetParameter
 
 # Convolutions in each of the five blocks, and their channels as a multiple of the width; a pooling ends each.
@@ -220,13 +218,6 @@ def vgg16(
     n = NetSpec()
     n.data = image(3, size)
     convolutions(n, width, filler, pad=1)
-    fillers = {"weight_filler": dict(filler)} if filler else {}
-    n.fc6 = L.InnerProduct(n.pool5, num_output=fc or 64 * width, param=LEARNED, **fillers)
-    n.relu6 = relu(n.fc6)
-    n.drop6 = dropout(n.relu6)
-    n.fc7 = L.InnerProduct(n.drop6, num_output=fc or 64 * width, param=LEARNED, **fillers)
-    n.relu7 = relu(n.fc7)
-    n.drop7 = dropout(n.relu7)
-    n.fc8 = L.InnerProduct(n.drop7, num_output=classes, param=LEARNED, **fillers)
+    inner_products(n, fc or 64 * width, classes, filler)
     classify(n, n.fc8, deploy)
     return named(n, "vgg16")
