@@ -20,8 +20,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from fcnlite import models
-from fcnlite.cli import Parser, guarded
+from fcnlite import cli, models
 from fcnlite.data import MEAN_BGR, classes, nyud, siftflow
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights, write_weights
@@ -29,6 +28,7 @@ from fcnlite.proto import to_text
 from fcnlite.resources import cache_folder, weights_folder
 from fcnlite.surgery import fresh, transplant
 
+MODULE = "fcnlite.download"
 _CHUNK = 1 << 16  # what an interruption can lose
 _TIMEOUT = 30  # seconds without a byte
 _INTERRUPTIONS = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
@@ -132,9 +132,7 @@ class _Download:
 
     def __init__(self, weights: Published, attempts: int, pause: float):
         self.weights, self.attempts, self.pause = weights, attempts, pause
-        self.version = (
-            ""  # what the server calls this state of the file: only the same state may be continued
-        )
+        self.version = ""  # what the server calls this state of the file: no other may be continued
 
     def __call__(self, url: str, output_file: str, _pooch: Any, check_only: bool = False) -> None:
         failures = 0
@@ -172,11 +170,8 @@ class _Download:
             file.seek(begin)
             file.truncate()
             self.version = _version(response)
-            total = (
-                begin + int(response.headers["Content-Length"])
-                if "Content-Length" in response.headers
-                else None
-            )
+            length = response.headers.get("Content-Length")
+            total = None if length is None else begin + int(length)
             self._check_length(url, total)
             bar.reset(total)
             bar.update(begin)
@@ -258,8 +253,8 @@ def _notes(name: str) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        "fcnlite.download",
+    parser = cli.Parser(
+        MODULE,
         description="Download the weights that the paper's authors published, check them, and turn them\n"
         "into HDF5 files that fcnlite's other commands take: --weights NAME.h5, --init NAME.h5.",
         epilog="An interrupted download continues; what is there already is not fetched again. Without\n"
@@ -296,7 +291,7 @@ def _get(weights: Published, folder: Path, hdf5: bool) -> None:
     print(f"{path}  [{weights.licence}]")
 
 
-@guarded("fcnlite.download")
+@cli.guarded(MODULE)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = _parser()
@@ -314,4 +309,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

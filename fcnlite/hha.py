@@ -1,23 +1,27 @@
-"""Encodes depth images as HHA images: python -m fcnlite.hha DEPTH_DIR HHA_DIR."""
+"""Encodes depth images as HHA images: ``python -m fcnlite.hha DEPTH_DIR HHA_DIR``."""
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from fcnlite import cli
 from fcnlite.data.hha import Camera, encode, read_depth
 from fcnlite.errors import InputError
 from fcnlite.vis import write_image
 
+MODULE = "fcnlite.hha"
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status, 2 after an error told on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fcnlite.hha",
-        description="Encode depth images (16-bit PNG, millimetres, 0 unknown) as HHA: horizontal disparity, "
-        "height above ground, angle with gravity (Gupta et al. 2014). For NYUDv2 in the layout of the FCN "
-        "experiments the folders are data/depth and data/hha. Images that are there already are kept.",
+
+@cli.guarded(MODULE)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    parser = cli.Parser(
+        MODULE,
+        description="Encode depth images (16-bit PNG, millimetres, 0 unknown) as HHA: horizontal disparity, height\n"
+        "above ground, angle with gravity (Gupta et al. 2014). For NYUDv2 in the layout of the FCN experiments\n"
+        "the folders are data/depth and data/hha. Images that are there already are kept.",
     )
     parser.add_argument("depth", type=Path, help="folder of depth images")
     parser.add_argument(
@@ -31,11 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="intrinsics in pixels (default: NYUDv2's Kinect at the image's size)",
     )
     options = parser.parse_args(arguments)
-    try:
-        encode_folder(options.depth, options.hha, None if options.camera is None else Camera(*options.camera))
-    except (InputError, FileNotFoundError) as error:
-        print(f"fcnlite.hha: {error}", file=sys.stderr)
-        return 2
+    encode_folder(options.depth, options.hha, None if options.camera is None else Camera(*options.camera))
     return 0
 
 
@@ -54,10 +54,7 @@ def encode_folder(depth: Path, hha: Path, camera: Camera | None = None) -> None:
         raise InputError(f"{depth} holds no .png images")
     if hha.resolve() == depth.resolve():
         raise InputError(f"{hha} is the folder of the depth images; name another one")
-    try:
-        hha.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make folder {hha}: {error.strerror}") from None
+    hha.mkdir(parents=True, exist_ok=True)
     for path in tqdm(paths, unit="image", disable=None):
         if not (hha / path.name).exists():
             millimetres = read_depth(path)

@@ -23,6 +23,7 @@ from fcnlite.geometry import Field, LayerGeometry, measure, properties
 from fcnlite.io import iter_weights, read_definition, read_deploy, read_state
 from fcnlite.io.hdf5 import is_hdf5, open_hdf5
 from fcnlite.proto import TEST, TRAIN, NetParameter, parse_net, read_net, read_solver
+from fcnlite.proto.schema import is_repeated
 
 MODULE = "fcnlite.inspect"
 Shapes = dict[str, list[tuple[int, ...]]]
@@ -264,7 +265,7 @@ def _describe_state(path: Path) -> dict[str, Any]:
 def _describe_solver(path: Path) -> dict[str, Any]:
     solver = read_solver(path)
     settings = {
-        field.name: [str(item) for item in value] if field.is_repeated else _plain(field, value)
+        field.name: [str(item) for item in value] if is_repeated(field) else _plain(field, value)
         for field, value in solver.ListFields()
     }
     return {"kind": "solver", "name": path.name, "settings": settings}

@@ -13,6 +13,7 @@ from fcnlite import cli, models, published
 from fcnlite.data import catalogue
 from fcnlite.evaluate import add_data_options, open_data
 from fcnlite.io import write_text
+from fcnlite.metrics import Scores
 from fcnlite.net import Net, load
 from fcnlite.scoring import Evaluation, check_fits, evaluate
 from fcnlite.training.planning import NYUD_MODES
@@ -73,7 +74,7 @@ def rows(name: str, found: Evaluation | None, result: published.Result | None) -
     return made
 
 
-def _percent(scores: object) -> tuple[float, ...]:
+def _percent(scores: Scores) -> tuple[float, ...]:
     names = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu")
     return tuple(100 * getattr(scores, name) for name in names)
 

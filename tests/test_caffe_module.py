@@ -8,6 +8,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from commands import ends
 from google.protobuf import text_format
 from PIL import Image
 
@@ -89,7 +90,7 @@ def test_the_runner_gives_a_script_its_arguments_neighbours_and_caffe(tmp_path):
     )
     done = python("", "-m", "fcnlite.caffe", str(tmp_path / "script.py"), "0", "--flag")
     assert done.stdout == "['0', '--flag'] 6 fcnlite.caffe.pycaffe\n", done.stderr
-    assert main([str(tmp_path / "nothing.py")]) == 2
+    assert ends(main, [tmp_path / "nothing.py"]) == 2
 
 
 def test_python_layers_in_scripts_need_the_flag(tmp_path):

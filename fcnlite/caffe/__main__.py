@@ -7,14 +7,12 @@ import runpy
 import sys
 from pathlib import Path
 
-from fcnlite import caffe
+from fcnlite import caffe, cli
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the script; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fcnlite.caffe", description="Run a Python 3 script that imports caffe on fcnlite."
-    )
+    parser = cli.Parser("fcnlite.caffe", description="Run a Python 3 script that imports caffe on fcnlite.")
     parser.add_argument(
         "--allow-python-layers",
         action="store_true",
@@ -24,8 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what the script gets")
     given = parser.parse_args(arguments)
     if not given.script.is_file():
-        print(f"{given.script}: there is no such file", file=sys.stderr)
-        return 2
+        parser.error(f"{given.script}: there is no such file")
     caffe.install()
     caffe.allow_python_layers(given.allow_python_layers)
     sys.argv = [str(given.script), *given.arguments]

@@ -130,6 +130,8 @@ class Trainer:
         Weight updates made.
     evaluation : Evaluation or None
         The last validation.
+    saved : pathlib.Path or None
+        The state of the last snapshot.
     """
 
     def __init__(
@@ -147,11 +149,11 @@ class Trainer:
         self._under_way: deque[_Step] = deque()
         self._noted = 0.0
         self.evaluation: Evaluation | None = None
-        self._saved: Path | None = None
+        self.saved: Path | None = None
         self._test_net: Net | None = None
         if resume is not None:
             self._restore(resume)
-            self._saved = resume if resume.name == self.state_name else None
+            self.saved = resume if resume.name == self.state_name else None
             for record in folder.forget_after(self.iteration):
                 self.losses.append(record["loss"])
 
@@ -222,7 +224,7 @@ class Trainer:
                     self.save()
                     self.validate()
             self._note(bar)
-        if self._saved is None or self.state_name != self._saved.name:
+        if self.saved is None or self.state_name != self.saved.name:
             self.save()
         self.folder.close()
         return self.iteration >= plan.iterations
@@ -232,20 +234,15 @@ class Trainer:
         """The name of a snapshot's state taken now."""
         return f"{self.plan.net}_iter_{self.iteration}{STATE}"
 
-    @property
-    def saved(self) -> Path | None:
-        """The state of the last snapshot."""
-        return self._saved
-
     def finish(self) -> Path:
         """Validate, and write the final weights; returns their path."""
-        assert self._saved is not None
+        assert self.saved is not None
         self.validate()
-        return self.folder.write_final(self._saved, self.plan.net)
+        return self.folder.write_final(self.saved, self.plan.net)
 
     def save(self) -> None:
         """Save a snapshot and draw the curve."""
-        self._saved = self.folder.snapshot(self.solver, self.plan.net)
+        self.saved = self.folder.snapshot(self.solver, self.plan.net)
         self.folder.draw_curve(self.plan.average_loss, f"{self.plan.net} on {self.plan.name}")
 
     def validate(self) -> None:
