@@ -64,11 +64,6 @@ def filler_stream() -> np.random.Generator:
     return _fillers
 
 
-def get_state() -> dict[str, Any]:
-    """Both streams' states, as plain dictionaries of numbers and arrays."""
-    return {"masks": _masks.state, "fillers": _fillers.bit_generator.state}
-
-
 def mask_state() -> np.ndarray:
     """The state of the stream of masks: (625,) uint32, the twister's 624 words and its position."""
     state = _masks.state
@@ -79,12 +74,6 @@ def set_mask_state(state: np.ndarray) -> None:
     """Go on from a state that :func:`mask_state` gave."""
     inner = {"key": np.asarray(state[:624], np.uint32), "pos": int(state[624])}
     _masks.state = {"bit_generator": "MT19937", "state": inner}
-
-
-def set_state(state: dict[str, Any]) -> None:
-    """Go on from a state that :func:`get_state` gave."""
-    _masks.state = state["masks"]
-    _fillers.bit_generator.state = state["fillers"]
 
 
 set_random_seed(int(np.random.SeedSequence().generate_state(1)[0]))

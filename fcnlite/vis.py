@@ -13,7 +13,6 @@ from fcnlite.data.palette import voc_palette
 from fcnlite.errors import InputError
 from fcnlite.io.atomic import atomic_buffer
 
-IGNORE = 255
 GAP = 6  # pixels of white between pictures side by side
 
 

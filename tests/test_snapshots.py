@@ -82,12 +82,12 @@ def test_run_that_caffe_began_goes_on_as_an_unbroken_one(case):
     name, group = case
     unbroken = start(name, group)
     unbroken.step(12)
-    stream = fcnlite.random.get_state()  # where dropout's masks stand, which Caffe does not save
+    stream = fcnlite.random.mask_state()  # where dropout's masks stand, which Caffe does not save
     unbroken.step(12)
 
     restored = fresh_solver(name, group)
     restored.restore(cases.REFERENCE / SNAPSHOTS[name][1])
-    fcnlite.random.set_state(stream)
+    fcnlite.random.set_mask_state(stream)
     restored.step(12)
 
     assert restored.iter == unbroken.iter == 24

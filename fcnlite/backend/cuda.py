@@ -80,7 +80,6 @@ class CudaBackend:
         self.select()
         self.name = f"cuda:{index}"
         self.xp, self.dtype = cupy, dtype
-        self._cublas = cublas
         self._blas_gemm = cublas.sgemm if dtype == np.float32 else cublas.dgemm
         self._one, self._zero = np.ones((), dtype), np.zeros((), dtype)
         self._module = self._compile(_REALS[dtype])
