@@ -15,10 +15,13 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fcnlite import cli
 
 
 def main() -> int:
@@ -35,7 +38,7 @@ def main() -> int:
                 results[side].append(result)
     what = "training step, momentum included" if args.train else "inference"
     print(
-        f"{args.net}, {what}, one image of {args.size} (height x width), {args.runs} runs in {args.rounds} rounds"
+        f"{args.net}, {what}, one image of {args.size[0]} x {args.size[1]}, {args.runs} runs in {args.rounds} rounds"
     )
     for side, rounds in results.items():
         if not rounds:
@@ -58,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--train", action="store_true", help="time a training step instead of inference")
     parser.add_argument("--net", default="fcn8s", help="net of the catalogue (default: %(default)s)")
     parser.add_argument(
-        "--size", default="500x334", help="height x width of the image (default: %(default)s)"
+        "--size", type=cli.size, default="500x334", metavar="HxW", help="of the image (default: %(default)s)"
     )
     parser.add_argument("--runs", type=int, default=5, help="timed runs a round (default: %(default)s)")
     parser.add_argument(
@@ -77,7 +80,8 @@ def _spawn(side: str, args: argparse.Namespace) -> dict[str, Any] | None:
         and subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode
     ):
         return None
-    command = [python, "-m", "benchmarks.fcn8s", "--worker", side, "--net", args.net, "--size", args.size]
+    size = "x".join(map(str, args.size))
+    command = [python, "-m", "benchmarks.fcn8s", "--worker", side, "--net", args.net, "--size", size]
     command += ["--runs", str(args.runs), *(["--train"] if args.train else [])]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
 
@@ -88,11 +92,11 @@ def _fcnlite(args: argparse.Namespace) -> dict[str, Any]:
     from fcnlite.solver import SGDSolver
 
     device.use("cpu")
-    image, label = _image(args.size)
+    image, label = example(args.size)
     net = Net(models.build(args.net, deploy=not args.train), phase="TRAIN" if args.train else "TEST")
     rng = np.random.default_rng(0)
     for blobs in net.params.values():
-        _draw(rng, blobs[0].data)
+        draw(rng, blobs[0].data)
     if not args.train:
         return _timed(lambda: net.infer(data=image), args.runs, f"NumPy {np.__version__}")
     solver = SGDSolver(
@@ -106,14 +110,22 @@ def _fcnlite(args: argparse.Namespace) -> dict[str, Any]:
 def _torch(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
+    return _timed(torch_step(args.net, args.size, args.train), args.runs, f"torch {torch.__version__}")
+
+
+def torch_step(
+    net: str, size: tuple[int, int], train: bool, device: str = "cpu", **options: Any
+) -> Callable[[], Any]:
+    """What runs a net of the catalogue in PyTorch once: forward, or with ``train`` a step with its update."""
+    import torch
+
     from fcnlite import models
 
-    image, label = (torch.from_numpy(a) for a in _image(args.size))
-    layers = list(models.build(args.net, deploy=not args.train).layer)
+    torch.set_grad_enabled(train)
+    image, label = (torch.from_numpy(a).to(device) for a in example(size))
+    layers = list(models.build(net, deploy=not train, **options).layer)
     rng = np.random.default_rng(0)
     params: dict[str, list[Any]] = {}
-    if not args.train:
-        torch.set_grad_enabled(False)
 
     def run() -> Any:
         blobs = {"data": image, "label": label}
@@ -122,13 +134,13 @@ def _torch(args: argparse.Namespace) -> dict[str, Any]:
                 continue
             below = [blobs[name] for name in layer.bottom]
             if layer.type in ("Convolution", "Deconvolution") and layer.name not in params:
-                params[layer.name] = _torch_params(rng, layer, below[0].shape[1], args.train)
-            blobs[layer.top[0]] = _torch_layer(layer, below, params.get(layer.name, ()), args.train)
+                params[layer.name] = _torch_params(rng, layer, below[0].shape[1], train, device)
+            blobs[layer.top[0]] = _torch_layer(layer, below, params.get(layer.name, ()), train)
         return blobs[layers[-1].top[0]]
 
-    if not args.train:
-        return _timed(run, args.runs, f"torch {torch.__version__}")
-    run()
+    if not train:
+        return run
+    run()  # which makes the parameters
     learned = [p for ps in params.values() for p in ps if p.requires_grad]
     optimiser = torch.optim.SGD(learned, lr=1e-14, momentum=0.99, weight_decay=0.0005)
 
@@ -137,21 +149,21 @@ def _torch(args: argparse.Namespace) -> dict[str, Any]:
         run().backward()
         optimiser.step()
 
-    return _timed(step, args.runs, f"torch {torch.__version__}")
+    return step
 
 
-def _torch_params(rng: np.random.Generator, layer: Any, channels: int, train: bool) -> list[Any]:
+def _torch_params(rng: np.random.Generator, layer: Any, channels: int, train: bool, device: str) -> list[Any]:
     import torch
 
     p = layer.convolution_param
     kernel = p.kernel_size[0]
     first, second = (channels, p.num_output) if layer.type == "Deconvolution" else (p.num_output, channels)
     weight = np.empty((first, second, kernel, kernel), np.float32)
-    _draw(rng, weight)
+    draw(rng, weight)
     learns = train and layer.type == "Convolution"
-    tensors = [torch.from_numpy(weight).requires_grad_(learns)]
+    tensors = [torch.from_numpy(weight).to(device).requires_grad_(learns)]
     if p.bias_term:
-        tensors.append(torch.zeros(p.num_output, requires_grad=learns))
+        tensors.append(torch.zeros(p.num_output, device=device, requires_grad=learns))
     return tensors
 
 
@@ -184,14 +196,15 @@ def _torch_layer(layer: Any, below: list[Any], params: Any, train: bool) -> Any:
     raise ValueError(f"layer type {layer.type} is not in this benchmark")
 
 
-def _image(size: str) -> tuple[np.ndarray, np.ndarray]:
-    height, width = (int(v) for v in size.split("x"))
+def example(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A random image less its mean, (1, 3, H, W) float32, and labels, (1, 1, H, W) float32."""
+    height, width = size
     rng = np.random.default_rng(1)
     image = rng.integers(-110, 146, (1, 3, height, width)).astype(np.float32)
     return image, rng.integers(0, 21, (1, 1, height, width)).astype(np.float32)
 
 
-def _draw(rng: np.random.Generator, weight: np.ndarray) -> None:
+def draw(rng: np.random.Generator, weight: np.ndarray) -> None:
     """He-scaled weights in place, a slice at a time so that the measured peak is the net's own."""
     deviation = np.float32(np.sqrt(2 / np.prod(weight.shape[1:])))
     for part in weight:

@@ -22,36 +22,33 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from benchmarks import fcn8s, roofline
-from fcnlite import device, models
+from fcnlite import cli, device, models, set_random_seed
 from fcnlite.backend import cuda
 from fcnlite.backend.host import HostBackend
 from fcnlite.backend.source import signature, signatures
-from fcnlite.cli import describe
 from fcnlite.errors import InputError
-from fcnlite.io.atomic import atomic_path
+from fcnlite.io import write_text
 from fcnlite.net import Net
 from fcnlite.solver import SGDSolver
 
+MODULE = "benchmarks.gpu"
 TESTS = Path(__file__).parents[1] / "tests"
 BOUNDS = {"kernels": 1e-5, "layers.h5": 1e-5, "nets.h5": 5e-5, "solvers.h5": 5e-5, "full.h5": 1e-4}
 STRIPS = (8, 16, 32, 64, 128, 256)  # MB
 WARPS = (16, 32, 64, 128, 256)
 
 
+@cli.guarded(MODULE)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all parts, print them, write the file; status 1 if a check failed."""
     args = _parser().parse_args(arguments)
-    try:
-        backend: Any = device.use(args.device)
-    except InputError as error:
-        print(f"benchmarks.gpu: error: {describe(error)}", file=sys.stderr)
-        return 2
+    backend: Any = device.use(args.device)
     if not isinstance(backend, cuda.CudaBackend):
-        print("benchmarks.gpu: error: no GPU was chosen; --device takes cuda or cuda:N", file=sys.stderr)
-        return 2
+        raise InputError("no GPU was chosen; --device takes cuda or cuda:N")
     parts: dict[str, Callable[[], Any]] = {
         "device": lambda: _describe_device(backend),
         "checks": lambda: _checks(backend, args),
@@ -66,8 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == "device" or not args.parts or name in args.parts:
             print(f"\n== {name}")
             report[name] = _guarded(part)
-    with atomic_path(args.out) as temporary:
-        Path(temporary).write_text(json.dumps(report, indent=1) + "\n")
+    write_text(args.out, json.dumps(report, indent=1) + "\n")
     print(f"\n{args.out} holds all of this")
     failed = [name for name, part in report.items() if isinstance(part, dict) and part.get("failed")]
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed")
@@ -75,11 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--out", default="gpu.json", help="the file to write (default: %(default)s)")
+    parser = cli.Parser(MODULE, description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument(
+        "--out", type=Path, default="gpu.json", help="the file to write (default: %(default)s)"
+    )
     parser.add_argument("--device", default="cuda", help="cuda or cuda:N (default: %(default)s)")
     parser.add_argument(
-        "--size", default="500x500", help="height x width of the image (default: %(default)s)"
+        "--size", type=cli.size, default="500x500", metavar="HxW", help="of the image (default: %(default)s)"
     )
     parser.add_argument("--width", type=int, default=64, help="channels of conv1_1 (default: %(default)s)")
     parser.add_argument("--fc", type=int, help="channels of fc6 and fc7 (default: 64 times as many)")
@@ -124,8 +122,6 @@ def _describe_device(backend: Any) -> dict[str, Any]:
 def _checks(backend: Any, args: argparse.Namespace) -> dict[str, Any]:
     """The worst relative error of each check, and those beyond their bound."""
     sys.path.insert(0, str(TESTS))
-    import h5py
-
     cases = import_module("cases")
     errors: dict[str, dict[str, float]] = {
         "kernels": {name: _kernel_error(backend, name) for name in signatures()}
@@ -186,9 +182,7 @@ def _net_error(cases: Any, case: str, group: Any) -> float:
 
 def _solver_error(cases: Any, case: str, group: Any) -> float:
     """The worst error of losses and final parameters after a whole training run."""
-    import fcnlite.random
-
-    fcnlite.random.set_random_seed(int(group.attrs["random_seed"]))
+    set_random_seed(int(group.attrs["random_seed"]))
     net = Net(group.attrs["net"], phase="TRAIN")
     cases.fill_params(case, net)
     scale, classes = np.float32(group.attrs["input_scale"]), int(group.attrs["classes"])
@@ -217,12 +211,10 @@ def _solver_error(cases: Any, case: str, group: Any) -> float:
 def _full_errors(cases: Any) -> dict[str, float]:
     """Full-size scores of a photograph, where the photographs are at hand."""
     errors, image = {}, "2007_000129"
-    import h5py
-
     try:
         data, label = import_module("photos").load(image)
     except (ImportError, OSError) as error:
-        print(f"full.h5     not checked: {describe(error)} (set FCNLITE_VOC to a VOC folder)")
+        print(f"full.h5     not checked: {cli.describe(error)} (set FCNLITE_VOC to a VOC folder)")
         return {}
     with h5py.File(cases.REFERENCE / "full.h5") as file:
         for name in ("fcn8s", "fcn16s", "fcn32s"):
@@ -238,19 +230,23 @@ def _full_errors(cases: Any) -> dict[str, float]:
 # How fast is it?
 
 
+def _options(args: argparse.Namespace) -> dict[str, int]:
+    """How wide the nets are."""
+    return {"width": args.width, **({"fc": args.fc} if args.fc else {})}
+
+
 def _make(args: argparse.Namespace, train: bool) -> tuple[Net, Callable[[], Any]]:
     """A net with random weights, and what runs it once: FCN-8s forward, or an FCN-32s step with its update."""
-    options = {"width": args.width, **({"fc": args.fc} if args.fc else {})}
     net = Net(
-        models.build("fcn32s" if train else "fcn8s", deploy=not train, **options),
+        models.build("fcn32s" if train else "fcn8s", deploy=not train, **_options(args)),
         "TRAIN" if train else "TEST",
     )
     rng = np.random.default_rng(0)
     for blobs in net.params.values():
         weight = np.empty(blobs[0].shape, np.float32)
-        fcn8s._draw(rng, weight)
+        fcn8s.draw(rng, weight)
         blobs[0].data = device.current().asarray(weight)
-    image, label = fcn8s._image(args.size)
+    image, label = fcn8s.example(args.size)
     if not train:
         there = device.current().asarray(image)
         return net, lambda: net.infer(data=there)
@@ -274,11 +270,10 @@ def _time_both(args: argparse.Namespace, train: bool) -> dict[str, Any]:
     if found["same_bits_twice"] is False:
         found["failed"] = ["two equal training steps gave different bits"]
     backend.xp.get_default_memory_pool().free_all_blocks()
-    options = {"width": args.width, **({"fc": args.fc} if args.fc else {})}
-    work, _ = roofline.count(name, tuple(map(int, args.size.split("x"))), train, **options)  # type: ignore[arg-type]
+    work, _ = roofline.count(name, args.size, train, **_options(args))
     found["floors"] = {gpu.name: 1e3 * sum(map(gpu.seconds, work)) for gpu in roofline.GPUS}
     found["torch"] = _torch(args, train)
-    what = f"{name}, {args.size}, {'a training step' if train else 'inference'}"
+    what = f"{name}, {args.size[0]} x {args.size[1]}, {'a training step' if train else 'inference'}"
     print(f"{what}: {statistics.median(found['fcnlite']):.2f} ms, {found['pool_bytes'] / 2**20:.0f} MB held")
     if found["torch"]:
         theirs = statistics.median(found["torch"]["milliseconds"])
@@ -309,11 +304,9 @@ def _milliseconds(module: Any, run: Callable[[], Any], runs: int) -> list[float]
 
 def _repeats(args: argparse.Namespace) -> bool:
     """Whether two equal training steps end in the same bits."""
-    import fcnlite.random
-
     ends = []
     for _ in range(2):
-        fcnlite.random.set_random_seed(1)
+        set_random_seed(1)
         net, run = _make(args, train=True)
         run()
         ends.append([device.current().tonumpy(p.blob.data) for p in net.learnable_params])
@@ -330,36 +323,7 @@ def _torch(args: argparse.Namespace, train: bool) -> dict[str, Any] | None:
         return None
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
-    torch.set_grad_enabled(train)
-    image, label = (torch.from_numpy(a).cuda() for a in fcn8s._image(args.size))
-    options = {"width": args.width, **({"fc": args.fc} if args.fc else {})}
-    layers = list(models.build("fcn32s" if train else "fcn8s", deploy=not train, **options).layer)
-    rng, params = np.random.default_rng(0), {}
-
-    def run() -> Any:
-        blobs = {"data": image, "label": label}
-        for layer in layers:
-            if layer.type == "Input":
-                continue
-            below = [blobs[name] for name in layer.bottom]
-            if layer.type in ("Convolution", "Deconvolution") and layer.name not in params:
-                made = fcn8s._torch_params(rng, layer, below[0].shape[1], train)
-                params[layer.name] = [p.detach().cuda().requires_grad_(p.requires_grad) for p in made]
-            blobs[layer.top[0]] = fcn8s._torch_layer(layer, below, params.get(layer.name, ()), train)
-        return blobs[layers[-1].top[0]]
-
-    run()
-    learned = [p for ps in params.values() for p in ps if p.requires_grad]
-    optimiser = torch.optim.SGD(learned, lr=1e-14, momentum=0.99, weight_decay=0.0005) if train else None
-
-    def step() -> None:
-        if optimiser is None:
-            run()
-            return
-        optimiser.zero_grad(set_to_none=False)
-        run().backward()
-        optimiser.step()
-
+    step = fcn8s.torch_step("fcn32s" if train else "fcn8s", args.size, train, "cuda", **_options(args))
     times = _torch_milliseconds(torch, step, args.runs)
     torch.cuda.empty_cache()
     return {"version": torch.__version__, "milliseconds": times}

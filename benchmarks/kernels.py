@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 
 from benchmarks import nvrtc
+from fcnlite import cli
 from fcnlite.backend.source import source
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print one table for each compute capability and precision asked for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.kernels",
-        description=f"{__doc__} Needs no GPU; `pip install fcnlite[nvrtc]`.",
+    parser = cli.Parser(
+        "benchmarks.kernels", description=f"{__doc__} `pip install fcnlite[nvrtc]` brings it."
     )
     known = nvrtc.architectures()
     parser.add_argument(

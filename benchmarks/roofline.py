@@ -11,7 +11,6 @@ the peak rate and its traffic over the memory's bandwidth.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import defaultdict
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnlite import device, models
+from fcnlite import cli, device, models
 from fcnlite.backend.source import signature
 from fcnlite.net import Net
 from fcnlite.solver import SGDSolver
@@ -48,6 +47,7 @@ GPUS = (
     Gpu("H100", 66.9, 3350),
     Gpu("RTX4090", 82.6, 1008),
 )
+MODULE = "benchmarks.roofline"
 PAPER = 0.175  # seconds an image for FCN-8s on a K40 (about; CVPR 2015, Table 3)
 
 
@@ -199,12 +199,9 @@ _TRAFFIC: dict[str, Callable[[dict[str, Any], int], dict[str, float]]] = {
 @contextmanager
 def counting() -> Iterator[Counter]:
     """A Counter as the current device."""
-    before = device._current
-    counter = device._current = Counter()
-    try:
+    counter = Counter()
+    with device.using(counter):
         yield counter
-    finally:
-        device._current = before
 
 
 def count(name: str, size: tuple[int, int], train: bool, **options: Any) -> tuple[list[Work], float]:
@@ -254,26 +251,24 @@ def _noting(counter: Counter, where: tuple[str, str], step: Callable[..., None])
 # Tables
 
 
+@cli.guarded(MODULE)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables asked for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.roofline", description=__doc__.split("\n\n")[0]
-    )
+    parser = cli.Parser(MODULE, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
         "--net", nargs="+", default=["fcn32s", "fcn16s", "fcn8s"], help="nets of the catalogue"
     )
     parser.add_argument(
-        "--size", default="500x500", help="height x width of the image (default: %(default)s)"
+        "--size", type=cli.size, default="500x500", metavar="HxW", help="of the image (default: %(default)s)"
     )
     parser.add_argument("--gpu", nargs="+", choices=[g.name for g in GPUS], help="of these only")
     parser.add_argument("--layers", action="store_true", help="a line a layer, too")
     chosen = parser.parse_args(arguments)
-    height, width = map(int, chosen.size.split("x"))
     gpus = [gpu for gpu in GPUS if not chosen.gpu or gpu.name in chosen.gpu]
     for net in chosen.net:
         for train in (False, True):
-            work, python = count(net, (height, width), train)
-            title = f"{net}, {height} x {width}, {'a training iteration' if train else 'inference'}"
+            work, python = count(net, chosen.size, train)
+            title = f"{net}, {chosen.size[0]} x {chosen.size[1]}, {'a training iteration' if train else 'inference'}"
             _print_table(title, work, gpus, chosen.layers)
             print(
                 f"fcnlite's own Python asks for this in {python * 1e3:.0f} ms on this machine, launches not included"

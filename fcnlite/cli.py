@@ -171,6 +171,14 @@ def share(text: str) -> float:
     return value
 
 
+def size(text: str) -> tuple[int, int]:
+    """The type of an option that takes the height and width of an image, ``334x500``."""
+    found = re.fullmatch(r"(\d+)x(\d+)", text.lower())
+    if not found or min(map(int, found.groups())) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH in pixels, such as 334x500")
+    return int(found[1]), int(found[2])
+
+
 class Stop:
     """Whether the user has asked to stop; true after the first Ctrl-C (or SIGTERM)."""
 

@@ -422,18 +422,13 @@ def _bytes(count: int) -> str:
 # The command line
 
 
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)x(\d+)", text.lower())
-    if not found or min(map(int, found.groups())) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH in pixels, such as 334x500")
-    return int(found[1]), int(found[2])
-
-
 def _parser() -> argparse.ArgumentParser:
     catalogue = "\n".join(f"  {name:<24}{model.summary}" for name, model in models.CATALOGUE.items())
     parser = cli.Parser(MODULE, description=_HELP, epilog=_EXAMPLES + catalogue)
     parser.add_argument("target", metavar="FILE_OR_NAME", help="a file, or a net of the catalogue")
-    parser.add_argument("--size", type=_size, metavar="HxW", help="input height and width, such as 334x500")
+    parser.add_argument(
+        "--size", type=cli.size, metavar="HxW", help="input height and width, such as 334x500"
+    )
     parser.add_argument(
         "--phase", choices=["TRAIN", "TEST"], help="whose layers of a prototxt (default: TEST)"
     )
