@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from fcnlite.solver import SGDSolver
 from fcnlite.surgery import bilinear_weights
 from fcnlite.train import main, parser
 from fcnlite.training.planning import plan_from
+from fcnlite.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -402,10 +404,23 @@ def test_folders_that_are_taken(run: Path, data: Path, tmp_path: Path, capsys) -
     assert sorted(run.rglob("*")) == before and (tmp_path / "letter.txt").read_text() == "mine"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
-def test_unwritable_folder(data: Path, tmp_path: Path, capsys) -> None:
-    tmp_path.chmod(0o500)
-    fails(capsys, main, ["voc", "--data", data, *NARROW, "--out", tmp_path / "r"], "Permission denied")
+def test_unwritable_folder(data: Path, capsys, monkeypatch) -> None:
+    """Root would write anywhere; where the tests are run by root, the run's folder is made as another user."""
+    create = RunFolder.create
+
+    def create_as_user(path: Path) -> RunFolder:
+        user = os.geteuid()
+        os.seteuid(user or 65534)
+        try:
+            return create(path)
+        finally:
+            os.seteuid(user)
+
+    monkeypatch.setattr(RunFolder, "create", create_as_user)
+    with tempfile.TemporaryDirectory() as closed:
+        Path(closed).chmod(0o555)
+        run = Path(closed) / "r"
+        fails(capsys, main, ["voc", "--data", data, *NARROW, "--out", run], f"{run}: Permission denied")
 
 
 def test_out_below_a_file(data: Path, tmp_path: Path, capsys) -> None:
