@@ -202,12 +202,12 @@ def test_classifying_averages_over_crops(classifier_files):
     images = list(np.random.default_rng(9).random((3, 8, 9, 3)).astype(np.float32))
     centre = model.predict(images, oversample=False)
     for image, got in zip(images, centre):
-        np.testing.assert_allclose(got, probabilities(model, image[1:7, 1:7]), rtol=1e-4)
+        np.testing.assert_allclose(got, probabilities(model, image[1:7, 1:7]), rtol=1e-5)
     averaged = model.predict(images)
     assert averaged.shape == (3, 2)
     crops = caffe.io.oversample([images[1]], (6, 6))
     expected = np.mean([probabilities(model, crop) for crop in crops], axis=0)
-    np.testing.assert_allclose(averaged[1], expected, rtol=1e-4)
+    np.testing.assert_allclose(averaged[1], expected, rtol=1e-5)
 
 
 def test_detecting_runs_windows(classifier_files, tmp_path):
@@ -219,9 +219,9 @@ def test_detecting_runs_windows(classifier_files, tmp_path):
     found = model.detect_windows([(tmp_path / "x.png", windows)])
     assert [(d["filename"], d["window"]) for d in found] == [(tmp_path / "x.png", w) for w in windows]
     image = pixels / 255
-    np.testing.assert_allclose(found[0]["prediction"], probabilities(model, image[1:7, 2:8]), rtol=1e-4)
+    np.testing.assert_allclose(found[0]["prediction"], probabilities(model, image[1:7, 2:8]), rtol=1e-5)
     whole = caffe.io.resize_image(image, (6, 6))
-    np.testing.assert_allclose(found[1]["prediction"], probabilities(model, whole), rtol=1e-4)
+    np.testing.assert_allclose(found[1]["prediction"], probabilities(model, whole), rtol=1e-5)
     assert model.detect_windows([]) == []
 
 

@@ -70,7 +70,7 @@ def test_forward_gives_what_the_arrays_say(net):
     assert set(out) == {"loss", "prob"} and out["loss"].shape == ()
     assert all(type(array) is np.ndarray for array in out.values())
     np.testing.assert_allclose(out["loss"], loss, rtol=1e-5)
-    np.testing.assert_allclose(out["prob"], p, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(out["prob"], p, rtol=1e-5, atol=1e-6)
 
 
 def test_arrays_written_to_are_what_the_net_computes_with(net):
@@ -120,7 +120,7 @@ def test_parts_of_the_net_run_by_layer_name(net):
     back = net.backward(start="ip", end="ip", diffs=["ip"])
     assert set(back) == {"conv", "ip"}
     expected = np.arange(20).reshape(4, 5) @ net.params["ip"][0].data
-    np.testing.assert_allclose(back["conv"].reshape(4, -1), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(back["conv"].reshape(4, -1), expected, rtol=1e-5, atol=1e-5)
     with pytest.raises(InputError, match="no layer 'nothing'"):
         net.forward(start="nothing")
 
@@ -133,7 +133,7 @@ def test_backward_is_the_slope_of_the_loss_and_adds_up_over_passes(net):
     _, p = loss_by_hand(net)
     # The mean over four samples, times the loss_weight of 2.
     onehot = np.eye(5)[net.blobs["label"].data.astype(int)]
-    np.testing.assert_allclose(once, 2 * (p - onehot).mean(axis=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(once, 2 * (p - onehot).mean(axis=0), rtol=1e-5, atol=1e-6)
     net.backward()
     np.testing.assert_allclose(net.params["ip"][1].diff, 2 * once, rtol=1e-5)
     net.clear_param_diffs()
@@ -148,9 +148,9 @@ def test_the_loss_diff_is_the_loss_weight_until_it_is_written_to(net):
     first = net.blobs["data"].diff.copy()
     net.blobs["loss"].diff[...] = 6
     net.backward()
-    np.testing.assert_allclose(net.blobs["data"].diff, 3 * first, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(net.blobs["data"].diff, 3 * first, rtol=1e-5, atol=1e-6)
     net.backward(loss=np.float32(2), prob=np.zeros((4, 5)))
-    np.testing.assert_allclose(net.blobs["data"].diff, first, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(net.blobs["data"].diff, first, rtol=1e-5, atol=1e-6)
 
 
 def test_names_layers_and_weights_are_where_pycaffe_has_them(net):
@@ -272,7 +272,7 @@ def test_any_number_of_inputs_runs_in_batches(net):
     assert out["prob"].shape == (10, 5) and out["ip"].shape == (10, 5)
     for i in (0, 5, 9):
         single = net.forward(data=data[[i] * 4], label=labels[[i] * 4])["prob"][0]
-        np.testing.assert_allclose(out["prob"][i], single, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(out["prob"][i], single, rtol=1e-5, atol=1e-6)
     diffs = {"loss": np.full(3, 2.0), "prob": np.zeros((10, 5))}
     with pytest.raises(InputError, match="array for output 'loss'"):
         net.forward_backward_all(data=data, label=labels, **diffs)

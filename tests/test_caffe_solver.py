@@ -64,9 +64,9 @@ def test_steps_are_those_of_sgd(solver):
             history[name, i] = 0.9 * history[name, i] + rate * gradient
         solver.step(1)
         for (name, i), array in weights(solver).items():
-            np.testing.assert_allclose(array, before[name, i] - history[name, i], rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(array, before[name, i] - history[name, i], rtol=1e-5, atol=1e-6)
             # As in Caffe, the diff is the step after an update.
-            np.testing.assert_allclose(net.params[name][i].diff, history[name, i], rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(net.params[name][i].diff, history[name, i], rtol=1e-5, atol=1e-6)
     assert solver.iter == 6
     assert net.blobs["conv"].data.any() and net.blobs["conv"].diff.any()  # blobs are kept
 

@@ -95,7 +95,7 @@ def test_run_that_caffe_began_goes_on_as_an_unbroken_one(case):
     for key, array in parameters(restored).items():
         assert cases.relative_error(array, expected[key]) <= BOUND, key
     for mine, theirs in zip(momenta(restored), momenta(unbroken)):
-        assert cases.relative_error(mine, theirs) <= 10 * BOUND
+        assert cases.relative_error(mine, theirs) <= BOUND
     assert restored.losses[-1] == pytest.approx(unbroken.losses[-1], rel=BOUND)
 
 
