@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ NYUD_MODES = {
     "nyud-fcn32s-hha": "hha",
     "nyud-fcn32s-color-hha": "rgb-hha",
 }
+LEARNING = tuple(option.name for option in fields(Recipe) if option.name != "start")
 # What decides the weights' shapes or the images' order, so that a resumed run has to keep it.
 KEPT = (
     "net",
@@ -65,17 +66,8 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
         split=given.get("split", SPLITS[name].train),
         net=net,
         width=_width(name, given),
-        lr=settings.lr,
-        power=settings.power,
-        clip=settings.clip,
-        iterations=settings.iterations,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        iter_size=settings.iter_size,
-        normalize=settings.normalize,
-        average_loss=settings.average_loss,
-        snapshot=settings.snapshot,
         mirror=name == "shapes",
+        **{option: getattr(settings, option) for option in LEARNING},
     )
     own = ("fc", "init", "seed", "order", "mirror", "jitter", "fixed", "hide", "validate")
     plan = replace(plan, **{option: given[option] for option in own if option in given})
@@ -113,19 +105,7 @@ def _recipe(data_set: str, net: str, given: dict[str, Any]) -> Recipe:
     settings = from_nothing(data_set, _width(data_set, given)) if style == "scratch" else recipe(net, style)
     if style == "scratch" and "init" in given:  # trained weights bear smaller steps only
         settings = replace(settings, lr=settings.lr / 10)
-    names = (
-        "lr",
-        "power",
-        "clip",
-        "iterations",
-        "momentum",
-        "weight_decay",
-        "iter_size",
-        "normalize",
-        "average_loss",
-        "snapshot",
-    )
-    return replace(settings, **{option: given[option] for option in names if option in given})
+    return replace(settings, **{option: given[option] for option in LEARNING if option in given})
 
 
 def _choose_data(plan: Plan, given: dict[str, Any]) -> None:
@@ -190,18 +170,7 @@ def resumed(plan: Plan, given: dict[str, Any], where: Path) -> Plan:
                 f"--{name} {given[option]} differs from the {getattr(plan, option)} that the run in {where} has; "
                 f"leave --{name} out, or start a new run"
             )
-    names = (
-        "iterations",
-        "lr",
-        "power",
-        "clip",
-        "momentum",
-        "weight_decay",
-        "average_loss",
-        "snapshot",
-        "validate",
-    )
-    changes = {option: given[option] for option in names if option in given}
+    changes = {option: given[option] for option in (*LEARNING, "validate") if option in given}
     if "data" in given:
         changes |= {"data": given["data"], "val_data": given["data"]}
     return replace(plan, **changes)
