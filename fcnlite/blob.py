@@ -227,7 +227,7 @@ class Node:
         for top in self.tops:
             if top not in reached and reached:
                 top.drop_diff()  # nobody read it on this walk
-            _ = top.diff
+            _ = top.diff  # zeros, if it has none
         held = {}
         for blob, wanted in zip(self.bottoms, self.propagate_down):
             if wanted and blob in reached:

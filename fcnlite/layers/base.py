@@ -178,13 +178,7 @@ class Layer:
         """Raise unless the layer type takes that many bottoms and tops."""
         for what, count, (least, most) in (("bottoms", bottoms, self.bottoms), ("tops", tops, self.tops)):
             if not least <= count <= most:
-                wanted = (
-                    str(least)
-                    if least == most
-                    else f"{least} or more"
-                    if most == MANY
-                    else f"{least} to {most}"
-                )
+                wanted = {least: f"{least}", MANY: f"{least} or more"}.get(most, f"{least} to {most}")
                 raise self.fail(f"{count} {what} given, {wanted} needed")
 
     # Use as a function.
