@@ -64,6 +64,17 @@ def run(case: str, net: Net) -> None:
     )
 
 
+def check(file: str, case: str, bound: float) -> None:
+    """Run a case of a reference file, compare it and print the worst error."""
+    with h5py.File(REFERENCE / file) as reference:
+        group = reference[case]
+        net = build(case, group)
+        run(case, net)
+        errors = compare(net, group, bound)
+    worst = max(errors, key=lambda name: errors[name])
+    print(f"{case}: worst {errors[worst]:.1e} at {worst}")
+
+
 def relative_error(got: Any, expected: Any, scale: float | None = None) -> float:
     """Largest deviation over the largest magnitude expected (1 if that is 0); infinite if NaN sits elsewhere."""
     got, expected = np.asarray(device.current().tonumpy(got), np.float64), np.asarray(expected, np.float64)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from fcnlite import device
+from fcnlite.backend.host import HostBackend
 
 ON_ANY_DEVICE = ("test_reference_", "test_voc_train")
 
@@ -40,3 +41,10 @@ def small_disk() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def double() -> Iterator[None]:
+    """The CPU in double precision."""
+    with device.using(HostBackend(np.dtype(np.float64))):
+        yield

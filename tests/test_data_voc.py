@@ -1,9 +1,7 @@
 """VOC and SBD folders: what is read, and what is said of folders and files that are wrong."""
 
-import os
-from pathlib import Path
-
 import numpy as np
+import photos
 import pytest
 import scipy.io
 from PIL import Image
@@ -12,11 +10,6 @@ from fcnlite.data import SBD, VOC, preprocess, read_image, read_label, seg11vali
 from fcnlite.data.files import check_label, read_list, to_rgb
 from fcnlite.data.voc import read_classes
 from fcnlite.errors import InputError
-
-PHOTOS = Path(os.environ.get("FCNLITE_VOC", Path(__file__).parents[2] / "shared" / "voc-mini"))
-needs_photos = pytest.mark.skipif(
-    not PHOTOS.is_dir(), reason="real photos: set FCNLITE_VOC or put them into ../shared/voc-mini"
-)
 
 
 def random_label(rng, height, width, classes=21):
@@ -331,13 +324,13 @@ def test_palette_is_vocs():
         voc_palette(257)
 
 
-@needs_photos
+@photos.needed
 def test_real_photos():
-    data = VOC(PHOTOS, "trainval")
+    data = VOC(photos.FOLDER, "trainval")
     for sample in data:
         assert sample.image.shape[:2] == sample.label.shape
         assert set(np.unique(sample.label)) <= {*range(21), 255}
-    with Image.open(PHOTOS / "SegmentationClass" / f"{data.names[0]}.png") as label:
+    with Image.open(photos.FOLDER / "SegmentationClass" / f"{data.names[0]}.png") as label:
         np.testing.assert_array_equal(np.array(label.getpalette()[:768]).reshape(-1, 3), voc_palette())
 
 

@@ -3,10 +3,12 @@
 import cases
 import numpy as np
 import pytest
+from gradients import check_gradients
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fcnlite import dense, device, geometry, models, proto, surgery
+from fcnlite.backend.host import HostBackend
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
 from fcnlite.layers import Pooling
@@ -222,16 +224,10 @@ def test_windows_with_holes(pool, kernel, stride, dilation, pad, more, seed):
 @pytest.mark.parametrize("pool", ["MAX", "AVE"])
 @pytest.mark.parametrize(("kernel", "stride", "dilation", "pad"), [(2, 1, 3, 0), (3, 2, 2, 1), (2, 3, 2, 2)])
 def test_gradients_through_windows_with_holes(pool, kernel, stride, dilation, pad):
-    from gradients import check_gradients
-
-    before = device.current()
-    device.use("cpu", dtype="float64")
-    try:
+    with device.using(HostBackend(np.dtype(np.float64))):
         layer = Pooling(pool=pool, kernel_size=kernel, stride=stride, dilation=dilation, pad=pad)
         values = np.random.default_rng(0).permutation(2 * 9 * 8).reshape(1, 2, 9, 8) * 0.1
         check_gradients(layer, [values])
-    finally:
-        device._current = before
 
 
 @pytest.mark.parametrize("fields", [{"dilation": [1, 2, 3]}, {"dilation": 0}])

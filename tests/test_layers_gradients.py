@@ -9,7 +9,7 @@ from gradients import check_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcnlite import device, layers
+from fcnlite import layers
 from fcnlite.blob import Blob
 from fcnlite.layers import LAYERS
 from fcnlite.proto import BlobProto
@@ -17,12 +17,7 @@ from fcnlite.proto import BlobProto
 QUICK = settings(max_examples=6, deadline=None, derandomize=True)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def double():
-    before = device.current()
-    device.use("cpu", dtype="float64")
-    yield
-    device._current = before
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def seeded(seed, *shape):

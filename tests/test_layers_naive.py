@@ -7,19 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcnlite import device, layers
+from fcnlite import layers
 from fcnlite.blob import Blob
 
 QUICK = settings(max_examples=12, deadline=None, derandomize=True)
 FLT_MAX = np.float64(np.finfo(np.float32).max)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def double():
-    before = device.current()
-    device.use("cpu", dtype="float64")
-    yield
-    device._current = before
+pytestmark = pytest.mark.usefixtures("double")
 
 
 small, seeds, sides = st.integers(1, 3), st.integers(0, 1000), st.integers(4, 9)

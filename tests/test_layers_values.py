@@ -6,20 +6,14 @@ import numpy as np
 import pytest
 from scipy import special
 
-from fcnlite import device, layers
+from fcnlite import layers
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
 from fcnlite.geometry import measure
 from fcnlite.net import Net
 from fcnlite.proto import BlobProto, parse_net
 
-
-@pytest.fixture(autouse=True, scope="module")
-def double():
-    before = device.current()
-    device.use("cpu", dtype="float64")
-    yield
-    device._current = before
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def seeded(seed, *shape):

@@ -134,7 +134,7 @@ def test_the_gpu_trains_to_the_cpus_numbers(folder, monkeypatch):
             saved[name] = weights_of(folder / "snapshot" / "train_iter_3.caffemodel")
     for layer, arrays in saved["cpu"].items():
         for a, b in zip(arrays, saved["cuda"][layer]):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(folder, monkeypatch, capsys):
