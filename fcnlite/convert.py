@@ -16,7 +16,7 @@ from fcnlite.errors import InputError
 from fcnlite.io.caffemodel import read_definition, write_caffemodel
 from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, read_deploy, read_notes, write_hdf5
 from fcnlite.io.state import read_state, write_state
-from fcnlite.io.weights import names_hdf5, read_weights
+from fcnlite.io.weights import holds_hdf5, names_hdf5, read_weights
 from fcnlite.proto import parse_net, read_net, to_text, upgrade
 
 MODULE = "fcnlite.convert"
@@ -60,7 +60,7 @@ def _check_paths(source: Path, target: Path) -> None:
 def _read_layers(source: Path) -> Layers:
     """The layers of a file: those of a mapped file all at once, as views; those of HDF5 one after the
     other."""
-    return iter_hdf5(source) if is_hdf5(source) or names_hdf5(source) else read_weights(source).items()
+    return iter_hdf5(source) if holds_hdf5(source) else read_weights(source).items()
 
 
 def convert_weights(

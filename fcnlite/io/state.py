@@ -15,12 +15,11 @@ from fcnlite.io.hdf5 import (
     check_inside,
     create_array,
     create_hdf5,
-    is_hdf5,
     member,
     numbered_arrays,
     open_hdf5,
 )
-from fcnlite.io.weights import names_hdf5
+from fcnlite.io.weights import holds_hdf5, names_hdf5
 from fcnlite.io.wire import (
     LENGTH,
     MAX_MESSAGE,
@@ -176,7 +175,7 @@ def read_state(path: str | os.PathLike[str]) -> SolverSnapshot:
         There is no such file; it is cut short, damaged, or no solver state.
     """
     path = Path(path)
-    state = _read_hdf5(path) if is_hdf5(path) or names_hdf5(path) else _read_binary(path)
+    state = _read_hdf5(path) if holds_hdf5(path) else _read_binary(path)
     if not 0 <= state.iter < 2**31 or not 0 <= state.current_step < 2**31:
         raise InputError(
             f"{path}: damaged, for it stands at iteration {state.iter}, step {state.current_step}"

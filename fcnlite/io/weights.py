@@ -19,7 +19,7 @@ def names_hdf5(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in HDF5_SUFFIXES
 
 
-def _holds_hdf5(path: str | os.PathLike[str]) -> bool:
+def holds_hdf5(path: str | os.PathLike[str]) -> bool:
     """Whether to read a file as HDF5: by its content, and by its suffix when the content is no help."""
     return is_hdf5(path) or names_hdf5(path)
 
@@ -45,7 +45,7 @@ def iter_weights(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.nd
     FileNotFoundError, InputError
         There is no such file; it is cut short, damaged, or holds no weights.
     """
-    return iter_hdf5(path) if _holds_hdf5(path) else iter_caffemodel(path)
+    return iter_hdf5(path) if holds_hdf5(path) else iter_caffemodel(path)
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray]]:
