@@ -89,15 +89,20 @@ def test_a_test_split_without_truth_is_only_saved(data: Path, weights: Path, tmp
 def test_mistakes(data: Path, weights: Path, tmp_path: Path, capsys) -> None:
     start = ["voc", "--data", data]
     fails(capsys, main, start, "--weights")
-    fails(capsys, main, [*start, "--weights", tmp_path / "no.h5"], "no.h5")
+    fails(capsys, main, [*start, "--weights", tmp_path / "no.h5"], "no.h5: no such weights file")
     fails(capsys, main, [*start, "--weights", weights, "--split", "vall"], "vall", "train, val")
     fails(capsys, main, ["voc", "--weights", weights, "--data", tmp_path], str(tmp_path), "--data")
     fails(capsys, main, [*start, "--weights", weights, "--wieghts", 1], "did you mean --weights?")
     cut = tmp_path / "cut.h5"
     cut.write_bytes(weights.read_bytes()[:-2000])
-    fails(capsys, main, [*start, "--weights", cut], "cut.h5")
+    fails(capsys, main, [*start, "--weights", cut], "cut.h5: damaged or cut short")
     (tmp_path / "bare.h5").write_bytes(b"not weights at all")
-    fails(capsys, main, [*start, "--weights", tmp_path / "bare.h5"], "bare.h5")
+    fails(
+        capsys,
+        main,
+        [*start, "--weights", tmp_path / "bare.h5"],
+        "bare.h5: damaged or cut short, or no HDF5 file",
+    )
 
 
 def test_nets_that_do_not_score_each_pixel_are_refused(data: Path, tmp_path: Path, capsys) -> None:

@@ -108,11 +108,27 @@ def test_two_headed_nets(pictures: list[Path], tmp_path: Path, capsys) -> None:
 
 def test_mistakes(weights: Path, pictures: list[Path], tmp_path: Path, capsys) -> None:
     fails(capsys, main, [pictures[0], "--weights", weights], "--out")
-    fails(capsys, main, [pictures[0], "--weights", tmp_path / "no.h5", "--out", tmp_path], "no.h5")
-    fails(capsys, main, [pictures[0], "--weights", pictures[0], "--out", tmp_path], "one.jpg")
+    fails(
+        capsys,
+        main,
+        [pictures[0], "--weights", tmp_path / "no.h5", "--out", tmp_path],
+        "no such weights file",
+    )
+    fails(
+        capsys,
+        main,
+        [pictures[0], "--weights", pictures[0], "--out", tmp_path],
+        "one.jpg",
+        "not a Caffe model",
+    )
     (tmp_path / "file").write_text("")
-    fails(capsys, main, [pictures[0], "--weights", weights, "--out", tmp_path / "file"], "file")
-    fails(capsys, main, [pictures[0], "--weights", weights, "--out", tmp_path, "--device", "gpu"], "'gpu'")
+    fails(capsys, main, [pictures[0], "--weights", weights, "--out", tmp_path / "file"], "file: File exists")
+    fails(
+        capsys,
+        main,
+        [pictures[0], "--weights", weights, "--out", tmp_path, "--device", "gpu"],
+        "device 'gpu' is unknown",
+    )
     cut = tmp_path / "cut.h5"
     cut.write_bytes(weights.read_bytes()[:3000])
     fails(capsys, main, [pictures[0], "--weights", cut, "--out", tmp_path], "cut.h5")

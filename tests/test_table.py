@@ -103,7 +103,7 @@ def test_a_files_net_may_be_named(data: Path, tmp_path: Path, capsys: pytest.Cap
 
 def test_mistakes(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fails(capsys, main, ["shapes"], "has no table for shapes", "voc (pami)")
-    fails(capsys, main, ["voc", tmp_path / "no.h5"], "no.h5")
+    fails(capsys, main, ["voc", tmp_path / "no.h5"], "no such weights file")
     weights = save(tmp_path / "some.h5", "fcn32s", classes=7)
     fails(capsys, main, ["voc", f"fcn9s={weights}"], "no net is called 'fcn9s'")
     fails(capsys, main, ["voc", weights, "--data", data], "seg11valid", "SBD")

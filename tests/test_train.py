@@ -332,9 +332,9 @@ def test_misspelt_words(data: Path, capsys) -> None:
     fails(capsys, main, ["voc", "--itterations", 3], "--itterations", "did you mean --iterations?")
     fails(capsys, main, ["vocc", "--data", data], "'vocc'", "did you mean 'voc'?")
     fails(capsys, main, ["voc", "--data", data, "--net", "fcn8"], "'fcn8'", "did you mean 'fcn8s'?")
-    fails(capsys, main, ["voc", "--data", data, "--width", "many"], "--width", "'many'")
-    fails(capsys, main, ["voc", "--data", data, "--lr", "-1"], "--lr", "'-1'")
-    fails(capsys, main, ["siftflow", "--year", 2012], "--year")
+    fails(capsys, main, ["voc", "--data", data, "--width", "many"], "--width", "'many' is not a whole number")
+    fails(capsys, main, ["voc", "--data", data, "--lr", "-1"], "--lr", "'-1' is not a number above 0")
+    fails(capsys, main, ["siftflow", "--year", 2012], "--year is no option of the data set siftflow")
 
 
 def test_bad_weights(run: Path, data: Path, tmp_path: Path, capsys) -> None:
@@ -344,7 +344,7 @@ def test_bad_weights(run: Path, data: Path, tmp_path: Path, capsys) -> None:
     cut.write_bytes(whole[: len(whole) // 2])
     fails(capsys, main, [*start, "--init", cut], str(cut), "damaged")
     fails(capsys, main, [*start, "--init", tmp_path / "none.h5"], "none.h5", "no such file")
-    fails(capsys, main, [*start, "--init", run / "loss.png"], "loss.png")
+    fails(capsys, main, [*start, "--init", run / "loss.png"], "loss.png", "not a Caffe model")
     fails(
         capsys,
         main,
@@ -366,7 +366,7 @@ def test_bad_resume(run: Path, data: Path, tmp_path: Path, capsys) -> None:
     fails(capsys, main, ["--resume", run, "--width", 3], "--width 3", "leave --width out")
     fails(capsys, main, ["--resume", run, "--iterations", 2], "iteration 6", "--iterations 2")
     fails(capsys, main, ["siftflow", "--resume", run], "trains on voc")
-    fails(capsys, main, ["--resume", run, "--out", tmp_path / "x"], "--out")
+    fails(capsys, main, ["--resume", run, "--out", tmp_path / "x"], "leave --out out")
     # A state from elsewhere: nothing tells its net but the options.
     state = run / "snapshots" / "fcn8s_iter_6.solverstate.h5"
     shutil.copy(state, tmp_path / "lone.solverstate.h5")
@@ -400,7 +400,7 @@ def test_folders_that_are_taken(run: Path, data: Path, tmp_path: Path, capsys) -
     fails(capsys, main, [*start, "--out", run], str(run), "another run", f"--resume {run}")
     (tmp_path / "letter.txt").write_text("mine")
     fails(capsys, main, [*start, "--out", tmp_path], "other files", "--out")
-    fails(capsys, main, [*start, "--out", tmp_path / "letter.txt"], "letter.txt")
+    fails(capsys, main, [*start, "--out", tmp_path / "letter.txt"], "letter.txt holds other files")
     assert sorted(run.rglob("*")) == before and (tmp_path / "letter.txt").read_text() == "mine"
 
 
@@ -425,7 +425,12 @@ def test_unwritable_folder(data: Path, capsys, monkeypatch) -> None:
 
 def test_out_below_a_file(data: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("")
-    fails(capsys, main, ["voc", "--data", data, *NARROW, "--out", tmp_path / "file" / "r"], "file")
+    fails(
+        capsys,
+        main,
+        ["voc", "--data", data, *NARROW, "--out", tmp_path / "file" / "r"],
+        "file/r: Not a directory",
+    )
 
 
 def test_unreadable_label_is_named(data: Path, tmp_path: Path, capsys) -> None:
