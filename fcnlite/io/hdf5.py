@@ -306,7 +306,11 @@ def write_hdf5(
                 group = data.require_group(name)
                 for i, array in enumerate(arrays):
                     create_array(group, str(i), array, progress)
-            except (RuntimeError, TypeError, ValueError) as error:  # a layer "a/1" where a layer "a" has a parameter 1
+            except (
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:  # a layer "a/1" where a layer "a" has a parameter 1
                 raise InputError(
                     f"{path}: layer '{name}' cannot be stored in HDF5 beside the others ({error}); rename it or "
                     "write a .caffemodel"
