@@ -22,7 +22,7 @@ from PIL import Image
 from fcnlite import device
 from fcnlite.blob import Blob, Node
 from fcnlite.data.dataset import MEAN_BGR, preprocess
-from fcnlite.data.files import read_image, to_rgb
+from fcnlite.data.files import read_photo, to_rgb
 from fcnlite.deploy import deploy
 from fcnlite.errors import InputError
 from fcnlite.io import check, iter_weights, read_deploy, read_notes, write_weights
@@ -397,7 +397,7 @@ class Net:
         Parameters
         ----------
         image : path, PIL.Image or numpy.ndarray
-            An array is H x W x 3 uint8, RGB.
+            An array is H x W x 3 uint8, RGB. A file is turned upright if its EXIF says that it lies on a side.
         mean_bgr : sequence of float, optional
             Mean colour to subtract (the net's own, VOC's unless set, by default).
         output : str, optional
@@ -622,6 +622,8 @@ def load(path: str | os.PathLike[str], prototxt: Any = None) -> Net:
     FileNotFoundError, InputError
         If there is no such file, or no net for it.
     """
+    if Path(path).is_dir():
+        raise InputError(f"{os.fspath(path)}: this is a folder; name the file of weights in it")
     if not Path(path).is_file():
         raise FileNotFoundError(f"{os.fspath(path)}: no such weights file")
     text = read_deploy(path) if prototxt is None else None
@@ -662,7 +664,7 @@ def argmax_channels(score: Any) -> np.ndarray:
 
 def _pixels(image: Any) -> np.ndarray:
     if isinstance(image, (str, os.PathLike)):
-        return read_image(image)
+        return read_photo(image)
     if isinstance(image, Image.Image):
         return to_rgb(image)
     pixels = np.asarray(image)

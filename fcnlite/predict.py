@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fcnlite import cli, vis
-from fcnlite.data import read_image, voc_palette
+from fcnlite.data import read_photo, voc_palette
 from fcnlite.data.classes import VOC
 from fcnlite.errors import InputError
 from fcnlite.net import Net, load
@@ -27,7 +27,8 @@ NAME_overlay.jpg, the picture tinted with them.
   python -m fcnlite.predict photo.jpg --weights fcn8s.h5 --out segmented
   python -m fcnlite.predict holiday/*.jpg --weights runs/shapes-fcn8s/fcn8s.h5 --out segmented
 
-A picture that cannot be read does not stop the others; the exit status then is 2.
+A photograph taken sideways is turned upright first. A picture that cannot be read does not stop the others; the
+exit status then is 2.
 """
 
 
@@ -80,7 +81,7 @@ def stems(images: Sequence[Path]) -> list[str]:
 
 def segment(net: Net, image: Path, stem: str, out: Path, output: str) -> np.ndarray:
     """Segment one picture and write both results; returns the label map."""
-    pixels = read_image(image)
+    pixels = read_photo(image)
     label = net.predict(pixels, output=output)
     check_size(output, label, pixels.shape[:2])
     names = class_names(net, output)
@@ -100,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cli.spare([*options.images, options.weights], results)
     net = load(options.weights, options.prototxt)
     output = _score_blob(net, options.output)
+    if options.out.exists() and not options.out.is_dir():
+        raise InputError(f"--out {options.out} is a file; name a folder for the results")
     options.out.mkdir(parents=True, exist_ok=True)
     failed = 0
     bar = tqdm(options.images, unit="image", disable=None if len(names) > 1 else True, leave=False)
@@ -111,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tqdm.write(f"{MODULE}: error: {cli.describe(error)}", file=sys.stderr)
             continue
         with tqdm.external_write_mode():
-            print(f"{path} -> {options.out / stem}.png")
+            print(f"{path} -> {options.out / stem}{LABEL}")
             vis.print_legend(label, class_names(net, output))
     return cli.BAD_INPUT if failed else 0
 

@@ -124,9 +124,9 @@ def panel(
 
 def side_by_side(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
     """Pictures (H, W, 3) of any sizes next to each other on white, each under its title."""
-    font = _font()
-    head = _line_height(font)
     width = sum(p.shape[1] for p in pictures.values()) + GAP * (len(pictures) - 1)
+    font = _font(width)
+    head = _line_height(font)
     sheet = Image.new("RGB", (width, head + max(p.shape[0] for p in pictures.values())), "white")
     draw = ImageDraw.Draw(sheet)
     left = 0
@@ -142,7 +142,7 @@ def legend(
 ) -> np.ndarray:
     """A strip with a swatch and the name of each class in `label`: (h, width, 3) uint8 RGB."""
     colours = voc_palette() if palette is None else palette
-    font = _font()
+    font = _font(width)
     line = _line_height(font)
     entries = []
     left, top = 4, 2
@@ -261,8 +261,9 @@ def _present(label: np.ndarray, classes: Sequence[str]) -> list[int]:
     return [int(k) for k in np.unique(label) if 0 <= k < len(classes)]
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default()
+def _font(width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Letters that can still be read when a picture of `width` pixels is shrunk to fit a screen."""
+    return ImageFont.load_default(max(10, width // 100))
 
 
 def _line_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:

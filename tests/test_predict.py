@@ -63,6 +63,17 @@ def test_writes_label_maps_and_overlays(weights: Path, pictures: list[Path], tmp
     assert str(out / "one.png") in said and "ground" in said and "%" in said
 
 
+def test_photographs_are_turned_upright(weights: Path, pictures: list[Path], tmp_path: Path) -> None:
+    orientation = Image.Exif()
+    orientation[0x0112] = 6  # the camera was held a quarter turn to the left
+    sideways = tmp_path / "sideways.png"
+    Image.open(pictures[1]).save(sideways, exif=orientation)
+    upright = load(weights).predict(Image.open(pictures[1]).transpose(Image.Transpose.ROTATE_270))
+    assert ends(main, [sideways, "--weights", weights, "--out", tmp_path / "out"]) == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "sideways.png")), upright)
+    assert Image.open(tmp_path / "out" / "sideways_overlay.jpg").width == upright.shape[1] == 40
+
+
 def test_class_names_of_voc_or_numbers(pictures: list[Path], tmp_path: Path, capsys) -> None:
     for classes, known in ((21, True), (5, False)):
         weights = make_weights(tmp_path / f"{classes}.h5", classes=classes)
@@ -122,7 +133,13 @@ def test_mistakes(weights: Path, pictures: list[Path], tmp_path: Path, capsys) -
         "not a Caffe model",
     )
     (tmp_path / "file").write_text("")
-    fails(capsys, main, [pictures[0], "--weights", weights, "--out", tmp_path / "file"], "file: File exists")
+    fails(
+        capsys,
+        main,
+        [pictures[0], "--weights", weights, "--out", tmp_path / "file"],
+        "is a file; name a folder",
+    )
+    fails(capsys, main, [pictures[0], "--weights", tmp_path, "--out", tmp_path], "this is a folder")
     fails(
         capsys,
         main,

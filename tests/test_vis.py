@@ -82,6 +82,15 @@ def test_legends_fit_any_width(width):
     assert strip.shape[1] == width and strip.dtype == np.uint8
 
 
+def test_legends_of_large_pictures_stay_legible_when_shrunk(image, label):
+    def height(wide):
+        return vis.legend(label, CLASSES, width=wide).shape[0]
+
+    assert height(200) == height(1000) and height(4000) > 2.5 * height(1000)
+    head = vis.side_by_side({"image": np.zeros((10, 4000, 3), np.uint8)}).shape[0] - 10
+    assert head > 40
+
+
 def test_panel_shows_image_prediction_and_truth(image, label):
     prediction = np.where(label == 255, 0, label)
     out = vis.panel(image, prediction, label)

@@ -12,7 +12,7 @@ from fcnlite.data.batches import Batches, Prefetch
 from fcnlite.data.catalogue import open_dataset
 from fcnlite.data.cues import HIDE, Masked
 from fcnlite.data.dataset import IGNORE, MEAN_BGR, Dataset, Sample, preprocess
-from fcnlite.data.files import read_image, read_label
+from fcnlite.data.files import read_image, read_label, read_photo
 from fcnlite.data.nyud import NYUD
 from fcnlite.data.order import ImageOrder
 from fcnlite.data.palette import voc_palette
@@ -48,6 +48,7 @@ __all__ = [
     "preprocess",
     "read_image",
     "read_label",
+    "read_photo",
     "recipe",
     "seg11valid",
     "voc_palette",
