@@ -55,6 +55,11 @@ def _check_paths(source: Path, target: Path) -> None:
             f"{target}: its suffix names no format; end it with .caffemodel, .h5, .solverstate "
             "or .solverstate.h5"
         )
+    if _is_state(source) != _is_state(target) and (
+        _is_state(source) or source.suffix.lower() == ".caffemodel"
+    ):
+        one, other = ("a solver state", "weights") if _is_state(source) else ("weights", "a solver state")
+        raise InputError(f"{source} holds {one}, which do not become {other}: {target}")
 
 
 def _read_layers(source: Path) -> Layers:
@@ -214,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError("--prototxt goes with weights, not with a solver state; leave it out")
     if report:
         print(report)
-    print(f"{options.target}: {options.target.stat().st_size / 1e6:.1f} MB")
+    print(f"{options.target}: {tqdm.format_sizeof(options.target.stat().st_size, 'B')}")
     return 0
 
 

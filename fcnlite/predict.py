@@ -82,8 +82,11 @@ def stems(images: Sequence[Path]) -> list[str]:
 def segment(net: Net, image: Path, stem: str, out: Path, output: str) -> np.ndarray:
     """Segment one picture and write both results; returns the label map."""
     pixels = read_photo(image)
-    label = net.predict(pixels, output=output)
-    check_size(output, label, pixels.shape[:2])
+    try:
+        label = net.predict(pixels, output=output)
+        check_size(output, label, pixels.shape[:2])
+    except InputError as error:
+        raise InputError(f"{image}: {error}") from None
     names = class_names(net, output)
     vis.write_label(out / f"{stem}{LABEL}", label)
     picture = vis.overlay(pixels, label, voc_palette(), background=net.background, classes=names)

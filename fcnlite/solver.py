@@ -265,13 +265,17 @@ class SGDSolver:
         state = read_state(path)
         shapes = [h.shape for h in self.history]
         found = [h.shape for h in state.history]
-        if len(found) != len(shapes) or any(
-            np.prod(a) != np.prod(b) for a, b in zip(found, shapes, strict=False)
-        ):
+        if len(found) != len(shapes):
             raise InputError(
                 f"{os.fspath(path)}: its history ({len(found)} arrays) does not fit the net's "
                 f"{len(self.net.learnable_params)} parameters ({self.type}: {len(shapes)} arrays)"
             )
+        for number, (theirs, ours) in enumerate(zip(found, shapes, strict=True)):
+            if np.prod(theirs) != np.prod(ours):
+                raise InputError(
+                    f"{os.fspath(path)}: its history does not fit the net: array {number} of shape {tuple(theirs)}, "
+                    f"the net's parameter {tuple(ours)}"
+                )
         if state.learned_net:
             self.net.copy_from(_beside(state.learned_net, path))
         for mine, saved in zip(self.history, state.history):

@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from fcnlite.data.palette import voc_palette
+from fcnlite.errors import InputError
 
 IGNORE = 255
 # The training images' mean of the ILSVRC nets, as the original experiments give it.
@@ -53,9 +54,17 @@ def preprocess(image: np.ndarray, mean_bgr: Any = MEAN_BGR) -> np.ndarray:
     -------
     numpy.ndarray
         (3, H, W) float32, contiguous.
+
+    Raises
+    ------
+    InputError
+        The mean has not three values.
     """
     planes = np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1), dtype=np.float32)
-    planes -= np.asarray(mean_bgr).reshape(3, 1, 1)
+    mean = np.asarray(mean_bgr)
+    if mean.size != 3:
+        raise InputError(f"the mean colour has {mean.size} values; blue, green and red are needed")
+    planes -= mean.reshape(3, 1, 1)
     return planes
 
 

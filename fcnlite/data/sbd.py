@@ -36,9 +36,8 @@ def find_sbd(folder: str | os.PathLike) -> Path:
     for place in places:
         if (place / "cls").is_dir() and (place / "img").is_dir():
             return place
-    raise missing_folder(
-        "SBD data (a folder with img and cls)", [root, *(p.relative_to(root) for p in places[1:])], HOW_TO_GET
-    )
+    inside = ", ".join(str(place.relative_to(root)) for place in places[1:])
+    raise missing_folder("SBD data (a folder with img and cls)", [f"{root} and its {inside}"], HOW_TO_GET)
 
 
 class SBD(Dataset):

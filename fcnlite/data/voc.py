@@ -26,7 +26,8 @@ from fcnlite.errors import InputError
 YEARS = (2011, 2012)
 HOW_TO_GET = (
     "download and unpack the training/validation data from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ "
-    "(or voc2011/) and name its folder with --data; the demo needs no data: python -m fcnlite.train shapes"
+    "(or voc2011/) and name its folder with --data, or lay out images of your own likewise (JPEGImages, "
+    "SegmentationClass, ImageSets/Segmentation); the demo needs no data: python -m fcnlite.train shapes"
 )
 
 
@@ -60,10 +61,9 @@ def find_voc(folder: str | os.PathLike, year: int | None = None) -> Path:
             return place
     if not root.is_dir():
         raise FileNotFoundError(f"VOC data not found: there is no folder {root}; {HOW_TO_GET}")
+    inside = ", ".join(str(place.relative_to(root)) for place in places[1:])
     raise missing_folder(
-        "VOC data (a folder with ImageSets/Segmentation)",
-        [root, *(p.relative_to(root) for p in places[1:])],
-        HOW_TO_GET,
+        "VOC data (a folder with ImageSets/Segmentation)", [f"{root} and its {inside}"], HOW_TO_GET
     )
 
 

@@ -185,6 +185,9 @@ class Layer:
 
     def __call__(self, *bottom: Blob) -> Any:
         """Apply the layer to blobs; returns the top, or a tuple of tops, linked for ``backward()``."""
+        stray = next((given for given in bottom if not isinstance(given, Blob)), None)
+        if stray is not None:
+            raise self.fail(f"it reads blobs, not a {type(stray).__name__}: wrap an array as Blob(array)")
         bottoms = _distinct(bottom)
         tops = [Blob(name=f"{self.name}_{i}" if i else self.name) for i in range(self._top_count())]
         if not self._ready:
@@ -245,7 +248,10 @@ def _describe(cls: type[Layer], fields: dict[str, Any]) -> Any:
     for key, value in fields.items():
         for message in (param, *(getattr(param, name) for name in own)):
             if key in message.DESCRIPTOR.fields_by_name:
-                assign_proto(message, key, value)
+                try:
+                    assign_proto(message, key, value)
+                except (TypeError, ValueError) as error:
+                    raise InputError(f"{cls.type}, '{key}': cannot take {value!r} ({error})") from error
                 break
         else:
             raise TypeError(f"{cls.type} has no parameter '{key}'")

@@ -142,6 +142,12 @@ class Trainer:
         self.say = say
         self.train_data, self.val_data = open_data(plan)
         self.net = start(plan, self.train_data, say, init=resume is None)
+        given = self.train_data.blobs(0)
+        if set(given) != set(self.net.inputs):
+            raise InputError(
+                f"{plan.net} reads {', '.join(self.net.inputs)}, but the data of {plan.data_set} are "
+                f"{', '.join(given)}: it is a net for another data set"
+            )
         settings = solver_of(plan, folder.snapshots)
         settings.ClearField("snapshot")  # taken here, with the validation and the curve that go with it
         self.solver = SGDSolver(settings, net=self.net)
