@@ -58,8 +58,8 @@ def _check_paths(source: Path, target: Path) -> None:
     if _is_state(source) != _is_state(target) and (
         _is_state(source) or source.suffix.lower() == ".caffemodel"
     ):
-        one, other = ("a solver state", "weights") if _is_state(source) else ("weights", "a solver state")
-        raise InputError(f"{source} holds {one}, which do not become {other}: {target}")
+        told = "a solver state, not weights" if _is_state(source) else "weights, not a solver state"
+        raise InputError(f"{source}: its name says that it is {told}; give {target} the suffix for that")
 
 
 def _read_layers(source: Path) -> Layers:

@@ -273,7 +273,7 @@ class SGDSolver:
         for number, (theirs, ours) in enumerate(zip(found, shapes, strict=True)):
             if np.prod(theirs) != np.prod(ours):
                 raise InputError(
-                    f"{os.fspath(path)}: its history does not fit the net: array {number} of shape {tuple(theirs)}, "
+                    f"{os.fspath(path)}: its history does not fit the net: array {number} is {tuple(theirs)}, "
                     f"the net's parameter {tuple(ours)}"
                 )
         if state.learned_net:
@@ -312,11 +312,17 @@ class SGDSolver:
         if self.source is None:
             return {}
         try:
-            return next(self.source)
+            inputs = next(self.source)
         except StopIteration:
             raise InputError(
                 f"the data ended at iteration {self.iter}; a solver needs an endless source"
             ) from None
+        for name in self.net.inputs:  # one set by hand may stay as it is; one never set would count as zeros
+            if name not in inputs and not self.net.blobs[name].has_data:
+                raise InputError(
+                    f"the source gives {', '.join(inputs) or 'nothing'}, not the net's input '{name}'"
+                )
+        return inputs
 
     # What a type has of its own, besides its class attributes.
 

@@ -113,7 +113,7 @@ def test_a_missing_folder_is_told_in_one_line_with_the_way_out(tmp_path):
         text = str(caught.value)
         assert "\n" not in text and str(folder) in text
         assert "host.robots.ox.ac.uk" in text and "fcnlite.train shapes" in text
-    assert "VOCdevkit/VOC2011" in text
+    assert f"looked in {tmp_path} and its VOC2011, VOC2012, VOCdevkit/VOC2011" in text
 
 
 def test_missing_and_empty_lists(tmp_path):
@@ -215,6 +215,8 @@ def test_images_of_any_mode_become_rgb(tmp_path, mode):
     assert image.shape == (9, 7, 3) and image.dtype == np.uint8
     np.testing.assert_array_equal(image, np.array(source.convert(mode).convert("RGB")))
     assert preprocess(image).shape == (3, 9, 7)
+    with pytest.raises(InputError, match="the mean colour has 2 values; blue, green and red are needed"):
+        preprocess(image, (1, 2))
 
 
 def test_a_ycbcr_image_becomes_rgb():
@@ -274,7 +276,9 @@ def test_sbd_reads_the_struct_of_its_label_files(tmp_path, inner):
 
 
 def test_sbd_errors(tmp_path):
-    with pytest.raises(FileNotFoundError, match="SBD data .* not found: looked in .*benchmark.tgz"):
+    with pytest.raises(
+        FileNotFoundError, match="SBD data .* not found: looked in .* and its dataset, .*benchmark.tgz"
+    ):
         SBD(tmp_path)
     make_sbd(tmp_path, {"train": ["a", "b"]})
     scipy.io.savemat(tmp_path / "cls" / "a.mat", {"GTinst": 1})

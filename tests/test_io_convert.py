@@ -68,33 +68,43 @@ def test_prototxt_goes_along(tmp_path):
     assert set(read_weights(back)) == set(read_weights(source))
 
 
+STATE = str(REFERENCE / "solver-heavy_iter_12.solverstate.h5")
+
+
 def test_mistakes_are_one_line_and_status_2(tmp_path, capsys):
     model = str(REFERENCE / MODELS[0])
     copy = tmp_path / "copy.caffemodel"
     copy.write_bytes(Path(model).read_bytes())
     (tmp_path / "cut.caffemodel").write_bytes(copy.read_bytes()[:5000])
     (tmp_path / "bad.prototxt").write_text("layer {\n nam: 'x' }")
+    (tmp_path / "state").write_bytes((REFERENCE / "solver-accumulated_iter_12.solverstate").read_bytes())
     for arguments, words in [
         (["none.caffemodel", "out.h5"], "no such file"),
         ([model, "out.bin"], "names no format"),
         ([str(copy), str(copy)], "the same file"),
         ([str(tmp_path / "cut.caffemodel"), str(tmp_path / "out.h5")], "cut short"),
         ([model, str(tmp_path / "no" / "out.h5")], "does not exist; make it first"),
-        ([model, str(tmp_path / "out.solverstate")], "'iter' should be a number"),
+        ([model, str(tmp_path / "out.solverstate")], "it is weights, not a solver state"),
+        ([str(tmp_path / "state"), str(tmp_path / "out.h5")], "not a Caffe model"),
         (
-            [str(REFERENCE / "solver-heavy_iter_12.solverstate.h5"), str(tmp_path / "out.h5")],
-            "it is a solver state",
+            [STATE, str(tmp_path / "out.h5")],
+            "it is a solver state, not weights",
         ),
         (
             [model, str(tmp_path / "o.h5"), "--prototxt", str(tmp_path / "bad.prototxt")],
             ":2: unknown field 'nam'",
         ),
-        ([model, str(tmp_path / "o.solverstate"), "--prototxt", str(copy)], "leave it out"),
+        ([STATE, str(tmp_path / "o.solverstate"), "--prototxt", str(copy)], "leave it out"),
     ]:
         assert main(arguments) == 2
         output = capsys.readouterr()
         assert words in output.err and output.err.count("\n") == 1 and not output.out
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.prototxt", "copy.caffemodel", "cut.caffemodel"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "bad.prototxt",
+        "copy.caffemodel",
+        "cut.caffemodel",
+        "state",
+    ]
 
 
 def test_help_shows_examples():

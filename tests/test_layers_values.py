@@ -420,6 +420,15 @@ def test_mistakes_are_told_in_one_line(layer, inputs, message):
     assert text.startswith(f"layer '{layer.type}' ({layer.type}): ") and "\n" not in text
 
 
+def test_wrong_use_as_a_function_is_told():
+    with pytest.raises(InputError, match=r"layer 'ReLU' \(ReLU\): it reads blobs, not a ndarray: wrap"):
+        layers.ReLU()(X)
+    with pytest.raises(InputError, match="Pooling, 'pool': cannot take 'MAXX'"):
+        layers.Pooling(pool="MAXX", kernel_size=2)
+    with pytest.raises(InputError, match="Convolution, 'num_output': cannot take 'many'"):
+        layers.Convolution(num_output="many", kernel_size=2)
+
+
 def test_statistics_cannot_be_made_to_learn():
     text = """
         layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }

@@ -239,8 +239,10 @@ def test_names_may_be_spelled_as_people_do(name, expected):
 
 def test_unknown_names_and_options_say_what_there_is():
     with pytest.raises(
-        InputError, match="no net is called 'fcn8'; did you mean 'fcn8s'.*the catalogue has .*googlenet"
+        InputError, match="no net is called 'transformer'; the catalogue has fcn32s.*googlenet"
     ):
+        models.build("transformer")
+    with pytest.raises(InputError, match=r"no net is called 'fcn8'; did you mean 'fcn8s'\?$"):
         models.build("fcn8")
     with pytest.raises(InputError, match="net 'fcn8s' has no option 'clases'.*classes, width"):
         models.build("fcn8s", clases=3)

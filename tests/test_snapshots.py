@@ -205,6 +205,10 @@ def test_state_of_another_net_is_refused(case, tmp_path):
     solver = SGDSolver(f'base_lr: 1 lr_policy: "fixed" net_param {{ {text} }}')
     with pytest.raises(InputError, match="does not fit the net's 2 parameters"):
         solver.restore(cases.REFERENCE / SNAPSHOTS[name][1])
+    _, state = solver.snapshot(tmp_path / "narrow")
+    wide = SGDSolver(f'base_lr: 1 lr_policy: "fixed" net_param {{ {text.replace("dim: 2", "dim: 5", 1)} }}')
+    with pytest.raises(InputError, match=r"array 0 is \(1, 2, 1, 1\), the net's parameter \(1, 5, 1, 1\)"):
+        wide.restore(state)
 
 
 def test_snapshot_goes_beside_the_solver_when_the_folder_is_missing(tmp_path, monkeypatch):

@@ -109,6 +109,16 @@ def test_the_nets_file_serves_the_tests_that_name_no_other(folder):
         SGDSolver('net: "net.prototxt" test_net: "other.prototxt"\n' + FIXED)
 
 
+def test_a_source_that_leaves_out_an_input_is_told(folder):
+    x = np.ones((1, 2), np.float32)
+    with pytest.raises(InputError, match="the source gives x, not the net's input 't'"):
+        SGDSolver(FIXED + 'net: "net.prototxt"', source=[{"x": x}]).step(1)
+    net = Net("net.prototxt", "TRAIN")
+    net.blobs["t"].data[...] = 3  # kept for every step
+    SGDSolver(FIXED, net=net, source=[{"x": x}] * 2).step(2)
+    assert (net.blobs["t"].data == 3).all()
+
+
 def test_training_starts_from_the_weights_the_solver_names(folder):
     given = Net(NET)
     given.params["fc"][0].data[...] = [[1, 2], [3, 4]]

@@ -337,6 +337,12 @@ def test_misspelt_words(data: Path, capsys) -> None:
     fails(capsys, main, ["siftflow", "--year", 2012], "--year is no option of the data set siftflow")
 
 
+def test_a_net_for_another_data_set(data: Path, tmp_path: Path, capsys) -> None:
+    arguments = ["voc", "--data", data, "--net", "siftflow-fcn32s", "--width", 1, "--out", tmp_path / "run"]
+    fails(capsys, main, arguments, "siftflow-fcn32s reads data, sem, geo", "data, label", "another data set")
+    assert not (tmp_path / "run").exists()
+
+
 def test_bad_weights(run: Path, data: Path, tmp_path: Path, capsys) -> None:
     start = ["voc", "--data", data, "--net", "fcn8s", "--out", tmp_path / "r"]
     whole = (run / "fcn8s.h5").read_bytes()

@@ -57,9 +57,8 @@ def canonical(name: str) -> str:
     )
     if wanted in OPENERS:
         return wanted
-    raise InputError(
-        f"no data set is called '{name}'{nearest(wanted, OPENERS)}; there are {', '.join(OPENERS)}"
-    )
+    hint = nearest(wanted, OPENERS) or f"; there are {', '.join(OPENERS)}"
+    raise InputError(f"no data set is called '{name}'{hint}")
 
 
 def options_of(name: str) -> list[str]:

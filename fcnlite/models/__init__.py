@@ -107,8 +107,8 @@ def canonical(name: str) -> str:
     wanted = name.lower().replace("_", "-").removeprefix("voc-")
     if wanted in CATALOGUE:
         return wanted
-    hint = nearest(wanted, CATALOGUE)
-    raise InputError(f"no net is called '{name}'{hint}; the catalogue has {', '.join(CATALOGUE)}")
+    hint = nearest(wanted, CATALOGUE) or f"; the catalogue has {', '.join(CATALOGUE)}"
+    raise InputError(f"no net is called '{name}'{hint}")
 
 
 def build(name: str, **options: Any) -> NetParameter:
