@@ -193,7 +193,7 @@ def _describe_weights(path: Path, size: tuple[int, int] | None, phase: str | Non
         try:
             described = _measured_somehow(net, os.fspath(path), size, phase)
         except InputError as error:
-            problem = str(error)
+            problem = str(error).removeprefix(f"{os.fspath(path)}: ")  # the name comes first already
         else:
             return described | {"weights": os.fspath(path), "differences": _differences(described, shapes)}
     filled = {name: values for name, values in shapes.items() if values}
@@ -217,7 +217,10 @@ def _describe_weights(path: Path, size: tuple[int, int] | None, phase: str | Non
 def _net_in(path: Path) -> NetParameter | None:
     """The net that a file of weights says it belongs to."""
     if not is_hdf5(path):
-        return read_definition(path)
+        net = read_definition(path)
+        return (
+            net if any(layer.type for layer in [*net.layer, *net.layers]) else None
+        )  # or weights by name only
     text = read_deploy(path)
     return parse_net(text, f"{path}, attribute 'prototxt'") if text else None
 

@@ -110,12 +110,24 @@ def test_weights_that_are_not_their_nets_are_told_apart(tmp_path, capsys):
     assert out.splitlines()[-1] == expected
 
 
-def test_weights_of_no_known_net_are_listed(tmp_path, capsys):
+def test_weights_whose_net_cannot_be_measured_are_named_once(tmp_path, capsys):
+    net = 'layer { name: "in" type: "HDF5Data" top: "x" } layer { name: "odd" type: "PReLU" bottom: "x" top: "y" }'
+    write_weights(tmp_path / "w.caffemodel", {"odd": [np.zeros(4, np.float32)]}, net=proto.parse_net(net))
+    _, out, _ = told(capsys, tmp_path / "w.caffemodel")
+    start = "w.caffemodel: weights alone (layer 'in' (HDF5Data) does not say how large its images are"
+    assert out.splitlines()[0].startswith(start)
+
+
+@pytest.mark.parametrize("name", ["w.h5", "w.caffemodel"])
+def test_weights_of_no_known_net_are_listed(tmp_path, capsys, name):
     write_weights(
-        tmp_path / "w.h5", {"odd": [np.zeros((4, 3), np.float32), np.zeros(4, np.float32)], "relu": []}
+        tmp_path / name, {"odd": [np.zeros((4, 3), np.float32), np.zeros(4, np.float32)], "relu": []}
     )
-    status, out, _ = told(capsys, tmp_path / "w.h5")
-    assert status == 0 and "weights alone" in out.splitlines()[0]
+    status, out, _ = told(capsys, tmp_path / name)
+    assert status == 0
+    assert out.startswith(
+        f"{name}: weights alone (the file does not say its net; and its layers are those of no"
+    )
     assert [cell.strip() for cell in row(out, "odd")] == ["odd", "4 x 3, 4", "16"]
     assert "16 parameters (64 bytes" in out and "relu" not in out
 

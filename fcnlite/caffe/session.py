@@ -38,7 +38,7 @@ def set_mode_gpu() -> None:
     try:
         _use(f"cuda:{_gpu}")
     except InputError as error:
-        print(f"fcnlite: set_mode_gpu: {error}; using the CPU", file=sys.stderr)
+        print(f"fcnlite: set_mode_gpu: {error}, as is done now", file=sys.stderr)
         _use("cpu")
 
 
