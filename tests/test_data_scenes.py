@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 from PIL import Image
 
 from fcnlite.data import NYUD, Batches, PASCALContext, SIFTFlow
@@ -105,6 +106,8 @@ def test_nyud_errors(tmp_path):
         NYUD(tmp_path, tops=["sound", "label"])
     with pytest.raises(InputError, match="name at least one of"):
         NYUD(tmp_path, tops=["label"])
+    with pytest.raises(InputError, match="tops is 'color', not a list"):
+        NYUD(tmp_path, tops="color")
     scipy.io.savemat(tmp_path / "segmentation/img_5001.mat", {"segmentation": np.full(SIZE, 41)})
     with pytest.raises(InputError, match=r"img_5001.mat holds the value 41; labels are 0 to 40$"):
         NYUD(tmp_path)[0]
@@ -209,6 +212,76 @@ def test_wrong_labelled_files(tmp_path):
     path.write_bytes(b"MATLAB 5.0")
     with pytest.raises(InputError, match=r"cannot read .* as a MATLAB 7.3 \(HDF5\) file"):
         NYUD(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    "key, content, told",
+    [
+        ("images", np.zeros((4, 1, 32, 24), np.uint8), "no map of uint8 for each image in images$"),
+        ("depths", np.zeros((3, 32, 24), np.float32), "no map of floating for each image in depths$"),
+        ("depths", 3.0, "no map of floating for each image in depths$"),
+        ("labels", None, "no map of unsignedinteger for each image in labels$"),
+        ("labels", np.full((4, 32, 24), np.nan), "no map of unsignedinteger for each image in labels$"),
+        ("rawDepths", h5py.ExternalLink("other.h5", "/x"), "rawDepths is a link"),
+    ],
+)
+def test_labelled_files_with_other_variables(tmp_path, key, content, told):
+    make_labelled(tmp_path)
+    with h5py.File(tmp_path / "nyu_depth_v2_labeled.mat", "a") as file:
+        del file[key]
+        if content is None:
+            file.create_group(key)
+        else:
+            file[key] = content
+    with pytest.raises(InputError, match=told):
+        NYUD(tmp_path, "train")
+
+
+def test_a_labelled_file_with_a_damaged_image(tmp_path):
+    maps, _ = make_labelled(tmp_path)
+    path = tmp_path / "nyu_depth_v2_labeled.mat"
+    with h5py.File(path, "a") as file:
+        del file["images"]
+        file.create_dataset(
+            "images", data=maps["images"].swapaxes(-1, -2), chunks=(1, 3, 32, 24), compression="gzip"
+        )
+        at = file["images"].id.get_chunk_info(0).byte_offset
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(b"damaged")
+    with pytest.raises(InputError, match=r"labeled.mat is damaged: images of image 1 cannot be read"):
+        NYUD(tmp_path, "train")[0]
+
+
+@pytest.mark.parametrize(
+    "held", [{"x": 1}, "text", np.array([[1, "a"]], object), scipy.sparse.eye(3).tocsc(), np.ones((24, 32, 2)),
+             np.full(SIZE, 1.5), np.full(SIZE, np.nan)]
+)  # fmt: skip
+def test_variables_that_are_no_matrix_of_whole_numbers(tmp_path, held):
+    make_siftflow(tmp_path / "sift")
+    make_labelled(tmp_path)
+    make_context(tmp_path / "VOC2010", tmp_path)
+    for file, variable, use in (
+        (next(tmp_path.rglob("GeoLabels/*/coast_n1.mat")), "S", lambda: SIFTFlow(tmp_path / "sift")[0]),
+        (tmp_path / "trainval/2008_000001.mat", "LabelMap", lambda: PASCALContext(tmp_path)[0]),
+        (tmp_path / "splits.mat", "trainNdxs", lambda: NYUD(tmp_path, "train")),
+        (tmp_path / "classMapping40.mat", "mapClass", lambda: NYUD(tmp_path, "train")),
+    ):
+        scipy.io.savemat(file, {variable: held})
+        with pytest.raises(InputError, match=f"{file.name}: variable {variable} is no matrix of whole"):
+            use()
+
+
+def test_labels_in_the_newer_format_say_how_to_save_them(tmp_path):
+    make_nyud(tmp_path)
+    with h5py.File(tmp_path / "segmentation/img_5001.mat", "w", userblock_size=512) as file:
+        file["segmentation"] = np.ones(SIZE)
+    with open(tmp_path / "segmentation/img_5001.mat", "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    with pytest.raises(
+        InputError, match="img_5001.mat is in MATLAB's 7.3 format; save it with the option -v7"
+    ):
+        NYUD(tmp_path)[0]
 
 
 def make_siftflow(folder, names=("coast_n1", "street_u2")):
@@ -329,6 +402,9 @@ def test_pascalcontext_errors(tmp_path):
     text = labels.read_text()
     labels.write_text(text.replace(": bedclothes\n", ": duvet\n"))
     with pytest.raises(InputError, match="labels.txt does not list bedclothes"):
+        PASCALContext(tmp_path)
+    labels.write_bytes(b"\xff\xfe1")
+    with pytest.raises(InputError, match=r"labels.txt is not a text file"):
         PASCALContext(tmp_path)
     labels.write_text("1: a\nnonsense\n")
     with pytest.raises(InputError, match=r"labels.txt:2: expected 'number: class name', not 'nonsense'"):

@@ -13,13 +13,17 @@ from fcnlite.errors import InputError
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, without those that are blank and spaces at either end."""
+def read_text(path: Path) -> str:
+    """A text file's content."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file: {error}") from None
-    return [line.strip() for line in lines if line.strip()]
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, without those that are blank and spaces at either end."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def read_list(path: str | os.PathLike) -> list[str]:

@@ -12,8 +12,9 @@ from fcnlite.data import hha
 from fcnlite.data.classes import NYUD as CLASSES
 from fcnlite.data.dataset import Dataset, Sample, as_blob, preprocess
 from fcnlite.data.files import Folder, check_label, missing_folder, read_image, read_list, same_size
-from fcnlite.data.mat import read_mat
+from fcnlite.data.mat import read_matrix
 from fcnlite.errors import InputError
+from fcnlite.io.hdf5 import member
 
 MEAN_BGR = np.array((116.190, 97.203, 92.318), np.float32)
 MEAN_HHA = np.array((132.431, 94.076, 118.477), np.float32)
@@ -30,6 +31,8 @@ HOW_TO_GET = (
     "get nyud.tar.gz as linked from data/nyud of github.com/shelhamer/fcn.berkeleyvision.org, or the "
     f"labelled data set {LABELLED} from https://cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html"
 )
+# The labelled file's variables; it may lack the last.
+STORED = {"labels": np.unsignedinteger, "images": np.uint8, "depths": np.floating, "rawDepths": np.floating}
 FIRST_ID = 5001  # Gupta et al. number the 1449 images from here
 
 
@@ -186,7 +189,7 @@ class Files:
         return _encode(self.depth(name), None, self.place("depth", name))
 
     def label(self, name: str) -> np.ndarray:
-        return read_mat(self.place("label", name), "segmentation")
+        return read_matrix(self.place("label", name), "segmentation")
 
     def place(self, top: str, name: str) -> str:
         folder = self._folders.get(top, self._folders.get("depth", self._folders["color"]))
@@ -207,10 +210,21 @@ class LabelledFile:
             self._file = h5py.File(path, "r")
         except OSError as error:
             raise InputError(f"cannot read {path} as a MATLAB 7.3 (HDF5) file: {error}") from None
-        lacking = [key for key in ("images", "depths", "labels") if key not in self._file]
-        if lacking:
-            raise InputError(f"{path} is not NYUDv2's labelled data set: it has no variable {lacking[0]}")
+        self._check()
         self._to_40 = read_class_mapping(mapping)
+
+    def _check(self) -> None:
+        """Refuse a file whose variables are not the data set's: of each, a map for every image."""
+        size = getattr(member(self._file, "labels"), "shape", ())
+        for key, kind in STORED.items():
+            held = member(self._file, key)
+            if held is None and key == "rawDepths":
+                continue
+            shape = (*size[:1], 3, *size[1:]) if key == "images" else size
+            fits = len(size) == 3 and getattr(held, "shape", None) == shape
+            if held is None or not fits or not np.issubdtype(held.dtype, kind):
+                wrong = "no variable" if held is None else f"no map of {kind.__name__} for each image in"
+                raise InputError(f"{self._path} is not NYUDv2's labelled data set: it has {wrong} {key}")
 
     def require(self, names: Sequence[str], tops: Sequence[str], listed_in: object) -> None:
         for name in names:
@@ -248,7 +262,13 @@ class LabelledFile:
         return index
 
     def _read(self, key: str, name: str) -> np.ndarray:
-        held = np.swapaxes(self._file[key][self._index(name)], -1, -2)
+        index = self._index(name)
+        try:
+            held = np.swapaxes(self._file[key][index], -1, -2)
+        except OSError as error:
+            raise InputError(
+                f"{self._path} is damaged: {key} of image {name} cannot be read ({error})"
+            ) from None
         if held.shape[-2:] == (480, 640):
             return held[..., 44:471, 40:601]
         return held
@@ -274,7 +294,7 @@ def read_class_mapping(path: str | os.PathLike) -> np.ndarray:
             "github.com/ankurhanda/nyuv2-meta-data, or any text file with the 894 numbers (option mapping)"
         )
     if path.suffix == ".mat":
-        numbers: Any = read_mat(path, "mapClass").ravel()
+        numbers: Any = read_matrix(path, "mapClass").ravel()
     else:
         try:
             numbers = np.array(path.read_text(encoding="utf-8").replace(",", " ").split(), dtype=np.float64)
@@ -294,13 +314,15 @@ def _official_split(path: Path, split: str) -> list[str]:
         raise FileNotFoundError(
             f"neither {path} nor {path.parent / f'{split}.txt'} is there to list split {split}"
         )
-    numbers = read_mat(path, variables[split]).ravel()
+    numbers = read_matrix(path, variables[split]).ravel()
     if not numbers.size:
         raise InputError(f"{path}: {variables[split]} is empty: no image to load")
     return [str(int(number)) for number in numbers]
 
 
 def _check_tops(tops: Sequence[str]) -> None:
+    if isinstance(tops, str) or not isinstance(tops, Sequence):
+        raise InputError(f"tops is {tops!r}, not a list of maps such as ['color', 'label']")
     for top in tops:
         if top not in ("color", "depth", "hha", "label"):
             raise InputError(f"NYUDv2 has no map {top!r}; it has color, depth, hha and label")

@@ -8,8 +8,8 @@ import numpy as np
 
 from fcnlite.data.classes import PASCALCONTEXT
 from fcnlite.data.dataset import Dataset, Sample
-from fcnlite.data.files import Folder, missing_folder, read_image, read_list, same_size
-from fcnlite.data.mat import read_mat
+from fcnlite.data.files import Folder, missing_folder, read_image, read_list, read_text, same_size
+from fcnlite.data.mat import read_matrix
 from fcnlite.errors import InputError
 
 # Three classes of the 59 go by other names among the 459.
@@ -69,7 +69,7 @@ class PASCALContext(Dataset):
         image_path = self._images.path / f"{name}.jpg"
         label_path = self._labels.path / f"{name}.mat"
         image = read_image(image_path)
-        raw = read_mat(label_path, "LabelMap").astype(np.int64)
+        raw = read_matrix(label_path, "LabelMap")
         same_size(image, raw, image_path, label_path)
         known = (raw >= 0) & (raw < len(self._raw_to_task))
         if not known.all():
@@ -77,7 +77,7 @@ class PASCALContext(Dataset):
                 f"label {label_path} holds the value {raw[~known][0]}; "
                 f"{self.context_folder / 'labels.txt'} ends at {len(self._raw_to_task) - 1}"
             )
-        return Sample(name, image, self._raw_to_task[raw])
+        return Sample(name, image, self._raw_to_task[raw.astype(np.int64)])
 
     def _map_classes(self, path: Path) -> np.ndarray:
         """Task label of each raw label, uint8."""
@@ -94,7 +94,7 @@ class PASCALContext(Dataset):
 def _numbered(path: Path) -> dict[str, int]:
     """Numbers by name from lines "12: name with blanks", blanks taken out of the names."""
     numbers = {}
-    for at, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for at, line in enumerate(read_text(path).splitlines(), start=1):
         number, colon, name = line.partition(":")
         if not line.strip():
             continue

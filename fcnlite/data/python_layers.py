@@ -118,7 +118,7 @@ def open_data_layer(
 def _parameters(layer: str, text: str, needed: Sequence[str]) -> Mapping[str, Any]:
     try:
         given = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise InputError(f"param_str of {layer} is no Python literal: {text[:80]!r}") from None
     if not isinstance(given, dict):
         raise InputError(f"param_str of {layer} is no dict: {text[:80]!r}")

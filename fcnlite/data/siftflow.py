@@ -9,7 +9,7 @@ import numpy as np
 from fcnlite.data.classes import SIFTFLOW, SIFTFLOW_GEOMETRIC
 from fcnlite.data.dataset import Dataset, Sample, as_blob, preprocess
 from fcnlite.data.files import Folder, check_label, missing_folder, read_image, read_list, same_size
-from fcnlite.data.mat import read_mat
+from fcnlite.data.mat import read_matrix
 
 INNER = "spatial_envelope_256x256_static_8outdoorcategories"
 # The test set has no pixel of these, so the data set's evaluation leaves them out.
@@ -72,7 +72,7 @@ class SIFTFlow(Dataset):
         maps = []
         for folder, classes in ((self._semantic, SIFTFLOW), (self._geometric, SIFTFLOW_GEOMETRIC)):
             path = folder.path / f"{name}.mat"
-            raw = read_mat(path, "S")
+            raw = read_matrix(path, "S")
             if folder is self._geometric:
                 raw = np.where(raw == -1, 0, raw)
             label = check_label(raw, path, len(classes) + 1, 0) - np.uint8(1)  # void 0 becomes 255
