@@ -18,7 +18,6 @@ from fcnlite import device
 from fcnlite.errors import InputError
 
 BAD_INPUT = 2  # exit statuses, as shells and argparse have them
-INTERRUPTED = 128 + signal.SIGINT
 CLOSED_PIPE = 128 + signal.SIGPIPE
 _MOST = 2**31 - 1  # Caffe's int
 
@@ -57,7 +56,7 @@ class Parser(argparse.ArgumentParser):
 def guarded(module: str) -> Callable[[Main], Main]:
     """Decorate a command's ``main(arguments) -> status``: what a user can cause ends in one line.
 
-    Mistakes and missing, unreadable or unwritable files give status 2, Ctrl-C 130, a closed pipe 141.
+    Mistakes and missing, unreadable or unwritable files give status 2, Ctrl-C 130, SIGTERM 143, a closed pipe 141.
 
     Parameters
     ----------
@@ -69,10 +68,11 @@ def guarded(module: str) -> Callable[[Main], Main]:
         @functools.wraps(main)
         def run(arguments: Sequence[str] | None = None) -> int:
             try:
-                return main(arguments)
-            except KeyboardInterrupt:
+                with _handling(_interrupt, signal.SIGTERM):
+                    return main(arguments)
+            except KeyboardInterrupt as stop:
                 print(f"\n{module}: interrupted", file=sys.stderr)
-                return INTERRUPTED
+                return 128 + (stop.args[0] if stop.args else signal.SIGINT)
             except BrokenPipeError:  # the reader left: `... | head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return CLOSED_PIPE
@@ -193,23 +193,34 @@ class Stop:
 def stopping(module: str) -> Iterator[Stop]:
     """While active, the first Ctrl-C or SIGTERM only sets the yielded flag, to stop between two steps.
 
-    A second one interrupts at once. Outside the main thread Python allows no signal handlers, and nothing
-    changes.
+    A second one interrupts at once.
     """
     stop = Stop()
 
     def ask(number: int, frame: Any) -> None:
         if stop:
-            raise KeyboardInterrupt
+            _interrupt(number, frame)
         stop.signal = number
         print(f"\n{module}: stopping after this step; once more to stop at once", file=sys.stderr)
 
+    with _handling(ask, signal.SIGINT, signal.SIGTERM):
+        yield stop
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    """End as Ctrl-C does, so that nothing half-written stays behind; the signal decides the exit status."""
+    raise KeyboardInterrupt(number)
+
+
+@contextmanager
+def _handling(handler: Callable[[int, Any], None], *signals: int) -> Iterator[None]:
+    """Handle signals so while active; outside the main thread Python allows it nobody, and nothing changes."""
     try:
-        before = {which: signal.signal(which, ask) for which in (signal.SIGINT, signal.SIGTERM)}
+        before = {which: signal.signal(which, handler) for which in signals}
     except ValueError:
         before = {}
     try:
-        yield stop
+        yield
     finally:
-        for which, handler in before.items():
-            signal.signal(which, handler)
+        for which, earlier in before.items():
+            signal.signal(which, earlier)

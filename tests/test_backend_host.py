@@ -1,6 +1,7 @@
 """The CPU backend: matrix products in every layout, work sharing, and the kernel cache's safety."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -169,6 +170,22 @@ def test_compiler_errors_are_clear(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="install g\\+\\+"):
         compiler.find_compiler()
     compiler.find_compiler.cache_clear()
+
+
+def test_a_build_that_sigterm_ends_leaves_nothing(tmp_path):
+    script = tmp_path / "compiler"
+    script.write_text(
+        "#!/bin/sh\ncase $* in *' -o '*) touch $TMPDIR/x.s; kill -TERM $PPID; exec sleep 60; esac\n"
+    )
+    script.chmod(0o755)
+    environment = {**os.environ, "FCNLITE_CACHE": str(tmp_path / "cache"), "CXX": str(script)}
+    command = [sys.executable, "-m", "fcnlite.train", "shapes", "--device", "cpu"]
+    run = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=50
+    )
+    assert run.returncode == 128 + signal.SIGTERM
+    assert run.stderr.endswith("\nfcnlite.train: interrupted\n")
+    assert not list((tmp_path / "cache" / "kernels").iterdir())
 
 
 def test_kernels_compile_without_warnings(tmp_path):

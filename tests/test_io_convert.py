@@ -1,5 +1,6 @@
 """The convert command: every pair of formats, bit for bit, and clear words for mistakes."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from cases import relative_error
 
+from fcnlite import convert
 from fcnlite.convert import main
 from fcnlite.io import read_definition, read_deploy, read_state, read_weights
 from fcnlite.net import load
@@ -105,6 +107,25 @@ def test_mistakes_are_one_line_and_status_2(tmp_path, capsys):
         "cut.caffemodel",
         "state",
     ]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_a_signal_it_leaves_nothing(tmp_path, monkeypatch, capsys, sent):
+    monkeypatch.setattr(convert.tqdm, "update", lambda *_: signal.raise_signal(sent))
+    (tmp_path / "a.h5").write_text("earlier")
+    before = signal.getsignal(sent)
+    assert main([str(REFERENCE / MODELS[0]), str(tmp_path / "a.h5")]) == 128 + sent
+    assert capsys.readouterr().err.endswith("\nfcnlite.convert: interrupted\n")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["earlier"]
+    assert signal.getsignal(sent) == before
+
+
+def test_ctrl_c_while_a_command_loads_gets_no_traceback(tmp_path):
+    (tmp_path / "numpy.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    run = subprocess.run(
+        [sys.executable, "-m", "fcnlite.convert"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (-signal.SIGINT, "\nfcnlite: interrupted\n")
 
 
 def test_help_shows_examples():

@@ -137,17 +137,18 @@ def test_the_gpu_trains_to_the_cpus_numbers(folder, monkeypatch):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(folder, monkeypatch, capsys):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_a_signal_it_saves_and_says_how_to_go_on(folder, monkeypatch, capsys, sent):
     monkeypatch.chdir(folder)
     step = SGDSolver.step
 
     def interrupted(self, count=1):
         step(self, count)
         if self.iter == 3:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(sent)
 
     monkeypatch.setattr(SGDSolver, "step", interrupted)
-    assert main(["solver.prototxt"]) == 130
+    assert main(["solver.prototxt"]) == 128 + sent
     told = capsys.readouterr().err
     assert "stopped after iteration 3; go on with --resume snapshot/train_iter_3.solverstate" in told
     monkeypatch.setattr(SGDSolver, "step", step)

@@ -102,7 +102,7 @@ def _build(compiler: tuple[str, ...], options: tuple[str, ...], source: str, pat
         ) from None
     try:
         built = Path(folder) / path.name
-        result = _run([*compiler, *options, "-x", "c++", "-", "-o", str(built)], source)
+        result = _run([*compiler, *options, "-x", "c++", "-", "-o", str(built)], source, TMPDIR=folder)
         if result.returncode != 0:
             raise InputError(f"{shlex.join(compiler)} could not compile the kernels:\n{result.stderr}")
         content = built.read_bytes()
@@ -121,5 +121,13 @@ def _intact(path: Path) -> bool:
     return len(content) > 32 and hashlib.sha256(content[:-32]).digest() == content[-32:]
 
 
-def _run(command: list[str], text: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, input=text, capture_output=True, text=True, errors="replace", check=False)
+def _run(command: list[str], text: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        input=text,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )

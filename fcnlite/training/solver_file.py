@@ -205,7 +205,7 @@ def train(
     if stopped and solver.last_snapshot is not None:
         state = solver.last_snapshot[1]
         print(f"stopped after iteration {solver.iter}; go on with --resume {state}", file=sys.stderr)
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(stopped)
     if score_every and solver.iter % score_every:
         report_scores(solver)
     return solver
@@ -221,14 +221,14 @@ def _describe_data(net: Net) -> None:
             net.classes = {scores: names[i] for i, (scores, _) in enumerate(heads(net)) if i < len(names)}
 
 
-def _run(solver: SGDSolver, stop_at: int, score_every: int) -> bool:
-    """Update until an iteration, scoring on the way; returns whether the user stopped it before."""
+def _run(solver: SGDSolver, stop_at: int, score_every: int) -> int:
+    """Update until an iteration, scoring on the way; returns the signal that stopped it before, if any."""
     with cli.stopping(MODULE) as stop:
         while solver.iter < stop_at and not stop:
             solver.step(1)
             if score_every and solver.iter % score_every == 0:
                 report_scores(solver)
-        return bool(stop) and solver.iter < stop_at
+        return stop.signal if solver.iter < stop_at else 0
 
 
 @cli.guarded(MODULE)
