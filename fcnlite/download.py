@@ -172,7 +172,7 @@ class _Download:
             self.version = _version(response)
             length = response.headers.get("Content-Length")
             total = None if length is None else begin + int(length)
-            self._check_length(url, total)
+            self._check(response, total)
             bar.reset(total)
             bar.update(begin)
             for chunk in response.iter_content(_CHUNK):
@@ -181,8 +181,11 @@ class _Download:
         if total is not None and file.tell() < total:
             raise requests.ConnectionError(f"cut off after {file.tell()} of {total} bytes")
 
-    def _check_length(self, url: str, total: int | None) -> None:
+    def _check(self, response: requests.Response, total: int | None) -> None:
         """Refuse at once what cannot be the file, such as a provider's page of its own."""
+        url = self.weights.url
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            raise InputError(f"{self.weights.name}: {url} is a web page now: not the published file")
         if None not in (total, self.weights.bytes) and total != self.weights.bytes:
             raise InputError(
                 f"{self.weights.name}: {url} is {total} bytes long instead of {self.weights.bytes}: "

@@ -35,6 +35,7 @@ class Server:
     replaced_by: bytes = b""  # what the file becomes after the first such break
     statuses: list[int] = field(default_factory=list)  # what the next requests get instead of the file
     announce: bool = True  # whether to say how long the file is
+    kind: str = "application/octet-stream"
     requests: list[str] = field(default_factory=list)
     base: str = ""
 
@@ -57,6 +58,7 @@ def server(monkeypatch):
                 self.send_header(
                     "Content-Range", f"bytes {begin}-{len(state.content) - 1}/{len(state.content)}"
                 )
+            self.send_header("Content-Type", state.kind)
             if state.etag:
                 self.send_header("ETag", state.etag)
             if state.announce:
@@ -170,6 +172,13 @@ def test_another_length_is_refused_before_it_is_fetched(server, weights, tmp_pat
     server.content = b"<html>please log in to this network</html>"
     with pytest.raises(InputError, match="is 42 bytes long instead of 1000000: not the published file$"):
         fetch(weights, tmp_path)
+    assert files(tmp_path) == []
+
+
+def test_a_web_page_in_its_place_is_not_kept(server, weights, tmp_path):
+    server.content, server.kind = b"<html>this domain is for sale</html>", "text/html; charset=utf-8"
+    with pytest.raises(InputError, match="net.caffemodel is a web page now: not the published file$"):
+        fetch(replace(weights, sha1=None, bytes=None), tmp_path)
     assert files(tmp_path) == []
 
 
