@@ -12,6 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, ClassVar
 
 import numpy as np
@@ -245,7 +246,7 @@ class SGDSolver:
         tuple of Path
             The files of weights and of state; each appears whole or not at all.
         """
-        stem = f"{os.fspath(prefix or self._prefix())}_iter_{self.iter}"
+        stem = f"{os.fspath(prefix or self.snapshot_prefix())}_iter_{self.iter}"
         ending = ".h5" if self.param.snapshot_format == HDF5 else ""
         weights, state = Path(f"{stem}.caffemodel{ending}"), Path(f"{stem}.solverstate{ending}")
         self.net.save(weights)
@@ -254,6 +255,25 @@ class SGDSolver:
         write_state(state, SolverSnapshot(self.iter, self.current_step, str(weights), history, random_state))
         self.last_snapshot = weights, state
         return weights, state
+
+    def snapshot_prefix(self) -> Path:
+        """What snapshots are named after: from the working folder if that has the folder named, else from the
+        solver's, where it is made.
+
+        Raises
+        ------
+        InputError
+            Nothing can be written there.
+        """
+        prefix = Path(self.param.snapshot_prefix or "snapshot")
+        try:
+            if not prefix.parent.is_dir():
+                prefix = self._folder / prefix
+                prefix.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=prefix.parent):
+                return prefix
+        except OSError as error:
+            raise InputError(f"snapshot_prefix {prefix}: cannot be written ({error.strerror})") from None
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Go on from a solver state, written here or by Caffe, and from the weights it names.
@@ -289,15 +309,6 @@ class SGDSolver:
                 seek(self.iter * self.param.iter_size)
 
     # Parts
-
-    def _prefix(self) -> Path:
-        """What snapshots are named after: from the working folder if that has the folder named, else from the
-        solver's, where it is made."""
-        prefix = Path(self.param.snapshot_prefix or "snapshot")
-        if not prefix.parent.is_dir():
-            prefix = self._folder / prefix
-            prefix.parent.mkdir(parents=True, exist_ok=True)
-        return prefix
 
     def _accumulate(self) -> Any:
         """The gradients of iter_size passes, added up; returns their mean loss, for float()."""
@@ -341,6 +352,9 @@ class SGDSolver:
             raise InputError(
                 f"the solver's type is '{param.type}', not {self.type}; get_solver() makes one of the type asked for"
             )
+        for field, value in param.ListFields():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"{field.name} is {value}; it must be a finite number")
         if param.iter_size < 1:
             raise InputError(f"iter_size {param.iter_size} must be at least 1")
         if param.regularization_type not in ("L1", "L2"):

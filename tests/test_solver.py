@@ -298,6 +298,8 @@ def test_a_state_of_another_type_is_told(tmp_path):
         ({"type": "RMSProp", "rms_decay": 1}, "rms_decay 1 must be at least 0 and less than 1"),
         ({"type": "Adam", "momentum2": 1}, "momentum2 1 must be at least 0 and less than 1"),
         ({"type": "Adam", "regularization_type": "L3"}, "regularization_type 'L3' is unknown"),
+        ({"momentum": float("nan")}, "momentum is nan; it must be a finite number"),
+        ({"weight_decay": float("inf")}, "weight_decay is inf; it must be a finite number"),
         ({"type": "LBFGS"}, "solver type 'LBFGS' is unknown; there are SGD, Nesterov, AdaGrad, RMSProp"),
     ],
 )

@@ -11,6 +11,7 @@ import fcnlite.io
 from fcnlite import metrics
 from fcnlite.data import VOC, ImageOrder, preprocess
 from fcnlite.data.classes import VOC as VOC_CLASSES
+from fcnlite.errors import InputError
 from fcnlite.layers import python
 from fcnlite.net import Net, argmax_channels, load
 from fcnlite.proto import TEST, TRAIN
@@ -153,6 +154,13 @@ def test_stopped_by_a_signal_it_saves_and_says_how_to_go_on(folder, monkeypatch,
     assert "stopped after iteration 3; go on with --resume snapshot/train_iter_3.solverstate" in told
     monkeypatch.setattr(SGDSolver, "step", step)
     assert train("solver.prototxt", resume="snapshot/train_iter_3.solverstate").iter == 6
+
+
+def test_a_prefix_that_cannot_be_written_is_told_before_training(folder, monkeypatch):
+    (folder / "snapshot").write_text("")
+    monkeypatch.setattr(SGDSolver, "step", lambda *_: pytest.fail("trained"))
+    with pytest.raises(InputError, match=r"^snapshot_prefix .*snapshot/train: cannot be written \(.*\)$"):
+        train(folder / "solver.prototxt")
 
 
 def test_weights_fill_layers_by_suffix(folder, tmp_path):

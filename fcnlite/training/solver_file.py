@@ -197,6 +197,7 @@ def train(
     stop_at = solver.param.max_iter if iterations is None else iterations
     if score_every is None:
         score_every = solver.param.snapshot or SCORE_EVERY
+    solver.snapshot_prefix()  # rather now than when there is something to save
     stopped = _run(solver, stop_at, score_every)
     due = solver.param.snapshot_after_train or stopped
     if due and not (solver.param.snapshot and solver.iter % solver.param.snapshot == 0):
