@@ -15,6 +15,7 @@ import numpy as np
 
 from fcnlite import device
 from fcnlite.blob import Blob
+from fcnlite.errors import InputError
 
 # Host arrays handed out since the last push, which their reader may have written to, by the device array's id.
 _handed_out: dict[int, tuple[Any, np.ndarray]] = {}
@@ -84,7 +85,7 @@ class HostBlob:
 
     def reshape(self, *shape: int) -> None:
         """Give the blob another shape; where the number of elements changes, its content is lost."""
-        self.blob.reshape(*(int(dim) for dim in shape))
+        self.blob.reshape(*_sizes(shape))
 
     def _host(self, kind: str) -> np.ndarray:
         with device.using(self._backend):
@@ -116,7 +117,7 @@ class HostBlobs(Sequence[HostBlob]):
 
     def add_blob(self, *shape: int) -> None:
         """Append a parameter of zeros."""
-        self.blobs.append(Blob(shape=tuple(int(dim) for dim in shape)))
+        self.blobs.append(Blob(shape=_sizes(shape)))
 
     def __len__(self) -> int:
         return len(self.blobs)
@@ -132,6 +133,19 @@ class HostBlobs(Sequence[HostBlob]):
 
     def __iter__(self) -> Iterator[HostBlob]:
         return iter(self[:])
+
+
+def _sizes(shape: Sequence[Any]) -> tuple[int, ...]:
+    """The sizes of a blob's axes, each given by itself."""
+    try:
+        sizes = tuple(int(size) for size in shape)
+    except (TypeError, ValueError):
+        sizes = (-1,)
+    if min(sizes, default=0) < 0:
+        raise InputError(
+            f"a blob cannot be shaped by {shape}; give the size of every axis, as in 1, 3, 500, 500"
+        )
+    return sizes
 
 
 def wrap(blobs: Iterable[Blob]) -> list[HostBlob]:

@@ -186,6 +186,15 @@ def test_reshaping_an_input_reshapes_the_net(net):
     assert net.forward()["prob"].shape == (1, 5)
 
 
+@pytest.mark.parametrize("shape", [(1, -1, 5, 6), ((1, 2, 5, 6),), ("1x2",)])
+def test_what_is_no_shape_is_refused(net, shape):
+    with pytest.raises(InputError, match="^a blob cannot be shaped by .*; give the size of every axis"):
+        net.blobs["data"].reshape(*shape)
+    with pytest.raises(InputError, match="^a blob cannot be shaped by"):
+        net.params["conv"].add_blob(*shape)
+    assert net.blobs["data"].shape == (4, 2, 5, 6) and len(net.params["conv"]) == 2
+
+
 def test_every_form_of_constructor(small, net, tmp_path):
     weights = str(tmp_path / "small.caffemodel")
     net.save(weights)
