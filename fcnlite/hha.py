@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--camera",
-        type=float,
+        type=cli.number(positive=True),
         nargs=4,
         metavar=("FX", "FY", "CX", "CY"),
         help="intrinsics in pixels (default: NYUDv2's Kinect at the image's size)",

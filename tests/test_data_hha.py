@@ -144,6 +144,9 @@ def test_the_command_encodes_a_folder(tmp_path, capsys):
         assert command.main(arguments) == 2
         error = capsys.readouterr().err
         assert text in error and error.count("\n") == 1
+    with pytest.raises(SystemExit, match="2"):
+        command.main([str(tmp_path / "depth"), str(tmp_path / "x"), "--camera", "0", "500", "20", "nan"])
+    assert "--camera: '0' is not a number above 0" in capsys.readouterr().err
     Image.new("RGB", (4, 4)).save(tmp_path / "depth" / "img_2.png")
     assert command.main([str(tmp_path / "depth"), str(tmp_path / "hha"), *camera]) == 2
     assert "img_2.png is a RGB image; expected 16-bit grey" in capsys.readouterr().err
