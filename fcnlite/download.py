@@ -260,8 +260,9 @@ def _parser() -> argparse.ArgumentParser:
         MODULE,
         description="Download the weights that the paper's authors published, check them, and turn them\n"
         "into HDF5 files that fcnlite's other commands take: --weights NAME.h5, --init NAME.h5.",
-        epilog="An interrupted download continues; what is there already is not fetched again. Without\n"
-        "a network, put the published file into the folder yourself and run the same command.",
+        epilog="A connection that breaks is taken up where it broke; Ctrl-C leaves nothing behind. What is there\n"
+        "already is not fetched again. Without a network, put the published file into the folder yourself\n"
+        "and run the same command.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="nets, as --list shows them")
     parser.add_argument("--list", action="store_true", help="show what there is, with sizes and licences")
