@@ -17,55 +17,14 @@ the named Tops need. Scripts written for Caffe's ``caffe.net_spec`` run on this 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.message import Message
 
 from fcnlite import proto
-from fcnlite.errors import InputError
-
-
-def param_name_dict() -> dict[str, str]:
-    """Field stem in LayerParameter for each layer type, as in ``{"InnerProduct": "inner_product", ...}``.
-
-    The key comes from the field's message type (PoolingParameter), the value from its name (pooling_param).
-    """
-    fields = [field for field in proto.LayerParameter.DESCRIPTOR.fields if field.name.endswith("_param")]
-    return {
-        field.message_type.name.removesuffix("Parameter"): field.name.removesuffix("_param")
-        for field in fields
-        if field.message_type is not None
-    }
-
-
-def assign_proto(message: Message, name: str, value: Any) -> None:
-    """Set field ``name`` of ``message`` from a plain Python value.
-
-    A dict fills a message field, a list extends a repeated field (a list of dicts: repeated messages), and a
-    single value given to a repeated field counts as a list of one.
-
-    Raises
-    ------
-    AttributeError
-        The message has no such field.
-    """
-    repeated = hasattr(getattr(message, name), "extend")
-    if repeated and not isinstance(value, list | tuple):
-        value = [value]
-    if repeated and any(isinstance(item, Mapping) for item in value):
-        for item in value:
-            added = getattr(message, name).add()
-            for key, inner in item.items():
-                assign_proto(added, key, inner)
-    elif repeated:
-        getattr(message, name).extend(value)
-    elif isinstance(value, Mapping):
-        child = getattr(message, name)
-        for key, inner in value.items():
-            assign_proto(child, key, inner)
-    else:
-        setattr(message, name, value)
+from fcnlite.errors import InputError, nearest
+from fcnlite.proto.fields import assign_proto, param_name_dict
 
 
 class Top:
@@ -145,7 +104,7 @@ class Function:
         if key.endswith("param") or key not in fields:
             target = layer
             if key not in general:
-                hint = proto.nearest(key, [*fields, *general])
+                hint = nearest(key, [*fields, *general])
                 raise FieldError(f"{where} has no field '{key}'{hint}")
         try:
             assign_proto(target, key, value)

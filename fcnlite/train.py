@@ -10,11 +10,11 @@ from typing import Any
 
 from fcnlite import cli, device, models
 from fcnlite.data import HIDE, catalogue
-from fcnlite.data.recipes import HEAVY
 from fcnlite.errors import InputError
 from fcnlite.training.chain import TAKE, Chain, holds_chain, is_classifier, stages_of
 from fcnlite.training.plan import Plan
 from fcnlite.training.planning import net_name, plan_from, resumed
+from fcnlite.training.recipes import HEAVY
 from fcnlite.training.run_folder import SETTINGS, RunFolder
 from fcnlite.training.trainer import Trainer
 

@@ -5,10 +5,10 @@ import pytest
 from test_data_scenes import make_context, make_nyud, make_siftflow
 from test_data_voc import make_sbd, make_voc
 
-from fcnlite.data import SPLITS, Batches, ImageOrder, is_data_layer, open_data_layer, open_dataset, recipe
+from fcnlite.data import SPLITS, Batches, ImageOrder, is_data_layer, open_data_layer, open_dataset
 from fcnlite.data.catalogue import canonical, names, options_of
-from fcnlite.data.recipes import HEAVY
 from fcnlite.errors import InputError
+from fcnlite.training.recipes import HEAVY, recipe
 
 
 def test_every_data_set_opens_by_name_on_the_split_it_is_trained_on(tmp_path):

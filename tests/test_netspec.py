@@ -11,6 +11,7 @@ from fcnlite.errors import InputError
 from fcnlite.netspec import NetSpec
 from fcnlite.netspec import layers as L
 from fcnlite.netspec import params as P
+from fcnlite.proto.fields import param_name_dict
 
 
 def parsed(text):
@@ -171,7 +172,7 @@ def test_layers_follow_what_they_read_and_come_once(edges):
 
 
 def test_param_names_come_from_the_schema():
-    names = netspec.param_name_dict()
+    names = param_name_dict()
     assert (
         names["InnerProduct"] == "inner_product"
         and names["LRN"] == "lrn"

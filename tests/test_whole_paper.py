@@ -13,10 +13,10 @@ from test_data_scenes import make_context, make_nyud, make_siftflow
 
 import fcnlite
 from fcnlite import evaluate, models, surgery, train
-from fcnlite.data.recipes import HEAVY
 from fcnlite.fillers import fill
 from fcnlite.io import read_weights, write_weights
 from fcnlite.proto import FillerParameter
+from fcnlite.training.recipes import HEAVY
 
 MODES = {
     "nyud-fcn32s-color": "rgb",

@@ -6,12 +6,11 @@ from fcnlite.netspec import (
     NetSpec,
     Parameters,
     Top,
-    assign_proto,
     layers,
-    param_name_dict,
     params,
     to_proto,
 )
+from fcnlite.proto.fields import assign_proto, param_name_dict
 
 __all__ = [
     "Function",

@@ -25,8 +25,8 @@ from fcnlite.hostblob import HostBlob, HostBlobs, push
 from fcnlite.io.caffemodel import write_caffemodel
 from fcnlite.io.hdf5 import write_hdf5
 from fcnlite.layers import Layer as CoreLayer
-from fcnlite.layers.data import MemoryData
 from fcnlite.layers.python import PythonLayer
+from fcnlite.layers.sources.data import MemoryData
 
 Hook = Callable[[int], object]
 

@@ -9,7 +9,7 @@ of the original experiments, and the batches that feed a net.
 """
 
 from fcnlite.data.batches import Batches, Prefetch
-from fcnlite.data.catalogue import open_dataset
+from fcnlite.data.catalogue import SPLITS, open_dataset
 from fcnlite.data.cues import HIDE, Masked
 from fcnlite.data.dataset import IGNORE, MEAN_BGR, Dataset, Sample, preprocess
 from fcnlite.data.files import read_image, read_label, read_photo
@@ -18,7 +18,6 @@ from fcnlite.data.order import ImageOrder
 from fcnlite.data.palette import voc_palette
 from fcnlite.data.pascalcontext import PASCALContext
 from fcnlite.data.python_layers import is_data_layer, open_data_layer
-from fcnlite.data.recipes import SPLITS, Recipe, recipe
 from fcnlite.data.sbd import SBD
 from fcnlite.data.shapes import open_shapes
 from fcnlite.data.siftflow import SIFTFlow
@@ -38,7 +37,6 @@ __all__ = [
     "ImageOrder",
     "PASCALContext",
     "Prefetch",
-    "Recipe",
     "SIFTFlow",
     "Sample",
     "is_data_layer",
@@ -49,7 +47,6 @@ __all__ = [
     "read_image",
     "read_label",
     "read_photo",
-    "recipe",
     "seg11valid",
     "voc_palette",
 ]

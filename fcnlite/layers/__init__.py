@@ -9,8 +9,6 @@ from fcnlite.layers.common import Input, Parameter, Silence, Split
 from fcnlite.layers.concat import Concat, Slice, Tile
 from fcnlite.layers.convolution import Convolution, Deconvolution
 from fcnlite.layers.crop import Crop
-from fcnlite.layers.data import DummyData, HDF5Data, MemoryData
-from fcnlite.layers.database import Data
 from fcnlite.layers.dropout import Dropout
 from fcnlite.layers.eltwise import Eltwise
 from fcnlite.layers.gather import BatchReindex, Embed, Filter
@@ -37,6 +35,8 @@ from fcnlite.layers.relu import PReLU, ReLU
 from fcnlite.layers.reshape import Flatten, Reshape
 from fcnlite.layers.scale import Bias, Scale
 from fcnlite.layers.softmax import Softmax
+from fcnlite.layers.sources.data import DummyData, HDF5Data, MemoryData
+from fcnlite.layers.sources.database import Data
 from fcnlite.layers.spp import SPP
 
 __all__ = [

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, TypeVar
 
 from fcnlite import device
 from fcnlite.blob import Blob, Node, launch_flat
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, nearest
 from fcnlite.fillers import fill
-from fcnlite.netspec import assign_proto, param_name_dict
-from fcnlite.proto import TEST, TRAIN, LayerParameter, nearest
+from fcnlite.proto import TEST, TRAIN, LayerParameter
+from fcnlite.proto.fields import assign_proto, param_name_dict
 
 LAYERS: dict[str, type[Layer]] = {}
 _MOST_AXES = 32  # Caffe's kMaxBlobAxes

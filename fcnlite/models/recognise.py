@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fcnlite.models.catalogue import CATALOGUE, build
 from fcnlite.proto import NetParameter
 
 Shapes = Mapping[str, Sequence[tuple[int, ...]]]
@@ -37,8 +38,6 @@ def recognise(shapes: Shapes) -> NetParameter | None:
         shapes have them; None if there is none. CaffeNet and AlexNet have the same parameters: it is CaffeNet
         then, and FCN-32s for RGB or HHA is FCN-32s.
     """
-    from fcnlite.models import CATALOGUE, build
-
     learned = {
         layer: list(values)
         for layer, values in shapes.items()
@@ -76,8 +75,6 @@ def _outputs(shape: tuple[int, ...]) -> int:
 @functools.cache
 def _learnable_layers(name: str) -> frozenset[str]:
     """Layers with parameters of a net of the catalogue, the same whatever its options."""
-    from fcnlite.models import build
-
     types = ("Convolution", "Deconvolution", "InnerProduct", "Scale")
     return frozenset(layer.name for layer in build(name).layer if layer.type in types)
 

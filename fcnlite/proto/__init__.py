@@ -10,7 +10,7 @@ from fcnlite.proto.filter import filter_net, meets_rule
 from fcnlite.proto.schema import MESSAGE_NAMES, TEST, TRAIN, message_class
 from fcnlite.proto.solver import read_solver
 from fcnlite.proto.splits import insert_splits
-from fcnlite.proto.text import folder_of, locate, nearest, parse_net, read_net, to_text
+from fcnlite.proto.text import folder_of, locate, parse_net, read_net, to_text
 from fcnlite.proto.upgrade import upgrade
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "insert_splits",
     "locate",
     "meets_rule",
-    "nearest",
     "parse_net",
     "read_net",
     "read_solver",

@@ -10,14 +10,13 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from google.protobuf import text_encoding, text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, nearest
 from fcnlite.proto.schema import descriptor, is_repeated, message_class
 
 # Fields of Caffe's forks that tell it how to run, not what to compute: they are skipped with a warning.
@@ -72,15 +71,6 @@ class _Block:
     opening: str = ""
     line: int = 0
     seen: dict[str, int] = field(default_factory=dict)
-
-
-def nearest(word: str, known: Any) -> str:
-    """``"; did you mean 'NAME'?"`` for the closest of the `known` names, or an empty string when none is
-    close."""
-    names = list(known)
-    by_lower = {name.lower(): name for name in names}
-    found = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean '{by_lower[found[0]]}'?" if found else ""
 
 
 def _tokens(text: str, filename: str) -> Iterator[_Token]:

@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_type_hints
 
-from fcnlite.data import recipe
-from fcnlite.data.recipes import HEAVY
 from fcnlite.errors import InputError
 from fcnlite.io import check, iter_weights, read_json, write_text
 from fcnlite.training.plan import Plan
+from fcnlite.training.recipes import HEAVY, recipe
 from fcnlite.training.run_folder import STATE, RunFolder, link_or_copy
 
 CHAIN = "chain.json"

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from fcnlite import models
-from fcnlite.data import SPLITS, catalogue, recipe
-from fcnlite.data.recipes import DEMO_WIDTH, SCRATCH_FC, Recipe, from_nothing
+from fcnlite.data import SPLITS, catalogue
 from fcnlite.data.voc import find_voc
 from fcnlite.errors import InputError
 from fcnlite.io import iter_weights
 from fcnlite.training.plan import PIXEL_SCALES, Plan
+from fcnlite.training.recipes import DEMO_WIDTH, SCRATCH_FC, Recipe, from_nothing, recipe
 
 # The net each data set is trained with unless another is named, and what NYUDv2's nets read.
 NETS = {

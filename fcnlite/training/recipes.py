@@ -3,8 +3,7 @@ fcnlite.models."""
 
 from dataclasses import dataclass, replace
 
-from fcnlite.errors import InputError
-from fcnlite.proto import nearest
+from fcnlite.errors import InputError, nearest
 
 
 @dataclass(frozen=True)
@@ -46,25 +45,6 @@ class Recipe:
     power: float = 0.0
     clip: float = 0.0
 
-
-@dataclass(frozen=True)
-class Splits:
-    """The lists of a data set that are trained on and evaluated on."""
-
-    train: str
-    evaluate: str
-
-
-# Images on which the paper trains and those on which it reports. VOC: SBD's train where that is at hand, and
-# seg11valid for evaluation then, since VOC's own val overlaps with it.
-SPLITS = {
-    "voc": Splits("train", "val"),
-    "sbd": Splits("train", "val"),
-    "shapes": Splits("train", "val"),
-    "nyud": Splits("trainval", "test"),
-    "siftflow": Splits("trainval", "test"),
-    "pascalcontext": Splits("train", "val"),
-}
 
 _LONG = Recipe(1e-10, iterations=300_000)
 _ALEXNET = Recipe(1e-4, momentum=0.9, iter_size=20, normalize=True, start=("caffenet",))
