@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m fcnlite.train shapes
+	$(BIN)/fcnlite train shapes
 
 # Each test process computes on one core: two of them use two cores better than one that shares its matrices out.
 # Where the environment has CuPy ('.[cuda12]') and there is a GPU, FCNLITE_DEVICE=cuda compares it with Caffe, too.

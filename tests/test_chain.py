@@ -15,9 +15,9 @@ from cases import rule
 from commands import NARROW, draw, ends, fails, same_weights
 
 from fcnlite import models, surgery
+from fcnlite.commands.train import main
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights, write_weights
-from fcnlite.train import main
 from fcnlite.training.chain import Chain, is_classifier, stages_of
 from fcnlite.training.recipes import HEAVY
 from fcnlite.training.run_folder import RunFolder

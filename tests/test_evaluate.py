@@ -13,8 +13,8 @@ from PIL import Image
 
 import fcnlite
 from fcnlite import metrics, models
+from fcnlite.commands.evaluate import main
 from fcnlite.data import VOC
-from fcnlite.evaluate import main
 from fcnlite.net import Net, load
 
 

@@ -19,12 +19,13 @@ from test_data_voc import make_sbd, make_voc
 
 import fcnlite.caffe
 import fcnlite.io
+from fcnlite.commands.solve import main
 from fcnlite.layers.python import Python
 from fcnlite.net import Net
 from fcnlite.proto import TEST, TRAIN, read_net, to_text
 from fcnlite.solver import SGDSolver
 from fcnlite.surgery import bilinear_weights
-from fcnlite.training.solver_file import main, score
+from fcnlite.training.solver_file import score
 
 REPO = os.environ.get("FCNLITE_FCN_REPO")
 pytestmark = pytest.mark.skipif(

@@ -12,9 +12,9 @@ from PIL import Image
 
 import fcnlite
 from fcnlite import models
+from fcnlite.commands.predict import main
 from fcnlite.data.classes import VOC
 from fcnlite.net import Net, load
-from fcnlite.predict import main
 
 
 def make_weights(path: Path, net: str = "fcn32s", classes: int = 3, names: tuple[str, ...] = ()) -> Path:

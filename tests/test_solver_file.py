@@ -1,4 +1,4 @@
-"""``python -m fcnlite.train SOLVER.prototxt`` on a small net that the original experiments' data layers feed."""
+"""``fcnlite solve SOLVER.prototxt`` on a small net that the original experiments' data layers feed."""
 
 import signal
 
@@ -9,6 +9,7 @@ from test_data_voc import make_sbd, make_voc
 
 import fcnlite.io
 from fcnlite import metrics
+from fcnlite.commands.solve import main
 from fcnlite.data import VOC, ImageOrder, preprocess
 from fcnlite.data.classes import VOC as VOC_CLASSES
 from fcnlite.errors import InputError
@@ -17,7 +18,6 @@ from fcnlite.net import Net, argmax_channels, load
 from fcnlite.proto import TEST, TRAIN
 from fcnlite.solver import SGDSolver
 from fcnlite.surgery import bilinear_weights
-from fcnlite.train import main
 from fcnlite.training.solver_file import heads, train
 
 NET = """

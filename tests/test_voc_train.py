@@ -15,8 +15,8 @@ from cases import rule
 from commands import ends, log
 
 from fcnlite import models, surgery
+from fcnlite.commands.train import main
 from fcnlite.io import iter_weights, write_weights
-from fcnlite.train import main
 
 CASE = "full-fcn32s-voc"
 

@@ -12,7 +12,8 @@ from commands import draw, ends
 from test_data_scenes import make_context, make_nyud, make_siftflow
 
 import fcnlite
-from fcnlite import evaluate, models, surgery, train
+from fcnlite import models, surgery
+from fcnlite.commands import evaluate, train
 from fcnlite.fillers import fill
 from fcnlite.io import read_weights, write_weights
 from fcnlite.proto import FillerParameter

@@ -24,7 +24,8 @@ from fcnlite.net import Net
 from fcnlite.proto import to_text
 from fcnlite.scoring import Evaluation, evaluate, score_blob, sheet
 from fcnlite.solver import SGDSolver
-from fcnlite.training.plan import Plan, describe_net, open_data, solver_of
+from fcnlite.training.build import describe_net, open_data, solver_of
+from fcnlite.training.plan import Plan
 from fcnlite.training.run_folder import STATE, RunFolder
 
 PICTURES = 8  # images in a validation's picture
