@@ -15,12 +15,8 @@ from tqdm import tqdm
 from fcnlite import metrics, vis
 from fcnlite.data import Dataset
 from fcnlite.errors import InputError
-from fcnlite.net import Net, argmax_channels
-
-
-def score_blob(head: str) -> str:
-    """The blob with the scores for a label blob: "score" for "label", else "score_sem" for "sem" and so on."""
-    return "score" if head == "label" else f"score_{head}"
+from fcnlite.net import Net, segment
+from fcnlite.net.segmenter import score_blob
 
 
 def check_fits(net: Net, dataset: Dataset, weights: object = "the net") -> None:
@@ -50,45 +46,6 @@ def check_fits(net: Net, dataset: Dataset, weights: object = "the net") -> None:
             raise InputError(
                 f"{weights} scores {outputs} classes, the data set in {dataset.folder} has {len(classes)}"
             )
-
-
-def segment(net: Net, dataset: Dataset, index: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Segment one image of a data set.
-
-    Returns
-    -------
-    dict of str to (numpy.ndarray, numpy.ndarray)
-        For each label blob the truth and the prediction, (H, W) uint8 each.
-    """
-    blobs = dataset.blobs(index)
-    inputs: dict[str, Any] = {name: blobs[name][np.newaxis] for name in net.inputs}
-    outputs = {head: score_blob(head) for head in dataset.heads}
-    if len(outputs) == 1:
-        scores = {head: net.infer(blob, **inputs) for head, blob in outputs.items()}
-    else:
-        net.forward(**inputs)
-        scores = {head: net.blobs[blob].data for head, blob in outputs.items()}
-    maps = {head: (blobs[head][0].astype(np.uint8), argmax_channels(scores[head])[0]) for head in outputs}
-    for blob in net.blobs.values():
-        blob.drop_data()
-    for head, (truth, prediction) in maps.items():
-        check_size(outputs[head], prediction, truth.shape)
-    return maps
-
-
-def check_size(blob: str, prediction: np.ndarray, wanted: Sequence[int]) -> None:
-    """Refuse scores that are not one for each pixel, as of a net without upsampling or its last crop.
-
-    Raises
-    ------
-    InputError
-    """
-    if prediction.shape != tuple(wanted):
-        height, width = prediction.shape
-        raise InputError(
-            f"blob '{blob}' scores {height} x {width} positions of an image of {wanted[0]} x {wanted[1]}; "
-            "a blob with a score for each pixel is needed"
-        )
 
 
 @dataclass

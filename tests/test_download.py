@@ -297,9 +297,9 @@ def test_every_net_gets_the_names_of_its_classes(name):
         for layer in measure(models.build(name, deploy=True), (64, 96))
         for blob, shape in zip(layer.tops, layer.shapes)
     }
-    for blob, names in notes["classes"].items():
+    for blob, names in notes.classes.items():
         assert shapes[blob] == (1, len(names), 64, 96)
-    assert notes["classes"] and len(notes["mean_bgr"]) == 3
+    assert notes.classes and len(notes.mean_bgr) == 3
 
 
 def test_a_file_of_another_net_is_refused(googlenet, tmp_path):

@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fcnlite import cli, device, metrics, surgery
+from fcnlite.data.notes import Notes
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights
 from fcnlite.layers.python import Python, allow_python_layers
@@ -217,9 +218,8 @@ def _describe_data(net: Net) -> None:
     for layer in net.layers:
         dataset = layer.dataset if isinstance(layer, Python) else None
         if dataset is not None:
-            net.mean_bgr, net.background = dataset.mean_bgr, dataset.background
-            names = list(dataset.heads.values())
-            net.classes = {scores: names[i] for i, (scores, _) in enumerate(heads(net)) if i < len(names)}
+            names = dataset.heads.values()
+            net.notes = Notes.of(dataset, {scores: of for (scores, _), of in zip(heads(net), names)})
 
 
 def _run(solver: SGDSolver, stop_at: int, score_every: int) -> int:
