@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from fcnlite.errors import InputError
 from fcnlite.io.archive import unpack
 
-FILES = {"VOCdevkit/VOC2012/JPEGImages/a.jpg": b"picture" * 1000, "VOCdevkit/README": b"", "b c.txt": b"words"}
+FILES = {
+    "VOCdevkit/VOC2012/JPEGImages/a.jpg": b"picture" * 1000,
+    "VOCdevkit/README": b"",
+    "b c.txt": b"words",
+}
 
 
 def tar(path, files, mode="w", links=()):
@@ -64,7 +68,11 @@ def test_no_path_outside(tmp_path, name, write):
 
 
 def test_links_and_devices_are_left_out(tmp_path):
-    links = [("link", tarfile.SYMTYPE, "/etc"), ("hard", tarfile.LNKTYPE, "good"), ("dev", tarfile.CHRTYPE, "")]
+    links = [
+        ("link", tarfile.SYMTYPE, "/etc"),
+        ("hard", tarfile.LNKTYPE, "good"),
+        ("dev", tarfile.CHRTYPE, ""),
+    ]
     made = tar(tmp_path / "d", {"good": b"1"}, links=links)
     with pytest.warns(UserWarning, match="3 links or devices"):
         folder = unpack(made, tmp_path / "out")
