@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -142,7 +143,7 @@ def _tar_entries(tar: tarfile.TarFile, archive: Path) -> Iterator[_Entry]:
     passed_over = 0
     for member in tar:
         if member.isfile():
-            yield _Entry(member.name, member.size, lambda member=member: tar.extractfile(member))
+            yield _Entry(member.name, member.size, partial(tar.extractfile, member))
         elif member.isdir():
             yield _Entry(member.name, 0, None)
         else:
@@ -157,7 +158,7 @@ def _zip_entries(file: IO[bytes]) -> Iterator[_Entry]:
             if info.is_dir():
                 yield _Entry(info.filename, 0, None)
             else:  # a link in a zip comes out as a small file that holds its target
-                yield _Entry(info.filename, info.file_size, lambda info=info: zipped.open(info))
+                yield _Entry(info.filename, info.file_size, partial(zipped.open, info))
 
 
 def _inside(folder: Path, name: str, archive: Path) -> Path:
