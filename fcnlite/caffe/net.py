@@ -110,13 +110,6 @@ class Net:
         if weights is not None:
             self.copy_from(weights)
 
-    @classmethod
-    def _of(cls, net: core.Net) -> Net:
-        """The pycaffe view of a net that a solver made."""
-        self = cls.__new__(cls)
-        self._show(net)
-        return self
-
     def _show(self, net: core.Net) -> None:
         self._net = net
         self._backend = device.current()
@@ -424,6 +417,18 @@ class Net:
                 missing = size - len(part)
                 batch[name] = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
             yield batch
+
+
+def view(net: core.Net) -> Net:
+    """A net that a solver made, as pycaffe shows it."""
+    shown = Net.__new__(Net)
+    shown._show(net)
+    return shown
+
+
+def hooked(net: Net) -> bool:
+    """Whether anything is to be called before or after a layer."""
+    return bool(net._hooks)
 
 
 def _net_arguments(arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[int, int, Sequence[str], Any]:

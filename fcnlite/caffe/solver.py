@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from fcnlite import device
 from fcnlite import solver as core_solver
-from fcnlite.caffe.net import Net
+from fcnlite.caffe.net import Net, hooked, view
 from fcnlite.caffe.session import choose_mode
 from fcnlite.hostblob import push
 
@@ -26,7 +26,7 @@ class _Solver(core_solver.SGDSolver):
         for call in self.on_start:
             call()
         push()
-        if self.shown is not None and self.shown._hooks:
+        if self.shown is not None and hooked(self.shown):
             loss = self._layer_by_layer(self.shown)
         else:
             loss = super()._accumulate()
@@ -70,8 +70,8 @@ class SGDSolver:
         push()
         self._solver: _Solver = type("Solver", (_Solver, self._core), {})(solver_file)
         self._backend = device.current()
-        self.net = Net._of(self._solver.net)
-        self.test_nets = [Net._of(net) for net in self._solver.test_nets]
+        self.net = view(self._solver.net)
+        self.test_nets = [view(net) for net in self._solver.test_nets]
         self._solver.shown = self.net
 
     @property
