@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnlite import cli, dense, device, models, surgery
+from fcnlite import cli, convolutionalise, dense, device, models
 from fcnlite.errors import InputError
 from fcnlite.geometry import measure
 from fcnlite.net import Net
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run both forms and compare."""
     args = _parser().parse_args(arguments)
     cli.use_device(args.device, args.threads)
-    param = surgery.convolutionalise(models.build(args.net, width=args.width, deploy=True))
+    param = convolutionalise.convolutionalise(models.build(args.net, width=args.width, deploy=True))
     net = Net(dense.ending_at(param, args.output))
     rng = np.random.default_rng(0)
     for blobs in net.params.values():

@@ -21,13 +21,14 @@ import requests
 from tqdm import tqdm
 
 from fcnlite import cli, models
+from fcnlite.convolutionalise import fresh
 from fcnlite.data import MEAN_BGR, classes, nyud, siftflow
 from fcnlite.data.notes import Notes
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights, write_weights
 from fcnlite.proto import to_text
 from fcnlite.resources import cache_folder, weights_folder
-from fcnlite.surgery import fresh, transplant
+from fcnlite.surgery import transplant
 
 MODULE = "fcnlite.download"
 _CHUNK = 1 << 16  # what an interruption can lose

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from fcnlite import download, models
+from fcnlite.convolutionalise import fresh
 from fcnlite.errors import InputError
 from fcnlite.geometry import measure
 from fcnlite.io import read_deploy, read_weights, write_weights
 from fcnlite.net import load
 from fcnlite.proto import parse_net
-from fcnlite.surgery import fresh
 
 CONTENT = np.random.default_rng(7).bytes(1_000_000)
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
