@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnlite import dense, device, models, surgery
+from fcnlite import convolutionalise, dense, device, models
 from fcnlite.commands.options import Parser, add_device_options, at_least, guarded, use_device
 from fcnlite.errors import InputError
 from fcnlite.geometry import measure
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run both forms and compare."""
     args = _parser().parse_args(arguments)
     use_device(args.device, args.threads)
-    param = surgery.convolutionalise(models.build(args.net, width=args.width, deploy=True))
+    param = convolutionalise.convolutionalise(models.build(args.net, width=args.width, deploy=True))
     net = Net(dense.ending_at(param, args.output))
     rng = np.random.default_rng(0)
     for blobs in net.params.values():

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnlite import device, models, surgery
+from fcnlite import convolutionalise, device, models, surgery
 from fcnlite.commands.options import Parser, add_device_options, at_least, guarded, use_device
 from fcnlite.dense import ending_at
 from fcnlite.geometry import measure
@@ -78,7 +78,7 @@ def nets(name: str, width: int | None) -> tuple[Net, Net]:
         blobs[0].data[...] = device.current().asarray(
             rng.standard_normal(blobs[0].shape, np.float32) * deviation
         )
-    convolutional = Net(ending_at(surgery.convolutionalise(param), SCORES[name]))
+    convolutional = Net(ending_at(convolutionalise.convolutionalise(param), SCORES[name]))
     surgery.transplant(convolutional, classifier)
     return classifier, convolutional
 

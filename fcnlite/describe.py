@@ -15,11 +15,12 @@ from typing import Any
 
 from fcnlite import models
 from fcnlite.errors import InputError
-from fcnlite.geometry import Field, LayerGeometry, measure, properties
+from fcnlite.geometry import LayerGeometry, measure, properties
 from fcnlite.io import iter_weights, read_definition, read_deploy, read_state
 from fcnlite.io.hdf5 import is_hdf5, open_hdf5
 from fcnlite.proto import TEST, TRAIN, NetParameter, parse_net, read_net, read_solver
 from fcnlite.proto.schema import is_repeated
+from fcnlite.receptive_field import Field
 
 Shapes = dict[str, list[tuple[int, ...]]]
 

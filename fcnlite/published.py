@@ -16,12 +16,14 @@ import requests
 from tqdm import tqdm
 
 from fcnlite import models
+from fcnlite.convolutionalise import fresh
 from fcnlite.data import MEAN_BGR, classes, nyud, siftflow
+from fcnlite.data.notes import Notes
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights, write_weights
 from fcnlite.proto import to_text
 from fcnlite.resources import cache_folder, weights_folder
-from fcnlite.surgery import fresh, transplant
+from fcnlite.surgery import transplant
 
 _CHUNK = 1 << 16  # what an interruption can lose
 _TIMEOUT = 30  # seconds without a byte
@@ -227,12 +229,12 @@ def convert(weights: Published, source: Path) -> Path:
     if report.untouched:
         raise InputError(f"{source}: has no parameters for {', '.join(report.untouched)} of {weights.name}")
     path = source.with_name(f"{weights.name}.h5")
-    write_weights(path, params, net=net, deploy=to_text(net), notes=_notes(weights.name))
+    write_weights(path, params, net=net, deploy=to_text(net), notes=_notes(weights.name).to_json())
     return path
 
 
-def _notes(name: str) -> dict[str, Any]:
-    """What a net's user must know that its description does not say: class names and the mean of its images."""
+def _notes(name: str) -> Notes:
+    """Class names, mean colour and background class of a published net."""
     scores: dict[str, Sequence[str]] = {}
     mean: Iterable[float] = MEAN_BGR
     background = None
@@ -246,4 +248,4 @@ def _notes(name: str) -> dict[str, Any]:
         scores, background = {"score": classes.PASCALCONTEXT}, 0
     elif "fcn" in name:
         scores, background = {"score": classes.VOC}, 0
-    return {"classes": scores, "mean_bgr": [float(value) for value in mean], "background": background}
+    return Notes(scores, tuple(map(float, mean)), background)

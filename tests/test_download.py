@@ -14,12 +14,12 @@ import pytest
 
 from fcnlite import models, published
 from fcnlite.commands import download
+from fcnlite.convolutionalise import fresh
 from fcnlite.errors import InputError
 from fcnlite.geometry import measure
 from fcnlite.io import read_deploy, read_weights, write_weights
 from fcnlite.net import load
 from fcnlite.proto import parse_net
-from fcnlite.surgery import fresh
 
 CONTENT = np.random.default_rng(7).bytes(1_000_000)
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
@@ -298,9 +298,9 @@ def test_every_net_gets_the_names_of_its_classes(name):
         for layer in measure(models.build(name, deploy=True), (64, 96))
         for blob, shape in zip(layer.tops, layer.shapes)
     }
-    for blob, names in notes["classes"].items():
+    for blob, names in notes.classes.items():
         assert shapes[blob] == (1, len(names), 64, 96)
-    assert notes["classes"] and len(notes["mean_bgr"]) == 3
+    assert notes.classes and len(notes.mean_bgr) == 3
 
 
 def test_a_file_of_another_net_is_refused(googlenet, tmp_path):

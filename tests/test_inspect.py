@@ -8,7 +8,7 @@ import cases
 import numpy as np
 import pytest
 
-from fcnlite import models, proto, surgery
+from fcnlite import convolutionalise, models, proto
 from fcnlite.commands import inspect
 from fcnlite.describe import describe
 from fcnlite.errors import InputError
@@ -104,7 +104,7 @@ def test_caffemodels_say_their_net(capsys):
 
 def test_weights_that_are_not_their_nets_are_told_apart(tmp_path, capsys):
     net = models.fcn32s(classes=3, width=1, deploy=True, size=(20, 20))
-    weights = surgery.fresh(net)
+    weights = convolutionalise.fresh(net)
     weights["score_fr"] = [array[:2] for array in weights["score_fr"]]
     write_weights(tmp_path / "w.h5", weights, deploy=proto.to_text(net))
     _, out, _ = told(capsys, tmp_path / "w.h5")

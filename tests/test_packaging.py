@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from fcnlite import models
+from fcnlite.convolutionalise import fresh
 from fcnlite.io import write_weights
 from fcnlite.proto import to_text
-from fcnlite.surgery import fresh
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -89,8 +89,8 @@ def test_hdf5_snapshots_are_ready_to_predict(folder, tmp_path, monkeypatch):
     trained = Net(folder / "val.prototxt", TEST, weights=saved)
     (tmp_path / "data").rename(tmp_path / "gone")  # it needs no data
     net = load(saved)
-    assert (net.inputs, tuple(net.mean_bgr)) == (["data"], (104, 117, 123))
-    assert net.classes == {"score": VOC_CLASSES} and net.background == 0
+    assert (net.inputs, tuple(net.notes.mean_bgr)) == (["data"], (104, 117, 123))
+    assert net.notes.classes == {"score": VOC_CLASSES} and net.notes.background == 0
     image = np.random.default_rng(1).integers(0, 256, (9, 14, 3)).astype(np.uint8)
     trained.blobs["data"].data = preprocess(image, (104, 117, 123))[None]
     trained.blobs["label"].data = np.zeros((1, 1, 9, 14), np.float32)

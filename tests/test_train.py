@@ -119,7 +119,7 @@ def test_on_a_gpu_a_loss_is_read_an_iteration_later(data: Path, tmp_path: Path, 
 
 def test_final_weights_load_with_classes(run: Path) -> None:
     net = load(run / "fcn8s.h5")
-    assert net.classes["score"][1] == "circle" and net.blobs["score"].shape[1] == 7
+    assert net.notes.classes["score"][1] == "circle" and net.blobs["score"].shape[1] == 7
     assert same_weights(run / "fcn8s.h5", run / "snapshots/fcn8s_iter_6.caffemodel.h5")
     label = net.predict(np.zeros((70, 90, 3), np.uint8))
     assert label.shape == (70, 90) and label.max() < 7

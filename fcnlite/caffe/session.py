@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 
 import numpy as np
 
@@ -118,3 +119,18 @@ def set_multiprocess(multiprocess: bool) -> None:
 if not logging.getLogger().handlers and not _LOG.handlers:
     level = os.environ.get("GLOG_minloglevel", "0")
     init_log(int(level) if level.isdecimal() else 0)
+
+
+class Timer:
+    """A stop watch: start(), stop(), ms."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+        self._started = 0.0
+
+    def start(self) -> None:
+        self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        device.current().synchronize()
+        self.ms = 1000 * (time.perf_counter() - self._started)

@@ -88,7 +88,7 @@ def convert_classifier(
         A file is missing or damaged, or the weights fit no classifier known.
     """
     # Nets and layers are needed for this alone; plain conversions need neither them nor a compiler.
-    from fcnlite.surgery import classifier_to_fcn
+    from fcnlite.convolutionalise import classifier_to_fcn
 
     target = Path(target)
     net = upgrade(read_net(Path(prototxt))) if prototxt is not None else None

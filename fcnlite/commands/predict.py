@@ -24,8 +24,8 @@ from fcnlite.commands.options import (
 from fcnlite.data import read_photo, voc_palette
 from fcnlite.data.classes import VOC
 from fcnlite.errors import InputError
-from fcnlite.net import Net, load
-from fcnlite.scoring import check_size
+from fcnlite.net import Segmenter, load
+from fcnlite.net.segmenter import check_size
 
 LABEL, OVERLAY = ".png", "_overlay.jpg"  # how the results' names end
 _HELP = """\
@@ -54,15 +54,15 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def class_names(net: Net, output: str) -> tuple[str, ...]:
+def class_names(net: Segmenter, output: str) -> tuple[str, ...]:
     """Names of a score blob's classes: those kept with the weights, VOC's for 21, else numbers."""
-    if output in net.classes:
-        return net.classes[output]
+    if output in net.notes.classes:
+        return tuple(net.notes.classes[output])
     count = net.blobs[output].shape[1]
     return VOC if count == len(VOC) else tuple(map(str, range(count)))
 
 
-def _score_blob(net: Net, wanted: str | None) -> str:
+def _score_blob(net: Segmenter, wanted: str | None) -> str:
     name = wanted or ("score" if "score" in net.blobs else net.outputs[0])
     if name not in net.blobs:
         raise InputError(
@@ -71,7 +71,7 @@ def _score_blob(net: Net, wanted: str | None) -> str:
     if len(net.blobs[name].shape) != 4:
         raise InputError(f"blob '{name}' holds no score maps; choose them with --output")
     if net.inputs != ["data"]:
-        raise InputError(f"the net takes {', '.join(net.inputs)}, more than a picture; use fcnlite.evaluate")
+        raise InputError(f"the net takes {', '.join(net.inputs)}, more than a picture; use fcnlite evaluate")
     return name
 
 
@@ -87,7 +87,7 @@ def stems(images: Sequence[Path]) -> list[str]:
     return names
 
 
-def segment(net: Net, image: Path, stem: str, out: Path, output: str) -> np.ndarray:
+def segment(net: Segmenter, image: Path, stem: str, out: Path, output: str) -> np.ndarray:
     """Segment one picture and write both results; returns the label map."""
     pixels = read_photo(image)
     try:
@@ -97,7 +97,7 @@ def segment(net: Net, image: Path, stem: str, out: Path, output: str) -> np.ndar
         raise InputError(f"{image}: {error}") from None
     names = class_names(net, output)
     vis.write_label(out / f"{stem}{LABEL}", label)
-    picture = vis.overlay(pixels, label, voc_palette(), background=net.background, classes=names)
+    picture = vis.overlay(pixels, label, voc_palette(), background=net.notes.background, classes=names)
     vis.write_image(out / f"{stem}{OVERLAY}", picture)
     return label
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fcnlite.geometry import measure
 from fcnlite.models.catalogue import CATALOGUE, build
 from fcnlite.proto import NetParameter
 
@@ -81,8 +82,6 @@ def _learnable_layers(name: str) -> frozenset[str]:
 
 def _fits(net: NetParameter, shapes: Shapes) -> bool:
     """Whether every parameter has as many values as in the net."""
-    from fcnlite.geometry import measure
-
     return all(
         [parameter.count for parameter in layer.parameters] == [math.prod(s) for s in shapes[layer.name]]
         for layer in measure(net)
