@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,8 @@ from fcnlite.io import iter_weights, read_deploy
 from fcnlite.models import recognise
 from fcnlite.net.core import Net
 from fcnlite.proto import parse_net
+
+Maps: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]  # truth and prediction by head
 
 
 class Segmenter(Net):
@@ -116,13 +118,13 @@ def score_blob(head: str) -> str:
     return "score" if head == "label" else f"score_{head}"
 
 
-def segment(net: Net, dataset: Dataset, index: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def segment(net: Net, dataset: Dataset, index: int) -> Maps:
     """Segment one image of a data set.
 
     Returns
     -------
-    dict of str to (numpy.ndarray, numpy.ndarray)
-        For each label blob the truth and the prediction, (H, W) uint8 each.
+    Maps
+        For each label blob truth and prediction, (H, W) uint8 each.
 
     Raises
     ------

@@ -10,12 +10,11 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from fcnlite import cli, device, metrics, surgery
 from fcnlite.data.notes import Notes
@@ -23,6 +22,8 @@ from fcnlite.errors import InputError
 from fcnlite.io import read_weights
 from fcnlite.layers.python import Python, allow_python_layers
 from fcnlite.net import Net, argmax_channels
+from fcnlite.net.segmenter import Maps
+from fcnlite.scoring import tally
 from fcnlite.solver import SGDSolver, get_solver
 
 MODULE = "fcnlite.train"
@@ -123,26 +124,27 @@ def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
         assert feed.dataset is not None
         rounds, not_scored = len(feed.dataset), feed.dataset.not_scored
         feed.seek(0)
-    pairs = heads(net)
-    counts = {pair: np.zeros((net.blobs[pair[0]].shape[1],) * 2, np.int64) for pair in pairs}
-    loss = 0.0
-    for _ in tqdm(range(rounds), desc="scoring", unit="image", disable=None, leave=False):
-        net.forward()
-        loss += float(net.total_loss())
-        for (scores, label), counted in counts.items():
-            truth = device.current().tonumpy(net.blobs[label].data)
-            counted += metrics.histogram(
-                truth.reshape(len(truth), *truth.shape[-2:]).astype(np.int64),
-                argmax_channels(net.blobs[scores].data),
-                len(counted),
-            )
-        for blob in net.blobs.values():
-            blob.drop_data()
-    found = [
-        HeadScores(*pair, metrics.scores(counted, not_scored if i == 0 else ()))
-        for i, (pair, counted) in enumerate(counts.items())
-    ]
-    return loss / rounds if rounds else math.nan, found
+    pairs = {f"{scores} and {label}": (scores, label) for scores, label in heads(net)}
+    losses: list[float] = []
+
+    def maps() -> Iterator[Maps]:
+        for _ in range(rounds):
+            net.forward()
+            losses.append(float(net.total_loss()))
+            yield {name: _truth_and_prediction(net, *pair) for name, pair in pairs.items()}
+            net.drop_blobs()
+
+    classes = {name: net.blobs[scores].shape[1] for name, (scores, _) in pairs.items()}
+    found = tally(maps(), rounds, classes, not_scored)
+    mean = sum(losses) / rounds if rounds else math.nan
+    return mean, [HeadScores(*pair, found[name]) for name, pair in pairs.items()]
+
+
+def _truth_and_prediction(net: Net, scores: str, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """The label maps of a batch and what the net's scores say, (N, H, W) each."""
+    truth = device.current().tonumpy(net.blobs[label].data)
+    truth = truth.reshape(len(truth), *truth.shape[-2:]).astype(np.int64)
+    return truth, argmax_channels(net.blobs[scores].data)
 
 
 def report_scores(solver: SGDSolver) -> None:
