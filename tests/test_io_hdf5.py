@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fcnlite.errors import InputError
-from fcnlite.io import iter_weights, read_deploy, read_weights, write_weights
+from fcnlite.io import iter_weights, read_deploy, read_notes, read_weights, write_weights
 from fcnlite.io.hdf5 import PIECE
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -287,12 +287,11 @@ def test_texts_are_written_in_pieces_of_fixed_length(tmp_path):
 
 
 def test_a_small_file_cannot_claim_much_memory(tmp_path):
-    """Chunks of zeros shrink a thousandfold, so a file of some megabytes could ask for many gigabytes, array by array."""
+    """Chunks of zeros shrink a thousandfold: some megabytes could ask for many gigabytes, array by array."""
     with h5py.File(tmp_path / "w.h5", "w") as file:
         for number in range(9):
-            file.create_dataset(
-                f"data/a/{number}", (1 << 23,), "<f4", chunks=(1 << 20,), compression="gzip", fillvalue=0
-            )
-            file[f"data/a/{number}"][: 1 << 20] = 0
+            options = {"chunks": (1 << 20,), "compression": "gzip"}
+            held = file.create_dataset(f"data/a/{number}", (1 << 23,), "<f4", **options)
+            held[: 1 << 20] = 0
     with pytest.raises(InputError, match=r"claims shape \(8388608,\), more than the file stores"):
         read_weights(tmp_path / "w.h5")
