@@ -32,7 +32,7 @@ ONE_CHANNEL = frozenset({"label", "labels", "sem", "geo", "depth"})
 class Parameter:
     """A parameter's shape, what fills a new one (a FillerParameter or None), and whether it learns.
 
-    ``shared``: it is that of an earlier layer, by the name in ``param``, and counts nothing here.
+    `shared`: it is that of an earlier layer, by the name in `param`, and counts nothing here.
     """
 
     shape: Shape
@@ -95,7 +95,7 @@ def measure(
     phase : int
         TRAIN or TEST.
     state : NetState, optional
-        Level and stages as well; in place of ``phase``.
+        Level and stages as well; in place of `phase`.
 
     Returns
     -------

@@ -50,7 +50,7 @@ def check_fits(net: Net, dataset: Dataset, weights: object = "the net") -> None:
 
 @dataclass
 class Evaluation:
-    """What `evaluate` found.
+    """Result of `evaluate`.
 
     Attributes
     ----------

@@ -21,14 +21,14 @@ Weights: TypeAlias = "MutableMapping[str, list[np.ndarray]]"
 
 
 class HasParams(Protocol):
-    """What surgery needs of a `fcnlite.net.Net`: params, layer name -> blobs with ``shape`` and ``data``."""
+    """The part of `fcnlite.net.Net` that surgery uses: params, layer name -> blobs with `shape` and `data`."""
 
     params: Any
 
 
 @dataclass
 class Transplant:
-    """What a transplant did; ``str()`` gives it a line a layer.
+    """Record of a transplant, by kind; `str()` gives a line for each.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ def transplant(
     ----------
     target, source : Net or mapping of str to list of numpy.ndarray
     suffix : str
-        Ends the names of the target's layers: ``suffix="color"`` fills conv1_1color from conv1_1.
+        Ends the names of the target's layers: `suffix="color"` fills conv1_1color from conv1_1.
     rename : mapping or callable, optional
         Name in the target for a name in the source, before the suffix; names not in a mapping stay.
     leave : collection of str

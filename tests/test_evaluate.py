@@ -101,7 +101,7 @@ def test_mistakes(data: Path, weights: Path, tmp_path: Path, capsys) -> None:
         capsys,
         main,
         [*start, "--weights", tmp_path / "bare.h5"],
-        "bare.h5: damaged or cut short, or no HDF5 file",
+        "bare.h5: damaged or cut short, or not an HDF5 file",
     )
 
 

@@ -208,7 +208,7 @@ def test_wrong_weights_and_inputs_are_told(net, tmp_path):
         wider.copy_from(tmp_path / "small.h5")
     with pytest.raises(InputError, match="none of its layers"):
         net.copy_from({"elsewhere": [np.zeros(3)]})
-    with pytest.raises(InputError, match="'image' is no input of the net"):
+    with pytest.raises(InputError, match="'image' is not an input of the net"):
         net.forward(image=np.zeros((1, 3, 4, 4)))
     with pytest.raises(InputError, match="input 'data' has shape"):
         net.forward(data=np.zeros((3, 4, 4)))

@@ -30,7 +30,7 @@ Hook = Callable[[int], object]
 
 
 class Layer:
-    """A layer of a net, as ``net.layers[i]`` shows it.
+    """A layer of a net, as `net.layers[i]` shows it.
 
     Attributes
     ----------
@@ -62,12 +62,12 @@ def _hook(event: str) -> Callable[[Net, Hook], None]:
 
     moment, way = event.split("_")
     add.__name__ = event
-    add.__doc__ = f"Call ``hook(layer number)`` {moment} each layer's {way}."
+    add.__doc__ = f"Call `hook(layer number)` {moment} each layer's {way}."
     return add
 
 
 class Net:
-    """A net (pycaffe's ``caffe.Net``), in any of its forms::
+    """A net (pycaffe's `caffe.Net`), in any of its forms::
 
         Net(network_file, phase, level=0, stages=None, weights=None)
         Net(network_file, weights, phase)
@@ -79,11 +79,11 @@ class Net:
     network_file : path
         Prototxt.
     phase : int
-        ``caffe.TRAIN`` or ``caffe.TEST``.
+        `caffe.TRAIN` or `caffe.TEST`.
     level, stages : int, list of str
         For the include and exclude rules of layers.
     weights : path, optional
-        Weights to copy in, ``.caffemodel`` or HDF5.
+        Weights to copy in, `.caffemodel` or HDF5.
 
     Attributes
     ----------
@@ -197,7 +197,7 @@ class Net:
         Returns
         -------
         dict of str to numpy.ndarray
-            The data of the outputs (with ``end``: of that layer's tops).
+            The data of the outputs (with `end`: of that layer's tops).
         """
         first, last = self._index(start, 0), self._index(end, len(self.layers) - 1)
         returned = [*(self.outputs if end is None else self.top_names[end]), *(blobs or ())]
@@ -226,7 +226,7 @@ class Net:
         Returns
         -------
         dict of str to numpy.ndarray
-            The diffs of the inputs (with ``end``: of that layer's bottoms).
+            The diffs of the inputs (with `end`: of that layer's bottoms).
         """
         first, last = self._index(start, len(self.layers) - 1), self._index(end, 0)
         returned = [*(self.inputs if end is None else self.bottom_names[end]), *(diffs or ())]
@@ -242,7 +242,7 @@ class Net:
                 self._call("after_forward", i)
 
     def _forward(self, first: int, last: int) -> float:
-        """Run layers number ``first`` to ``last``; returns the sum of their weighted losses."""
+        """Run layers number `first` to `last`; returns the sum of their weighted losses."""
         self._run_forward(first, last)
         loss = 0.0
         with self._running():
@@ -252,7 +252,7 @@ class Net:
         return loss
 
     def _backward(self, first: int, last: int) -> None:
-        """Run layers number ``first`` down to ``last`` backward."""
+        """Run layers number `first` down to `last` backward."""
         with self._running():
             for i in range(first, last - 1, -1):
                 node = self._nodes[i]
@@ -341,7 +341,7 @@ class Net:
     after_backward = _hook("after_backward")
 
     def copy_from(self, weights: str | os.PathLike[str]) -> None:
-        """Copy parameters in by layer name, from ``.caffemodel`` or HDF5."""
+        """Copy parameters in by layer name, from `.caffemodel` or HDF5."""
         with self._running():
             self._net.copy_from(weights)
 
@@ -350,7 +350,7 @@ class Net:
         self.copy_from(path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write net and parameters as ``.caffemodel``, whatever the file's suffix."""
+        """Write net and parameters as `.caffemodel`, whatever the file's suffix."""
         write_caffemodel(path, self._arrays().items(), self._net.definition())
 
     def save_hdf5(self, path: str | os.PathLike[str]) -> None:
@@ -427,7 +427,7 @@ def view(net: core.Net) -> Net:
 
 
 def hooked(net: Net) -> bool:
-    """Whether anything is to be called before or after a layer."""
+    """True if a hook is to be called before or after layers."""
     return bool(net._hooks)
 
 

@@ -52,7 +52,7 @@ def _use(name: str) -> None:
 
 
 def set_device(index: int) -> None:
-    """Choose which GPU ``set_mode_gpu`` means, before or after it."""
+    """Choose which GPU `set_mode_gpu` means, before or after it."""
     global _gpu
     _gpu = int(index)
     if _mode_gpu:
@@ -65,9 +65,9 @@ def layer_type_list() -> list[str]:
 
 
 def init_log(level: int = 0, to_stderr: bool = True) -> None:
-    """Write messages of ``level`` (0 info, 1 warning, 2 error) and above to stderr.
+    """Write messages of `level` (0 info, 1 warning, 2 error) and above to stderr.
 
-    Importing fcnlite.caffe does this with ``GLOG_minloglevel``, as Caffe does, unless the program has configured
+    Importing fcnlite.caffe does this with `GLOG_minloglevel`, as Caffe does, unless the program has configured
     logging itself.
     """
     for handler in [h for h in _LOG.handlers if getattr(h, "from_caffe", False)]:

@@ -45,7 +45,7 @@ class _Solver(core_solver.SGDSolver):
 
 
 class SGDSolver:
-    """Trains a net by SGD with momentum (pycaffe's ``caffe.SGDSolver``).
+    """Trains a net by SGD with momentum (pycaffe's `caffe.SGDSolver`).
 
     Parameters
     ----------
@@ -87,12 +87,12 @@ class SGDSolver:
         return self._solver.param
 
     def step(self, count: int) -> None:
-        """Make ``count`` updates."""
+        """Make `count` updates."""
         with self._running():
             self._solver.step(count)
 
     def solve(self, resume: str | os.PathLike[str] | None = None) -> None:
-        """Train until ``max_iter``, from a solver state if one is given."""
+        """Train until `max_iter`, from a solver state if one is given."""
         with self._running():
             self._solver.solve(resume)
 
@@ -112,7 +112,7 @@ class SGDSolver:
             self._solver.restore(state)
 
     def share_weights(self, net: Net) -> None:
-        """Let ``net`` use the training net's parameters."""
+        """Let `net` use the training net's parameters."""
         net.share_with(self.net)
 
     def add_callback(self, on_start: Callable[[], object], on_gradients_ready: Callable[[], object]) -> None:
@@ -126,31 +126,31 @@ class SGDSolver:
 
 
 class NesterovSolver(SGDSolver):
-    """Trains a net with Nesterov's momentum (pycaffe's ``caffe.NesterovSolver``)."""
+    """Trains a net with Nesterov's momentum (pycaffe's `caffe.NesterovSolver`)."""
 
     _core = core_solver.NesterovSolver
 
 
 class AdaGradSolver(SGDSolver):
-    """Trains a net by AdaGrad (pycaffe's ``caffe.AdaGradSolver``)."""
+    """Trains a net by AdaGrad (pycaffe's `caffe.AdaGradSolver`)."""
 
     _core = core_solver.AdaGradSolver
 
 
 class RMSPropSolver(SGDSolver):
-    """Trains a net by RMSProp (pycaffe's ``caffe.RMSPropSolver``)."""
+    """Trains a net by RMSProp (pycaffe's `caffe.RMSPropSolver`)."""
 
     _core = core_solver.RMSPropSolver
 
 
 class AdaDeltaSolver(SGDSolver):
-    """Trains a net by AdaDelta (pycaffe's ``caffe.AdaDeltaSolver``)."""
+    """Trains a net by AdaDelta (pycaffe's `caffe.AdaDeltaSolver`)."""
 
     _core = core_solver.AdaDeltaSolver
 
 
 class AdamSolver(SGDSolver):
-    """Trains a net by Adam (pycaffe's ``caffe.AdamSolver``)."""
+    """Trains a net by Adam (pycaffe's `caffe.AdamSolver`)."""
 
     _core = core_solver.AdamSolver
 

@@ -22,7 +22,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Notes:
-    """What a net was trained on, as far as whoever predicts with it must know.
+    """Facts about the training data that prediction needs.
 
     Attributes
     ----------

@@ -37,7 +37,7 @@ class Origin:
         self.folder = Path(folder) if folder is not None else folder_of(source)
 
     def where(self, layer: str) -> str:
-        """``FILE:LINE: `` of a layer, or "" for a net that was given as a message."""
+        """`FILE:LINE: ` of a layer, or "" for a net that was given as a message."""
         return "" if isinstance(self._source, NetParameter) else locate(self._source, layer)
 
     @contextmanager

@@ -38,14 +38,14 @@ class Net(Graph):
     source : path, str or NetParameter
         A prototxt file, its text, or a message.
     phase : str or int
-        ``"TRAIN"`` or ``"TEST"``.
+        `"TRAIN"` or `"TEST"`.
     weights : path, optional
-        Weights to copy in, by layer name (see :meth:`copy_from`).
+        Weights to copy in, by layer name (see `copy_from`).
     level, stages : int, sequence of str
-        What the include and exclude rules of layers look at besides the phase; stages add to the net's own.
+        For the include and exclude rules of layers, besides the phase; stages add to the net's own.
     folder : path, optional
-        Where files that layers name are looked for if they are not in the working folder; that of the prototxt by
-        default.
+        Folder in which to look for files that layers name, if they are not in the working folder; that of the
+        prototxt by default.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Net(Graph):
         """Copy parameters by layer name, from a .caffemodel, a Caffe HDF5 file or a mapping of arrays.
 
         Layers of the file that the net lacks are passed over, and layers of the net that the file lacks stay as they
-        are. A layer with ``name`` in both must have as many parameters of the same shapes.
+        are. A layer with `name` in both must have as many parameters of the same shapes.
         """
         label = "the mapping" if isinstance(source, Mapping) else os.fspath(source)
         copied = 0

@@ -16,7 +16,7 @@ from fcnlite.net.build import Builder, find_foldable
 
 
 class Graph:
-    """Named layers in order, with the blobs between them: what runs.
+    """Named layers in the order they run, with the blobs between them.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Graph:
         Blobs to set from outside, and those no layer reads.
     layers : list of Layer
     nodes : list of Node
-        What runs, in order: each layer with its bottoms and tops.
+        Each layer with its bottoms and tops, in the order they run.
     learnable_params : list of LearnableParam
         Every parameter once, in layer order (a solver's history has this order).
     """
@@ -68,7 +68,7 @@ class Graph:
         Returns
         -------
         dict of str to array
-            The outputs' data (or the last layer's tops', with ``end``).
+            The outputs' data (or the last layer's tops', with `end`).
         """
         self._set_inputs(inputs)
         first, last = self._index(start, 0), self._index(end, len(self.nodes) - 1)
@@ -98,7 +98,7 @@ class Graph:
         Returns
         -------
         dict of str to array
-            The inputs' diffs (or the last layer's bottoms', with ``end``).
+            The inputs' diffs (or the last layer's bottoms', with `end`).
         """
         first, last = self._index(start, len(self.nodes) - 1), self._index(end, 0)
         self._seed(self.nodes[last : first + 1])
@@ -118,15 +118,15 @@ class Graph:
     def forward_backward(self, keep_blobs: bool = False, **inputs: Any) -> Any:
         """One pass forward and back, for training.
 
-        What nobody needs any more is freed on the way: a diff after its last reader, a layer's output after the
-        gradients through it; inputs, outputs and parameters' diffs stay. Convolution and ReLU share one pass.
+        Frees memory as it goes: a diff after its last reader, a layer's output after the gradients through it.
+        Inputs, outputs and parameters' diffs stay. Convolution and ReLU share one pass.
 
         Parameters
         ----------
         keep_blobs : bool
             Keep every blob's data and diff, as Caffe does.
         **inputs : array_like
-            As for :meth:`forward`.
+            As for `forward`.
 
         Returns
         -------
@@ -153,7 +153,7 @@ class Graph:
         Returns
         -------
         array
-            The data of ``output``, by default the only output.
+            The data of `output`, by default the only output.
         """
         wanted = output or self._only_output()
         self._set_inputs(inputs)
@@ -183,7 +183,7 @@ class Graph:
             param.blob.clear_diff()
 
     def layer(self, name: str) -> Layer:
-        """The layer called ``name``."""
+        """The layer called `name`."""
         return self.layers[self._index(name, 0)]
 
     def forward_node(self, node: Node) -> None:
@@ -195,7 +195,7 @@ class Graph:
         for name, value in inputs.items():
             if name not in self.inputs:
                 raise InputError(
-                    f"'{name}' is no input of the net; its inputs are {', '.join(self.inputs) or 'none'}"
+                    f"'{name}' is not an input of the net; its inputs are {', '.join(self.inputs) or 'none'}"
                 )
             shape = np.shape(value)
             declared = self.blobs[name].shape
@@ -234,9 +234,7 @@ class Graph:
     def _only_output(self) -> str:
         if "score" in self.outputs or len(self.outputs) != 1:
             if "score" not in self.blobs:
-                raise InputError(
-                    f"the net has the outputs {', '.join(self.outputs)}; say which one is wanted"
-                )
+                raise InputError(f"the net has the outputs {', '.join(self.outputs)}; name one of them")
             return "score"
         return self.outputs[0]
 
