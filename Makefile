@@ -7,10 +7,10 @@ TESTS ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m fcnlite.train shapes
+	$(BIN)/fcnlite train shapes
 
 # Each test process computes on one core: two of them use two cores better than one that shares its matrices out.
 # Where the environment has CuPy ('.[cuda12]') and there is a GPU, FCNLITE_DEVICE=cuda compares it with Caffe, too.
@@ -22,12 +22,21 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation as a site in build/site; a warning fails the build.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(INSTALL) --editable '.[test]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(INSTALL) --editable '.[docs]'
 	@touch $(VENV)/.installed $@
 
 # The real CuPy, for the tests of what happens where it finds no GPU. It lies beside the environment's packages, where only

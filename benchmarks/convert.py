@@ -27,7 +27,7 @@ _MEASURE = """
 import json, resource, shutil, sys, time
 job, source, target = sys.argv[1:]
 if job == "convert":
-    from fcnlite.convert import convert_weights as work
+    from fcnlite.io.convert import convert_weights as work
 else:
     work = shutil.copyfile
 start = time.perf_counter()

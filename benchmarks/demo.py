@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from fcnlite import train, vis
+from fcnlite import vis
+from fcnlite.commands import train
 from fcnlite.data import open_dataset, shapes
 from fcnlite.net import load
 from fcnlite.scoring import sheet

@@ -16,20 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from fcnlite import cli, dense, device, models, surgery
+from fcnlite import convolutionalise, dense, device, models
+from fcnlite.commands.options import Parser, add_device_options, at_least, guarded, use_device
 from fcnlite.errors import InputError
 from fcnlite.geometry import measure
 from fcnlite.net import Net
 
-MODULE = "benchmarks.dense"
+PROGRAM = "python -m benchmarks.dense"
 
 
-@cli.guarded(MODULE)
+@guarded(PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run both forms and compare."""
     args = _parser().parse_args(arguments)
-    cli.use_device(args.device, args.threads)
-    param = surgery.convolutionalise(models.build(args.net, width=args.width, deploy=True))
+    use_device(args.device, args.threads)
+    param = convolutionalise.convolutionalise(models.build(args.net, width=args.width, deploy=True))
     net = Net(dense.ending_at(param, args.output))
     rng = np.random.default_rng(0)
     for blobs in net.params.values():
@@ -62,16 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.Parser(MODULE, description=(__doc__ or "").split("\n")[0])
+    parser = Parser(PROGRAM, description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--net", default="caffenet", help="net of the catalogue (default: %(default)s)")
     parser.add_argument(
-        "--width", type=cli.at_least(1), default=4, help="channels of conv1 (default: %(default)s)"
+        "--width", type=at_least(1), default=4, help="channels of conv1 (default: %(default)s)"
     )
     parser.add_argument(
-        "--size", type=cli.at_least(1), default=227, help="side of the image (default: %(default)s)"
+        "--size", type=at_least(1), default=227, help="side of the image (default: %(default)s)"
     )
     parser.add_argument("--output", default="conv5", help="the blob wanted (default: %(default)s)")
-    cli.add_device_options(parser)
+    add_device_options(parser)
     return parser
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnlite import cli
+from fcnlite.commands.options import image_size
 
 
 def main() -> int:
@@ -61,7 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--train", action="store_true", help="time a training step instead of inference")
     parser.add_argument("--net", default="fcn8s", help="net of the catalogue (default: %(default)s)")
     parser.add_argument(
-        "--size", type=cli.size, default="500x334", metavar="HxW", help="of the image (default: %(default)s)"
+        "--size",
+        type=image_size,
+        default="500x334",
+        metavar="HxW",
+        help="of the image (default: %(default)s)",
     )
     parser.add_argument("--runs", type=int, default=5, help="timed runs a round (default: %(default)s)")
     parser.add_argument(

@@ -26,23 +26,24 @@ import h5py
 import numpy as np
 
 from benchmarks import fcn8s, roofline
-from fcnlite import cli, device, models, set_random_seed
+from fcnlite import device, models, set_random_seed
 from fcnlite.backend import cuda
 from fcnlite.backend.host import HostBackend
 from fcnlite.backend.source import signature, signatures
+from fcnlite.commands.options import Parser, guarded, image_size, in_one_line
 from fcnlite.errors import InputError
 from fcnlite.io import write_text
 from fcnlite.net import Net
 from fcnlite.solver import SGDSolver
 
-MODULE = "benchmarks.gpu"
+PROGRAM = "python -m benchmarks.gpu"
 TESTS = Path(__file__).parents[1] / "tests"
 BOUNDS = {"kernels": 1e-5, "layers.h5": 1e-5, "nets.h5": 5e-5, "solvers.h5": 5e-5, "full.h5": 1e-4}
 STRIPS = (8, 16, 32, 64, 128, 256)  # MB
 WARPS = (16, 32, 64, 128, 256)
 
 
-@cli.guarded(MODULE)
+@guarded(PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all parts, print them, write the file; status 1 if a check failed."""
     args = _parser().parse_args(arguments)
@@ -71,13 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.Parser(MODULE, description=(__doc__ or "").split("\n\n")[0])
+    parser = Parser(PROGRAM, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
         "--out", type=Path, default="gpu.json", help="the file to write (default: %(default)s)"
     )
     parser.add_argument("--device", default="cuda", help="cuda or cuda:N (default: %(default)s)")
     parser.add_argument(
-        "--size", type=cli.size, default="500x500", metavar="HxW", help="of the image (default: %(default)s)"
+        "--size",
+        type=image_size,
+        default="500x500",
+        metavar="HxW",
+        help="of the image (default: %(default)s)",
     )
     parser.add_argument("--width", type=int, default=64, help="channels of conv1_1 (default: %(default)s)")
     parser.add_argument("--fc", type=int, help="channels of fc6 and fc7 (default: 64 times as many)")
@@ -214,7 +219,7 @@ def _full_errors(cases: Any) -> dict[str, float]:
     try:
         data, label = import_module("photos").load(image)
     except (ImportError, OSError) as error:
-        print(f"full.h5     not checked: {cli.describe(error)} (set FCNLITE_VOC to a VOC folder)")
+        print(f"full.h5     not checked: {in_one_line(error)} (set FCNLITE_VOC to a VOC folder)")
         return {}
     with h5py.File(cases.REFERENCE / "full.h5") as file:
         for name in ("fcn8s", "fcn16s", "fcn32s"):

@@ -6,15 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks import nvrtc
-from fcnlite import cli
 from fcnlite.backend.source import source
+from fcnlite.commands.options import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print one table for each compute capability and precision asked for."""
-    parser = cli.Parser(
-        "benchmarks.kernels", description=f"{__doc__} `pip install fcnlite[nvrtc]` brings it."
-    )
+    parser = Parser("benchmarks.kernels", description=f"{__doc__} `pip install fcnlite[nvrtc]` brings it.")
     known = nvrtc.architectures()
     parser.add_argument(
         "--arch", type=int, nargs="+", choices=known, default=known, help="compute capabilities times ten"

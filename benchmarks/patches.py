@@ -18,20 +18,21 @@ from typing import Any
 
 import numpy as np
 
-from fcnlite import cli, device, models, surgery
+from fcnlite import convolutionalise, device, models, surgery
+from fcnlite.commands.options import Parser, add_device_options, at_least, guarded, use_device
 from fcnlite.dense import ending_at
 from fcnlite.geometry import measure
 from fcnlite.net import Net
 
-MODULE = "benchmarks.patches"
+PROGRAM = "python -m benchmarks.patches"
 SCORES = {"caffenet": "fc8", "alexnet": "fc8", "vgg16": "fc8"}
 
 
-@cli.guarded(MODULE)
+@guarded(PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure both ways and print their ratio."""
     args = _parser().parse_args(arguments)
-    cli.use_device(args.device, args.threads)
+    use_device(args.device, args.threads)
     classifier, convolutional = nets(args.net, args.width)
     image = np.random.default_rng(1).integers(-110, 146, (1, 3, args.size, args.size)).astype(np.float32)
     patches = cut(image, classifier, convolutional)
@@ -53,19 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.Parser(MODULE, description=(__doc__ or "").split("\n")[0])
+    parser = Parser(PROGRAM, description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--net", default="caffenet", choices=SCORES, help="classifier (default: %(default)s)")
+    parser.add_argument("--width", type=at_least(1), help="channels of conv1 (default: the published net's)")
     parser.add_argument(
-        "--width", type=cli.at_least(1), help="channels of conv1 (default: the published net's)"
+        "--size", type=at_least(1), default=500, help="side of the image (default: %(default)s)"
     )
     parser.add_argument(
-        "--size", type=cli.at_least(1), default=500, help="side of the image (default: %(default)s)"
+        "--batch", type=at_least(1), default=10, help="patches in a batch (default: %(default)s)"
     )
-    parser.add_argument(
-        "--batch", type=cli.at_least(1), default=10, help="patches in a batch (default: %(default)s)"
-    )
-    parser.add_argument("--runs", type=cli.at_least(1), default=3, help="timed runs (default: %(default)s)")
-    cli.add_device_options(parser)
+    parser.add_argument("--runs", type=at_least(1), default=3, help="timed runs (default: %(default)s)")
+    add_device_options(parser)
     return parser
 
 
@@ -79,7 +78,7 @@ def nets(name: str, width: int | None) -> tuple[Net, Net]:
         blobs[0].data[...] = device.current().asarray(
             rng.standard_normal(blobs[0].shape, np.float32) * deviation
         )
-    convolutional = Net(ending_at(surgery.convolutionalise(param), SCORES[name]))
+    convolutional = Net(ending_at(convolutionalise.convolutionalise(param), SCORES[name]))
     surgery.transplant(convolutional, classifier)
     return classifier, convolutional
 

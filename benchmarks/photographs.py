@@ -3,7 +3,7 @@ it must know by heart afterwards (mean IU at least 0.85).
 
 Run ``python -m benchmarks.photographs --data VOC_FOLDER``; it takes some minutes. All it does is:
 
-    python -m fcnlite.train voc --data VOC_FOLDER --net fcn8s --width 8 --iterations 900 --val-split train
+    fcnlite train voc --data VOC_FOLDER --net fcn8s --width 8 --iterations 900 --val-split train
 """
 
 import argparse
@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fcnlite import train
+from fcnlite.commands import train
 
 ITERATIONS = 900
 ENOUGH = 0.85

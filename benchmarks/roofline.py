@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from fcnlite import cli, device, models
+from fcnlite import device, models
 from fcnlite.backend.source import signature
+from fcnlite.commands.options import Parser, guarded, image_size
 from fcnlite.net import Net
 from fcnlite.solver import SGDSolver
 
@@ -47,7 +48,7 @@ GPUS = (
     Gpu("H100", 66.9, 3350),
     Gpu("RTX4090", 82.6, 1008),
 )
-MODULE = "benchmarks.roofline"
+PROGRAM = "python -m benchmarks.roofline"
 PAPER = 0.175  # seconds an image for FCN-8s on a K40 (about; CVPR 2015, Table 3)
 
 
@@ -251,15 +252,19 @@ def _noting(counter: Counter, where: tuple[str, str], step: Callable[..., None])
 # Tables
 
 
-@cli.guarded(MODULE)
+@guarded(PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables asked for."""
-    parser = cli.Parser(MODULE, description=(__doc__ or "").split("\n\n")[0])
+    parser = Parser(PROGRAM, description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
         "--net", nargs="+", default=["fcn32s", "fcn16s", "fcn8s"], help="nets of the catalogue"
     )
     parser.add_argument(
-        "--size", type=cli.size, default="500x500", metavar="HxW", help="of the image (default: %(default)s)"
+        "--size",
+        type=image_size,
+        default="500x500",
+        metavar="HxW",
+        help="of the image (default: %(default)s)",
     )
     parser.add_argument("--gpu", nargs="+", choices=[g.name for g in GPUS], help="of these only")
     parser.add_argument("--layers", action="store_true", help="a line a layer, too")

@@ -14,16 +14,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fcnlite import cli, metrics
+from fcnlite import metrics
+from fcnlite.commands.evaluate import add_data_options, open_data
+from fcnlite.commands.options import Parser, guarded
 from fcnlite.errors import InputError
-from fcnlite.evaluate import add_data_options, open_data
 
-MODULE = "benchmarks.upper_bounds"
+PROGRAM = "python -m benchmarks.upper_bounds"
 # Mean IU in percent by downsampling factor, on the paper's VOC 2011 validation images.
 PUBLISHED = {128: 50.9, 64: 73.3, 32: 86.1, 16: 92.8, 8: 96.4, 4: 98.5}
 
 
-@cli.guarded(MODULE)
+@guarded(PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Score the coarsened truth."""
     args = _parser().parse_args(arguments)
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.Parser(MODULE, description=(__doc__ or "").split("\n")[0])
+    parser = Parser(PROGRAM, description=(__doc__ or "").split("\n")[0])
     parser.add_argument("data_set", metavar="DATA_SET", help="voc, shapes, ...")
     add_data_options(parser)
     return parser

@@ -10,7 +10,6 @@ Modules load when they are first named, so that importing fcnlite costs next to 
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,17 +30,6 @@ _HOMES = {
     "set_random_seed": "random",
     "use": "device",
 }
-
-
-def _without_traceback(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        print("\nfcnlite: interrupted", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
-if sys.argv[:1] == ["-m"]:  # python -m fcnlite.COMMAND, whose modules take a moment to load
-    sys.excepthook = _without_traceback
 
 
 def __getattr__(name: str) -> Any:

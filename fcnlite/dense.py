@@ -16,9 +16,10 @@ from fcnlite import device
 from fcnlite.coord_map import PASS_THROUGH_LAYERS
 from fcnlite.deploy import deploy
 from fcnlite.errors import InputError
-from fcnlite.geometry import Field, measure
+from fcnlite.geometry import measure
 from fcnlite.net import Net
 from fcnlite.proto import NetParameter, upgrade
+from fcnlite.receptive_field import Field
 
 Pair = tuple[int, int]
 # Layers that compute each position by itself.
@@ -31,7 +32,7 @@ def shift_and_stitch(net: Net, data: Any, output: str | None = None) -> Any:
     Parameters
     ----------
     net : Net
-        A convolutional net, in phase TEST (`fcnlite.surgery.convolutionalise` makes one of a classifier).
+        A convolutional net, in phase TEST (`fcnlite.convolutionalise` makes one of a classifier).
     data : array_like
         (N, C, H, W), what the net takes.
     output : str, optional
@@ -209,7 +210,7 @@ def _advice(layer: Any) -> str:
     if layer.type == "Deconvolution":
         return f"upsamples; end the net ahead of it: output '{layer.bottom[0]}' or one before"
     if layer.type == "InnerProduct":
-        return "takes one size of image; make it a convolution (fcnlite.surgery.convolutionalise)"
+        return "takes one size of image; make it a convolution (fcnlite.convolutionalise)"
     return "has no dense form"
 
 

@@ -1,4 +1,4 @@
-"""What a net's description implies before a number is computed: shapes, parameters, costs, receptive fields.
+"""Measures of a net, taken from its description alone: shapes, parameters, costs, receptive fields.
 
 The layers themselves say their shapes: each is set up and reshaped on blobs that hold no memory, so a
 full-size net is measured in milliseconds.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from fcnlite import layers
@@ -17,6 +16,7 @@ from fcnlite.blob import Blob
 from fcnlite.errors import InputError
 from fcnlite.layers.base import name_loss_top
 from fcnlite.proto import TEST, NetParameter, NetState, filter_net, upgrade
+from fcnlite.receptive_field import PIXEL, Field, field_above
 
 Shape = tuple[int, ...]
 FLOAT = 4  # bytes
@@ -29,37 +29,10 @@ ONE_CHANNEL = frozenset({"label", "labels", "sem", "geo", "depth"})
 
 
 @dataclass(frozen=True)
-class Field:
-    """What one position of a map sees of the input, along the vertical and the horizontal axis.
-
-    Attributes
-    ----------
-    size : (int, int)
-        Side lengths of the receptive field, in input pixels.
-    stride : (Fraction, Fraction)
-        Input pixels between neighbouring positions.
-    centre : (Fraction, Fraction)
-        Input position of the centre of position (0, 0)'s field; 0 is the centre of the first pixel.
-    """
-
-    size: tuple[int, int]
-    stride: tuple[Fraction, Fraction]
-    centre: tuple[Fraction, Fraction]
-
-    @property
-    def padding(self) -> tuple[Fraction, Fraction]:
-        """Pixels by which the first position's field lies before the input."""
-        return _pair(Fraction(n - 1, 2) - c for n, c in zip(self.size, self.centre))
-
-
-PIXEL = Field((1, 1), (Fraction(1),) * 2, (Fraction(0),) * 2)
-
-
-@dataclass(frozen=True)
 class Parameter:
     """A parameter's shape, what fills a new one (a FillerParameter or None), and whether it learns.
 
-    ``shared``: it is that of an earlier layer, by the name in ``param``, and counts nothing here.
+    `shared`: it is that of an earlier layer, by the name in `param`, and counts nothing here.
     """
 
     shape: Shape
@@ -122,7 +95,7 @@ def measure(
     phase : int
         TRAIN or TEST.
     state : NetState, optional
-        Level and stages as well; in place of ``phase``.
+        Level and stages as well; in place of `phase`.
 
     Returns
     -------
@@ -164,7 +137,7 @@ def _measure_layer(
     else:
         tops = [blobs[name] if name in param.bottom else Blob(name=name) for name in param.top]
         layer, made = _shaped(param, bottoms, tops, size, phase)
-    seen = _field(param, layer, bottoms, [fields[name] for name in param.bottom])
+    seen = field_above(param, layer, bottoms, [fields[name] for name in param.bottom])
     for name, top in zip(param.top, tops):
         blobs[name] = top
         is_map = not param.bottom and len(top.shape) == 4
@@ -215,7 +188,7 @@ def _shaped(
         fillers[id(blob)] = filler
         return blob
 
-    layer.make_blob = unfilled  # a parameter's shape is wanted, not its hundred megabytes
+    layer.new_parameter = unfilled  # a parameter's shape is wanted, not its hundred megabytes
     layer.check_counts(len(bottoms), len(tops))
     layer.setup(bottoms, tops)
     if param.type == "Input" and size is not None:
@@ -238,93 +211,6 @@ def _macs(type_name: str, bottoms: list[Blob], tops: list[Blob], parameters: tup
     if type_name == "InnerProduct":
         return weight * (tops[0].count // tops[0].shape[-1])
     return 0
-
-
-# Receptive fields
-
-
-def _field(param: Any, layer: Any, bottoms: list[Blob], fields: list[Field | None]) -> Field | None:
-    """Receptive field of a layer's tops, from those of its bottoms."""
-    if not fields or (first := fields[0]) is None:
-        return None
-    if param.type in ("Convolution", "Pooling", "Im2col"):
-        return _windowed(first, *_window(layer))
-    if param.type == "Deconvolution":
-        return _spread(first, layer.window)
-    if param.type == "Crop":
-        return _moved(first, param, len(bottoms[0].shape))
-    if param.type in ("InnerProduct", "Flatten") and len(bottoms[0].shape) == 4:
-        # As the convolution it amounts to, whose kernel is the whole map.
-        return _windowed(first, bottoms[0].shape[2:], (1, 1), (0, 0))
-    if layer is not None and layer.is_loss or param.type in ("Accuracy", "Silence", "Reduction"):
-        return None
-    if len(fields) > 1:
-        return _union(param, fields)
-    return first
-
-
-def _window(layer: Any) -> tuple[Any, Any, Any]:
-    """Extent, stride and pad of a window layer, each (vertical, horizontal)."""
-    window = getattr(layer, "window", None)
-    if window is not None:
-        return window.extent, window.stride, window.pad
-    return layer.extent, layer.stride, layer.pad
-
-
-def _windowed(field: Field, extent: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> Field:
-    """The field after a window slides over the map: it grows by the window, in steps of the map's stride."""
-    axes = list(zip(field.size, field.stride, field.centre, extent, stride, pad))
-    return Field(
-        _pair(n + math.ceil((e - 1) * j) for n, j, _, e, _, _ in axes),
-        _pair(j * s for _, j, _, _, s, _ in axes),
-        _pair(c + j * (Fraction(e - 1, 2) - p) for _, j, c, e, _, p in axes),
-    )
-
-
-def _spread(field: Field, window: Any) -> Field:
-    """The field after a deconvolution: finer steps, and a position sees ceil(kernel / stride) of before."""
-    axes = list(zip(field.size, field.stride, field.centre, window.extent, window.stride, window.pad))
-    return Field(
-        _pair(n + math.ceil((-(-e // s) - 1) * j) for n, j, _, e, s, _ in axes),
-        _pair(j / s for _, j, _, _, s, _ in axes),
-        _pair(c - j / s * (Fraction(e - 1, 2) - p) for _, j, c, e, s, p in axes),
-    )
-
-
-def _moved(field: Field, param: Any, axes: int) -> Field:
-    """The field after a Crop: position 0 is what `offset` was."""
-    first = param.crop_param.axis % axes
-    offsets = list(param.crop_param.offset) or [0]
-    every = [0] * first + (offsets * (axes - first) if len(offsets) == 1 else offsets)
-    moved = zip(field.centre, field.stride, every[-2:])
-    return Field(field.size, field.stride, _pair(c + j * o for c, j, o in moved))
-
-
-def _union(param: Any, fields: Sequence[Field | None]) -> Field | None:
-    """What a layer that joins maps sees: all that any of them sees."""
-    present = [field for field in fields if field is not None]
-    if len(present) < len(fields) or len({field.stride for field in present}) > 1:
-        return None
-    begin = [min(c - Fraction(n - 1, 2) for c, n in zip(axis[0], axis[1])) for axis in _axes(present)]
-    end = [max(c + Fraction(n - 1, 2) for c, n in zip(axis[0], axis[1])) for axis in _axes(present)]
-    return Field(
-        _pair(math.ceil(last - first) + 1 for first, last in zip(begin, end)),
-        present[0].stride,
-        _pair((first + last) / 2 for first, last in zip(begin, end)),
-    )
-
-
-def _axes(fields: list[Field]) -> list[tuple[list[Fraction], list[int]]]:
-    """For each axis the centres and the sizes of all fields."""
-    return [([f.centre[a] for f in fields], [f.size[a] for f in fields]) for a in (0, 1)]
-
-
-def _pair(values: Any) -> Any:
-    first, last = values
-    return first, last
-
-
-# Whole nets
 
 
 @dataclass(frozen=True)

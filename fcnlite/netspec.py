@@ -4,6 +4,8 @@ The language is pycaffe's: ``L.Convolution(bottom, kernel_size=3, num_output=64)
 Top), ``P.Pooling.MAX`` is an enum value, and ``NetSpec.to_proto`` gives the NetParameter of all layers that
 the named Tops need. Scripts written for Caffe's ``caffe.net_spec`` run on this module unchanged.
 
+Examples
+--------
 >>> from fcnlite.netspec import NetSpec, layers as L, params as P
 >>> n = NetSpec()
 >>> n.data = L.Input(shape=dict(dim=[1, 3, 500, 500]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,8 @@ from tqdm import tqdm
 from fcnlite import metrics, vis
 from fcnlite.data import Dataset
 from fcnlite.errors import InputError
-from fcnlite.net import Net, argmax_channels
-
-
-def score_blob(head: str) -> str:
-    """The blob with the scores for a label blob: "score" for "label", else "score_sem" for "sem" and so on."""
-    return "score" if head == "label" else f"score_{head}"
+from fcnlite.net import Net, segment
+from fcnlite.net.segmenter import Maps, score_blob
 
 
 def check_fits(net: Net, dataset: Dataset, weights: object = "the net") -> None:
@@ -52,48 +48,9 @@ def check_fits(net: Net, dataset: Dataset, weights: object = "the net") -> None:
             )
 
 
-def segment(net: Net, dataset: Dataset, index: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Segment one image of a data set.
-
-    Returns
-    -------
-    dict of str to (numpy.ndarray, numpy.ndarray)
-        For each label blob the truth and the prediction, (H, W) uint8 each.
-    """
-    blobs = dataset.blobs(index)
-    inputs: dict[str, Any] = {name: blobs[name][np.newaxis] for name in net.inputs}
-    outputs = {head: score_blob(head) for head in dataset.heads}
-    if len(outputs) == 1:
-        scores = {head: net.infer(blob, **inputs) for head, blob in outputs.items()}
-    else:
-        net.forward(**inputs)
-        scores = {head: net.blobs[blob].data for head, blob in outputs.items()}
-    maps = {head: (blobs[head][0].astype(np.uint8), argmax_channels(scores[head])[0]) for head in outputs}
-    for blob in net.blobs.values():
-        blob.drop_data()
-    for head, (truth, prediction) in maps.items():
-        check_size(outputs[head], prediction, truth.shape)
-    return maps
-
-
-def check_size(blob: str, prediction: np.ndarray, wanted: Sequence[int]) -> None:
-    """Refuse scores that are not one for each pixel, as of a net without upsampling or its last crop.
-
-    Raises
-    ------
-    InputError
-    """
-    if prediction.shape != tuple(wanted):
-        height, width = prediction.shape
-        raise InputError(
-            f"blob '{blob}' scores {height} x {width} positions of an image of {wanted[0]} x {wanted[1]}; "
-            "a blob with a score for each pixel is needed"
-        )
-
-
 @dataclass
 class Evaluation:
-    """What `evaluate` found.
+    """Result of `evaluate`.
 
     Attributes
     ----------
@@ -155,23 +112,54 @@ def evaluate(
     progress : str
         What the progress bar says.
     """
-    counts = {head: np.zeros((len(names),) * 2, np.int64) for head, names in dataset.heads.items()}
     number = len(dataset) if limit is None else min(limit, len(dataset))
-    begun = time.perf_counter()
-    with tqdm(range(number), desc=progress, unit="image", disable=None, leave=False) as bar:
-        for index in bar:
-            for head, (truth, prediction) in segment(net, dataset, index).items():
-                counts[head] += metrics.histogram(truth, prediction, len(dataset.heads[head]))
+
+    def maps() -> Iterator[Maps]:
+        for index in range(number):
+            pairs = segment(net, dataset, index)
+            for head, (_, prediction) in pairs.items():
                 if save is not None:
-                    folder = Path(save) if len(counts) == 1 else Path(save) / head
+                    folder = Path(save) if len(pairs) == 1 else Path(save) / head
                     write_prediction(folder, dataset.names[index], prediction, dataset.palette)
+            yield pairs
+
+    begun = time.perf_counter()
+    classes = {head: len(names) for head, names in dataset.heads.items()}
+    found = tally(maps(), number, classes, dataset.not_scored, progress)
     elapsed = time.perf_counter() - begun
-    first = next(iter(counts))
-    found = {
-        head: metrics.scores(histogram, dataset.not_scored if head == first else ())
-        for head, histogram in counts.items()
-    }
     return Evaluation(number, dataset.heads, found, elapsed / number if number else float("nan"))
+
+
+def tally(
+    maps: Iterable[Maps],
+    number: int,
+    classes: Mapping[str, int],
+    not_scored: Sequence[int] = (),
+    progress: str = "scoring",
+) -> dict[str, metrics.Scores]:
+    """Add up label maps and predictions, image after image, to the paper's metrics.
+
+    Parameters
+    ----------
+    maps : iterable of Maps
+        Truth and prediction of each image, by head.
+    number : int
+        How many there are, for the progress bar.
+    classes : mapping of str to int
+        Number of classes of each head.
+    not_scored : sequence of int
+        Classes of the first head that the means leave out.
+    progress : str
+        What the progress bar says.
+    """
+    counts = {head: np.zeros((channels, channels), np.int64) for head, channels in classes.items()}
+    for pairs in tqdm(maps, total=number, desc=progress, unit="image", disable=None, leave=False):
+        for head, (truth, prediction) in pairs.items():
+            counts[head] += metrics.histogram(truth, prediction, classes[head])
+    return {
+        head: metrics.scores(counted, () if i else not_scored)
+        for i, (head, counted) in enumerate(counts.items())
+    }
 
 
 def write_prediction(folder: Path, name: str, prediction: np.ndarray, palette: np.ndarray) -> None:

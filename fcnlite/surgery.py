@@ -1,7 +1,7 @@
 """Net surgery: parameters carried from one net to another, and the fixed or fresh ones set.
 
-The paper starts every net from another: an FCN from its classifier (inner products become convolutions),
-FCN-16s from 32s and 8s from 16s, RGB-D from RGB. All functions take a `Net` or a mapping from layer name to
+The paper starts every net from another: an FCN from its classifier (see `fcnlite.convolutionalise`), FCN-16s from 32s
+and 8s from 16s, RGB-D from RGB. All functions take a `Net` or a mapping from layer name to
 its arrays, weight first, as `fcnlite.io.read_weights` gives; a mapping's arrays are replaced, never written
 into, so that they may be views of a file.
 """
@@ -14,24 +14,21 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from fcnlite import device, models
+from fcnlite import device
 from fcnlite.errors import InputError
-from fcnlite.fillers import fill
-from fcnlite.geometry import Parameter, measure
-from fcnlite.proto import TEST, NetParameter, upgrade
 
 Weights: TypeAlias = "MutableMapping[str, list[np.ndarray]]"
 
 
 class HasParams(Protocol):
-    """What surgery needs of a `fcnlite.net.Net`: params, layer name -> blobs with ``shape`` and ``data``."""
+    """The part of `fcnlite.net.Net` that surgery uses: params, layer name -> blobs with `shape` and `data`."""
 
     params: Any
 
 
 @dataclass
 class Transplant:
-    """What a transplant did; ``str()`` gives it a line a layer.
+    """Record of a transplant, by kind; `str()` gives a line for each.
 
     Attributes
     ----------
@@ -82,7 +79,7 @@ def transplant(
     ----------
     target, source : Net or mapping of str to list of numpy.ndarray
     suffix : str
-        Ends the names of the target's layers: ``suffix="color"`` fills conv1_1color from conv1_1.
+        Ends the names of the target's layers: `suffix="color"` fills conv1_1color from conv1_1.
     rename : mapping or callable, optional
         Name in the target for a name in the source, before the suffix; names not in a mapping stay.
     leave : collection of str
@@ -290,116 +287,6 @@ def initialise(
     report.interpolated = interpolate(target, [layer for layer in report.untouched if "up" in layer])
     report.untouched = [layer for layer in report.untouched if layer not in report.interpolated]
     return report
-
-
-def fresh(net: NetParameter, phase: int = TEST) -> dict[str, list[np.ndarray]]:
-    """Return the parameters that a new net has, filled as its description says: the target of a transplant.
-
-    Parameters
-    ----------
-    net : NetParameter
-    phase : int
-        TRAIN or TEST: whose layers.
-
-    Returns
-    -------
-    dict of str to list of numpy.ndarray
-        For every layer with parameters, weight first, float32. What starts at zero takes no memory until
-        written.
-    """
-    return {
-        layer.name: [_filled(parameter) for parameter in layer.parameters]
-        for layer in measure(net, phase=phase)
-        if layer.parameters
-    }
-
-
-def _filled(parameter: Parameter) -> np.ndarray:
-    filler = parameter.filler
-    if filler is None or (filler.type == "constant" and filler.value == 0):
-        return np.zeros(parameter.shape, np.float32)
-    return fill(filler, parameter.shape)
-
-
-def convolutionalise(net: NetParameter, size: tuple[int, int] | None = None) -> NetParameter:
-    """Return a classifier's net with its inner products as convolutions, to run on images of any size.
-
-    The kernel of each is the map it covered, so at the classifier's own input size it computes the same
-    scores, and on larger images a map of them (paper, section 3.1 and figure 2). Names stay: `transplant`
-    fits the weights.
-
-    Parameters
-    ----------
-    net : NetParameter
-    size : (int, int), optional
-        The classifier's input height and width, where its description does not say.
-
-    Raises
-    ------
-    InputError
-        An inner product that works on another axis than the channels, or with a transposed weight.
-    """
-    net = upgrade(net)
-    maps = {name: shape for layer in measure(net, size) for name, shape in zip(layer.tops, layer.shapes)}
-    converted: set[str] = set()  # blobs that now are maps of one position
-    for layer in net.layer:
-        if layer.type != "InnerProduct":
-            continue
-        p = layer.inner_product_param
-        if p.axis != 1 or p.transpose:
-            raise InputError(
-                f"layer '{layer.name}': only an InnerProduct of axis 1, not transposed, is a convolution"
-            )
-        below = maps[layer.bottom[0]]
-        kernel = (1, 1) if layer.bottom[0] in converted or len(below) < 3 else below[2:]
-        convolution = layer.convolution_param
-        convolution.num_output, convolution.bias_term = p.num_output, p.bias_term
-        convolution.kernel_size.extend(kernel[:1] if len(set(kernel)) == 1 else kernel)
-        for filler in ("weight_filler", "bias_filler"):
-            if p.HasField(filler):
-                getattr(convolution, filler).CopyFrom(getattr(p, filler))
-        layer.type = "Convolution"
-        layer.ClearField("inner_product_param")
-        converted.update(layer.top)
-    return net
-
-
-def classifier_to_fcn(
-    weights: Weights, net: NetParameter | None = None
-) -> tuple[NetParameter, dict[str, list[np.ndarray]], Transplant]:
-    """Turn a classifier's weights into those of its fully convolutional form, all scores included.
-
-    Parameters
-    ----------
-    weights : mapping of str to list of numpy.ndarray
-        As `fcnlite.io.read_weights` gives them.
-    net : NetParameter, optional
-        The classifier; without it, the net of the catalogue that has these layers.
-
-    Returns
-    -------
-    net : NetParameter
-        The convolutional form (`convolutionalise`).
-    weights : dict of str to list of numpy.ndarray
-        Its parameters; views of those given, in other shapes.
-    report : Transplant
-
-    Raises
-    ------
-    InputError
-        The weights are those of no net in the catalogue, or do not fit `net`.
-    """
-    if net is None:
-        net = models.recognise({layer: [tuple(a.shape) for a in arrays] for layer, arrays in weights.items()})
-    if net is None:
-        raise InputError(
-            "these weights are those of no net in the catalogue; give the classifier's prototxt too"
-        )
-    if not any(layer.type == "InnerProduct" for layer in net.layer):
-        raise InputError(f"the net '{net.name}' has no inner products: it is fully convolutional as it is")
-    convolutional = convolutionalise(net)
-    params = fresh(convolutional)
-    return convolutional, params, transplant(params, weights)
 
 
 class _View:

@@ -41,7 +41,7 @@ def fails(
     assert len(lines) == 1, lines
     missing = [word for word in words if word not in lines[0]]
     assert not missing, f"{missing} not in: {lines[0]}"
-    assert lines[0].startswith(main.__module__ + ": error: ")
+    assert lines[0].startswith(f"fcnlite {main.__module__.rpartition('.')[2]}: error: ")
     return lines[0]
 
 

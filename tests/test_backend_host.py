@@ -184,7 +184,7 @@ def test_a_build_that_sigterm_ends_leaves_nothing(tmp_path):
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=50
     )
     assert run.returncode == 128 + signal.SIGTERM
-    assert run.stderr.endswith("\nfcnlite.train: interrupted\n")
+    assert run.stderr.endswith("\nfcnlite train: interrupted\n")
     assert not list((tmp_path / "cache" / "kernels").iterdir())
 
 

@@ -151,7 +151,7 @@ def test_means_of_every_form():
 
 def test_wrong_settings_are_told():
     made = transformer()
-    with pytest.raises(InputError, match="'x' is no input of the net; its inputs are data"):
+    with pytest.raises(InputError, match="'x' is not an input of the net; its inputs are data"):
         made.preprocess("x", np.zeros((4, 6, 3)))
     with pytest.raises(InputError, match="transpose order"):
         made.set_transpose("data", (1, 0))

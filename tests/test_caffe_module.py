@@ -89,7 +89,7 @@ def test_the_runner_gives_a_script_its_arguments_neighbours_and_caffe(tmp_path):
         "    print(sys.argv[1:], helper.double(3), caffe.Net.__module__)\n"
     )
     done = python("", "-m", "fcnlite.caffe", str(tmp_path / "script.py"), "0", "--flag")
-    assert done.stdout == "['0', '--flag'] 6 fcnlite.caffe.pycaffe\n", done.stderr
+    assert done.stdout == "['0', '--flag'] 6 fcnlite.caffe.net\n", done.stderr
     assert ends(main, [tmp_path / "nothing.py"]) == 2
 
 

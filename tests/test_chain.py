@@ -14,10 +14,10 @@ import pytest
 from cases import rule
 from commands import NARROW, draw, ends, fails, same_weights
 
-from fcnlite import models, surgery
+from fcnlite import convolutionalise, models
+from fcnlite.commands.train import main
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights, write_weights
-from fcnlite.train import main
 from fcnlite.training.chain import Chain, is_classifier, stages_of
 from fcnlite.training.recipes import HEAVY
 from fcnlite.training.run_folder import RunFolder
@@ -34,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A narrow VGG16 with weights that the reference rule draws."""
     path = tmp_path_factory.mktemp("weights") / "vgg16.h5"
-    fresh = surgery.fresh(models.vgg16(classes=10, width=2, fc=8))
+    fresh = convolutionalise.fresh(models.vgg16(classes=10, width=2, fc=8))
     arrays = {
         layer: [rule.weight("chain", layer, i, a.shape) for i, a in enumerate(values)]
         for layer, values in fresh.items()

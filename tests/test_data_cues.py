@@ -10,7 +10,7 @@ import pytest
 from commands import NARROW, draw, ends, fails
 from test_data_scenes import make_siftflow
 
-from fcnlite import evaluate, train
+from fcnlite.commands import evaluate, train
 from fcnlite.data import HIDE, VOC, Masked, SIFTFlow
 from fcnlite.errors import InputError
 from fcnlite.metrics import histogram, scores

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fcnlite import hha as command
+from fcnlite.commands import hha as command
 from fcnlite.data.hha import KINECT, Camera, encode, gravity, kinect, normals, point_cloud
 from fcnlite.errors import InputError
 

@@ -268,7 +268,7 @@ def test_variables_that_are_no_matrix_of_whole_numbers(tmp_path, held):
         (tmp_path / "classMapping40.mat", "mapClass", lambda: NYUD(tmp_path, "train")),
     ):
         scipy.io.savemat(file, {variable: held})
-        with pytest.raises(InputError, match=f"{file.name}: variable {variable} is no matrix of whole"):
+        with pytest.raises(InputError, match=f"{file.name}: variable {variable} is not a matrix of whole"):
             use()
 
 

@@ -112,7 +112,7 @@ def test_a_missing_folder_is_told_in_one_line_with_the_way_out(tmp_path):
             VOC(folder, "train")
         text = str(caught.value)
         assert "\n" not in text and str(folder) in text
-        assert "host.robots.ox.ac.uk" in text and "fcnlite.train shapes" in text
+        assert "host.robots.ox.ac.uk" in text and "fcnlite train shapes" in text
     assert f"looked in {tmp_path} and its VOC2011, VOC2012, VOCdevkit/VOC2011" in text
 
 

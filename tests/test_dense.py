@@ -7,7 +7,7 @@ from gradients import check_gradients
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fcnlite import dense, device, geometry, models, proto, surgery
+from fcnlite import convolutionalise, dense, device, geometry, models, proto
 from fcnlite.backend.host import HostBackend
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
@@ -119,15 +119,17 @@ def test_coarse_scores_are_every_fth_of_the_dense_ones():
 def test_the_papers_nets_have_dense_forms(name, output):
     param = models.build(name, width=8, deploy=True)
     if name == "caffenet":
-        param = surgery.convolutionalise(param)
+        param = convolutionalise.convolutionalise(param)
     rare = dense.rarefy(param, output)
     strides = {layer.name: layer.field.stride for layer in geometry.measure(rare, (400, 400)) if layer.field}
     assert set(strides.values()) == {(1, 1)}
     field = geometry.measure(dense.ending_at(param, output), (400, 400))[-1].field
     ours = geometry.measure(rare, (400, 400))[-1].field
     assert (ours.size, ours.centre) == (field.size, field.centre) and field.stride == (32, 32)
-    assert {layer: [a.shape for a in arrays] for layer, arrays in surgery.fresh(rare).items()}.items() <= {
-        layer: [a.shape for a in arrays] for layer, arrays in surgery.fresh(param).items()
+    assert {
+        layer: [a.shape for a in arrays] for layer, arrays in convolutionalise.fresh(rare).items()
+    }.items() <= {
+        layer: [a.shape for a in arrays] for layer, arrays in convolutionalise.fresh(param).items()
     }.items()
     assert proto.parse_net(proto.to_text(rare), "rare") == rare
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fcnlite import evaluate, inspect, models, table, train
+from fcnlite import models
+from fcnlite.commands import evaluate, inspect, table, train
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
@@ -25,16 +26,18 @@ COMMANDS = [
 SHOWN = [
     (before.strip().splitlines()[-1], shown)
     for (kind, before), (after, shown) in zip(BLOCKS, BLOCKS[1:])
-    if (kind, after) == ("sh", "text") and re.search(r"-m fcnlite\.(inspect|table)", before.splitlines()[-1])
+    if (kind, after) == ("sh", "text") and re.search(r"^fcnlite (inspect|table)", before.splitlines()[-1])
 ]
-PARSERS = {"fcnlite.train": train.parser, "fcnlite.evaluate": evaluate.parser, "fcnlite.table": table.parser}
-MAINS = {"fcnlite.inspect": inspect.main, "fcnlite.table": table.main}
+PARSERS = {"train": train.parser, "evaluate": evaluate.parser, "table": table.parser}
+MAINS = {"inspect": inspect.main, "table": table.main}
 
 
 def words_of(command: str) -> tuple[str, list[str]]:
-    python, m, module, *arguments = shlex.split(command)
-    assert (python, m) == ("python", "-m"), command
-    return module, arguments
+    program, *words = shlex.split(command)
+    if program == "fcnlite":
+        return words[0], words[1:]
+    assert (program, words[0]) == ("python", "-m"), command
+    return words[1], words[2:]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -12,13 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from fcnlite import download, models
+from fcnlite import models, published
+from fcnlite.commands import download
+from fcnlite.convolutionalise import fresh
 from fcnlite.errors import InputError
 from fcnlite.geometry import measure
 from fcnlite.io import read_deploy, read_weights, write_weights
 from fcnlite.net import load
 from fcnlite.proto import parse_net
-from fcnlite.surgery import fresh
 
 CONTENT = np.random.default_rng(7).bytes(1_000_000)
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
@@ -88,13 +89,13 @@ def server(monkeypatch):
 
 @pytest.fixture
 def weights(server):
-    return download.Published(
+    return published.Published(
         "fcn32s", "a net", f"{server.base}/some/net.caffemodel", "free", SHA1, len(CONTENT)
     )
 
 
 def fetch(weights, folder):
-    return download.fetch(weights, folder, attempts=3, pause=0.0)
+    return published.fetch(weights, folder, attempts=3, pause=0.0)
 
 
 def files(folder):
@@ -209,7 +210,7 @@ def test_a_folder_that_cannot_be_made_is_named(server, weights, tmp_path):
 
 
 def test_the_catalogue_names_nets_that_exist():
-    entries = download.catalogue()
+    entries = published.catalogue()
     assert len(entries) == len({weights.file_name for weights in entries.values()}) == 18
     for name, weights in entries.items():
         assert models.canonical(name) == name
@@ -219,17 +220,17 @@ def test_the_catalogue_names_nets_that_exist():
 
 
 def test_names_are_understood_as_everywhere_else():
-    assert download.find("VOC_FCN8s").name == "fcn8s"
+    assert published.find("VOC_FCN8s").name == "fcn8s"
     with pytest.raises(InputError, match="did you mean 'googlenet'"):
-        download.find("gogglenet")
+        published.find("gogglenet")
     with pytest.raises(InputError, match="no weights of fcn-googlenet were ever published"):
-        download.find("fcn-googlenet")
+        published.find("fcn-googlenet")
 
 
 def test_the_list_shows_every_entry(capsys):
     assert download.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(download.catalogue())
+    assert [line.split()[0] for line in lines] == list(published.catalogue())
 
 
 @pytest.fixture(scope="module")
@@ -251,10 +252,10 @@ def googlenet(tmp_path_factory):
 def test_the_command_downloads_checks_and_converts(server, googlenet, tmp_path, monkeypatch, capsys):
     source, params = googlenet
     server.content = source.read_bytes()
-    published = download.Published(
+    entry = published.Published(
         "googlenet", "", f"{server.base}/bvlc_googlenet.caffemodel", "unrestricted use"
     )
-    monkeypatch.setattr(download, "catalogue", lambda: {"googlenet": published})
+    monkeypatch.setattr("fcnlite.published.catalogue", lambda: {"googlenet": entry})
     assert download.main(["GoogLeNet", "--to", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert hashlib.sha1(server.content).hexdigest() in printed
@@ -276,50 +277,50 @@ def test_the_command_downloads_checks_and_converts(server, googlenet, tmp_path, 
 
 
 def test_the_original_alone_is_kept_on_request(server, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "catalogue", lambda: {"fcn32s": weights})
+    monkeypatch.setattr("fcnlite.published.catalogue", lambda: {"fcn32s": weights})
     assert download.main(["fcn32s", "--to", str(tmp_path), "--no-hdf5"]) == 0
     assert files(tmp_path) == ["net.caffemodel"]
 
 
 def test_what_is_no_model_is_one_line_and_status_2(server, weights, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(download, "catalogue", lambda: {"fcn32s": weights})
+    monkeypatch.setattr("fcnlite.published.catalogue", lambda: {"fcn32s": weights})
     assert download.main(["fcn32s", "--to", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("fcnlite.download: error: ") and error.count("\n") == 1
+    assert error.startswith("fcnlite download: error: ") and error.count("\n") == 1
     assert files(tmp_path) == ["net.caffemodel"]
 
 
-@pytest.mark.parametrize("name", [name for name in download.catalogue() if "fcn" in name])
+@pytest.mark.parametrize("name", [name for name in published.catalogue() if "fcn" in name])
 def test_every_net_gets_the_names_of_its_classes(name):
-    notes = download._notes(name)
+    notes = published._notes(name)
     shapes = {
         blob: shape
         for layer in measure(models.build(name, deploy=True), (64, 96))
         for blob, shape in zip(layer.tops, layer.shapes)
     }
-    for blob, names in notes["classes"].items():
+    for blob, names in notes.classes.items():
         assert shapes[blob] == (1, len(names), 64, 96)
-    assert notes["classes"] and len(notes["mean_bgr"]) == 3
+    assert notes.classes and len(notes.mean_bgr) == 3
 
 
 def test_a_file_of_another_net_is_refused(googlenet, tmp_path):
     source, _ = googlenet
     with pytest.raises(InputError, match="has no parameters for .*of fcn-alexnet"):
-        download.convert(download.find("fcn-alexnet"), source)
+        published.convert(published.find("fcn-alexnet"), source)
     assert not source.with_name("fcn-alexnet.h5").exists()
 
 
 def test_the_module_runs_as_a_command():
     result = subprocess.run(
-        [sys.executable, "-m", "fcnlite.download", "nonsense"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "fcnlite", "download", "nonsense"], capture_output=True, text=True, check=False
     )
     assert result.returncode == 2
     assert (
-        result.stderr.startswith("fcnlite.download: error: no net is called 'nonsense'")
+        result.stderr.startswith("fcnlite download: error: no net is called 'nonsense'")
         and result.stderr.count("\n") == 1
     )
 
 
 def test_the_catalogue_is_plain_json():
-    entries = json.loads((download.weights_folder() / "catalogue.json").read_text())
+    entries = json.loads((published.weights_folder() / "catalogue.json").read_text())
     assert set().union(*entries.values()) == {"about", "url", "licence", "sha1", "bytes"}

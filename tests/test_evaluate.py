@@ -13,8 +13,8 @@ from PIL import Image
 
 import fcnlite
 from fcnlite import metrics, models
+from fcnlite.commands.evaluate import main
 from fcnlite.data import VOC
-from fcnlite.evaluate import main
 from fcnlite.net import Net, load
 
 
@@ -101,7 +101,7 @@ def test_mistakes(data: Path, weights: Path, tmp_path: Path, capsys) -> None:
         capsys,
         main,
         [*start, "--weights", tmp_path / "bare.h5"],
-        "bare.h5: damaged or cut short, or no HDF5 file",
+        "bare.h5: damaged or cut short, or not an HDF5 file",
     )
 
 

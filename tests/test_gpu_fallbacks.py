@@ -72,7 +72,7 @@ def test_cupy_without_a_driver(real, before, reason):
 def test_the_command_line_says_so_in_one_line(real, tmp_path):
     status, out, errors = python(WITH_CUBLAS + TRAIN.format("cuda", str(tmp_path / "run")), real)
     assert status == 2 and len(errors) == 1
-    assert errors[0].startswith("fcnlite.train: error: no GPU can be used: CuPy finds no GPU (cudaErrorIns")
+    assert errors[0].startswith("fcnlite train: error: no GPU can be used: CuPy finds no GPU (cudaErrorIns")
     assert not (tmp_path / "run").exists()
 
 
@@ -83,7 +83,7 @@ def test_without_cupy_the_cpu_is_used_and_nothing_said():
 def test_without_cupy_asking_for_a_gpu_says_what_to_install(tmp_path):
     status, out, errors = python(ABSENT + TRAIN.format("cuda", str(tmp_path / "run")))
     assert status == 2 and errors == [
-        f"fcnlite.train: error: no GPU can be used: CuPy is not installed ({INSTALL}); use the cpu device instead"
+        f"fcnlite train: error: no GPU can be used: CuPy is not installed ({INSTALL}); use the cpu device instead"
     ]
 
 
@@ -110,7 +110,7 @@ def test_a_gpu_that_does_not_exist(tmp_path):
     code = TRAIN.format("cuda:5", str(tmp_path / "run"))
     status, out, errors = python(code, STAND_IN, FCNLITE_STANDIN_GPUS="2")
     assert status == 2
-    assert errors == ["fcnlite.train: error: GPU 5 does not exist; there are 2, numbered from 0"]
+    assert errors == ["fcnlite train: error: GPU 5 does not exist; there are 2, numbered from 0"]
 
 
 def test_the_environment_chooses_the_device():

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fcnlite.__main__ import COMMANDS
-
 ROOT = Path(__file__).parents[1]
 # Each of these knows those before it only, through whatever it imports; what calls them, such as a command, comes last.
 ORDER = ["backend", "device", "blob", "layers", "net", "solver", "training"]
@@ -54,7 +52,7 @@ def known_to(part: str) -> set[str]:
 
 @pytest.mark.parametrize("part", ORDER[:-1])
 def test_dependencies_point_one_way(part: str) -> None:
-    above = {*ORDER[ORDER.index(part) + 1 :], *COMMANDS, "cli", "scoring"}
+    above = {*ORDER[ORDER.index(part) + 1 :], "commands", "scoring"}
     assert not known_to(part) & above
 
 
@@ -63,9 +61,8 @@ def test_data_pictures_metrics_and_files_know_nothing_of_layers(part: str) -> No
     assert known_to(part) <= APART | {"errors", "resources"}
 
 
-def test_training_knows_no_other_command() -> None:
-    """Only a solver file's own command, for scripts' Python layers, brings in the interface they are written for."""
-    assert not known_to("training") & (COMMANDS.keys() - {"caffe"})
+def test_training_knows_no_command() -> None:
+    assert not known_to("training") & {"commands", "caffe"}
 
 
 def test_only_the_backends_know_cupy_and_ctypes() -> None:

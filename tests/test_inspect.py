@@ -8,7 +8,9 @@ import cases
 import numpy as np
 import pytest
 
-from fcnlite import inspect, models, proto, surgery
+from fcnlite import convolutionalise, models, proto
+from fcnlite.commands import inspect
+from fcnlite.describe import describe
 from fcnlite.errors import InputError
 from fcnlite.io import write_weights
 
@@ -66,7 +68,7 @@ def test_a_prototxt_with_data_layers_needs_a_size(tmp_path, capsys):
     status, out, err = told(capsys, tmp_path / "train.prototxt")
     assert (status, out) == (2, "")
     where = f"{tmp_path}/train.prototxt: layer 'data' (Python)"
-    assert err.startswith(f"fcnlite.inspect: error: {where}") and "--size" in err and err.count("\n") == 1
+    assert err.startswith(f"fcnlite inspect: error: {where}") and "--size" in err and err.count("\n") == 1
     status, out, _ = told(capsys, tmp_path / "train.prototxt", "--size", "60x70")
     assert (
         status == 0 and "21 x 60 x 70" in row(out, "score")[2] and row(out, "loss")[2].strip() == "one number"
@@ -102,7 +104,7 @@ def test_caffemodels_say_their_net(capsys):
 
 def test_weights_that_are_not_their_nets_are_told_apart(tmp_path, capsys):
     net = models.fcn32s(classes=3, width=1, deploy=True, size=(20, 20))
-    weights = surgery.fresh(net)
+    weights = convolutionalise.fresh(net)
     weights["score_fr"] = [array[:2] for array in weights["score_fr"]]
     write_weights(tmp_path / "w.h5", weights, deploy=proto.to_text(net))
     _, out, _ = told(capsys, tmp_path / "w.h5")
@@ -170,7 +172,7 @@ def test_solvers_show_their_settings(tmp_path, capsys):
 def test_mistakes_are_one_line_and_status_2(arguments, message, capsys):
     status, out, err = told(capsys, *arguments)
     assert (status, out) == (2, "") and err.count("\n") == 1
-    assert err.startswith(f"fcnlite.inspect: error: {message}")
+    assert err.startswith(f"fcnlite inspect: error: {message}")
 
 
 def test_options_that_do_not_go_with_a_file(capsys):
@@ -202,7 +204,7 @@ def test_help_names_every_net_and_the_module_runs(capsys):
     out = capsys.readouterr().out
     assert all(name in out for name in models.names()) and "examples:" in out
     ran = subprocess.run(
-        [sys.executable, "-m", "fcnlite.inspect", "fcn32s", "--width", "2", "--json"],
+        [sys.executable, "-m", "fcnlite", "inspect", "fcn32s", "--width", "2", "--json"],
         capture_output=True,
         text=True,
     )
@@ -211,6 +213,6 @@ def test_help_names_every_net_and_the_module_runs(capsys):
 
 def test_describe_raises_for_library_callers(tmp_path):
     with pytest.raises(FileNotFoundError):
-        inspect.describe(tmp_path / "none.h5")
+        describe(tmp_path / "none.h5")
     with pytest.raises(InputError):
-        inspect.describe("nosuchnet")
+        describe("nosuchnet")

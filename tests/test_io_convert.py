@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from cases import relative_error
 
-from fcnlite import convert
-from fcnlite.convert import main
+from fcnlite.commands import convert
+from fcnlite.commands.convert import main
 from fcnlite.io import read_definition, read_deploy, read_state, read_weights
 from fcnlite.net import load
 
@@ -115,7 +115,7 @@ def test_stopped_by_a_signal_it_leaves_nothing(tmp_path, monkeypatch, capsys, se
     (tmp_path / "a.h5").write_text("earlier")
     before = signal.getsignal(sent)
     assert main([str(REFERENCE / MODELS[0]), str(tmp_path / "a.h5")]) == 128 + sent
-    assert capsys.readouterr().err.endswith("\nfcnlite.convert: interrupted\n")
+    assert capsys.readouterr().err.endswith("\nfcnlite convert: interrupted\n")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["earlier"]
     assert signal.getsignal(sent) == before
 
@@ -123,14 +123,18 @@ def test_stopped_by_a_signal_it_leaves_nothing(tmp_path, monkeypatch, capsys, se
 def test_ctrl_c_while_a_command_loads_gets_no_traceback(tmp_path):
     (tmp_path / "numpy.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
     run = subprocess.run(
-        [sys.executable, "-m", "fcnlite.convert"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "fcnlite", "convert"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert (run.returncode, run.stderr) == (-signal.SIGINT, "\nfcnlite: interrupted\n")
+    assert (run.returncode, run.stderr) == (130, "\nfcnlite convert: interrupted\n")
 
 
 def test_help_shows_examples():
     shown = subprocess.run(
-        [sys.executable, "-m", "fcnlite.convert", "--help"], capture_output=True, text=True
+        [sys.executable, "-m", "fcnlite", "convert", "--help"], capture_output=True, text=True
     )
     assert shown.returncode == 0 and "examples:" in shown.stdout and "--prototxt" in shown.stdout
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fcnlite.errors import InputError
-from fcnlite.io import iter_weights, read_deploy, read_weights, write_weights
+from fcnlite.io import iter_weights, read_deploy, read_notes, read_weights, write_weights
 from fcnlite.io.hdf5 import PIECE
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -182,7 +182,7 @@ def _nested(file):
     [
         (_empty, "no group /data"),
         (_state, "it is a solver state"),
-        (_text, "no array of numbers"),
+        (_text, "not an array of numbers"),
         (_far_number, "parameter number 1000000000"),
         (_soft_link, "is a link"),
         (_external_link, "is a link"),
@@ -218,7 +218,7 @@ def test_missing_and_damaged_files(tmp_path):
     with pytest.raises(InputError, match="folder"):
         read_weights(tmp_path / "f.h5")
     (tmp_path / "text.h5").write_text("hello")
-    with pytest.raises(InputError, match="damaged or cut short, or no HDF5 file"):
+    with pytest.raises(InputError, match="damaged or cut short, or not an HDF5 file"):
         read_weights(tmp_path / "text.h5")
 
 
@@ -243,3 +243,55 @@ def test_a_full_disk_gives_one_line_and_leaves_nothing(tmp_path, small_disk):
     with pytest.raises(InputError, match="w.h5: cannot be written"):
         write_weights(tmp_path / "w.h5", {"conv": [np.ones((50, 50), np.float32)]})
     assert not list(tmp_path.iterdir())
+
+
+def with_variable_text(path, text):
+    """A file as fcnlite wrote it before it stored texts of fixed length."""
+    write_weights(path, {"a": [np.ones(3, np.float32)]})
+    with h5py.File(path, "a") as file:
+        file.attrs["prototxt"] = text
+    return path
+
+
+def test_texts_of_variable_length_are_read_by_another_process(tmp_path):
+    text = "layer { name: 'é' }\n" * 5000
+    assert read_deploy(with_variable_text(tmp_path / "w.h5", text)) == text
+
+
+def test_a_zeroed_heap_is_told(tmp_path, monkeypatch):
+    """Reading this attribute in this process would never end, whatever signal comes."""
+    path = with_variable_text(tmp_path / "w.h5", "layer { }" * 10)
+    monkeypatch.setattr("fcnlite.io.hdf5._TEXT_SECONDS", 5)
+    raw = bytearray(path.read_bytes())
+    heap = raw.index(b"GCOL")
+    raw[heap + 16 : heap + 32] = bytes(16)
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match="w.h5: damaged: its text 'prototxt' cannot be read"):
+        read_deploy(path)
+
+
+def test_no_other_program_is_found_in_the_working_folder(tmp_path, monkeypatch):
+    path = with_variable_text(tmp_path / "w.h5", "text")
+    (tmp_path / "h5py.py").write_text("open('evil', 'w')")
+    monkeypatch.chdir(tmp_path)
+    assert read_deploy(path) == "text" and not (tmp_path / "evil").exists()
+
+
+def test_texts_are_written_in_pieces_of_fixed_length(tmp_path):
+    text = "é" * 100_001
+    write_weights(tmp_path / "w.h5", {}, deploy=text, notes={"classes": ["ü"] * 30_000})
+    with h5py.File(tmp_path / "w.h5") as file:
+        assert all(file.attrs.get_id(name).dtype.kind == "S" for name in file.attrs)
+    assert read_deploy(tmp_path / "w.h5") == text
+    assert read_notes(tmp_path / "w.h5") == {"classes": ["ü"] * 30_000}
+
+
+def test_a_small_file_cannot_claim_much_memory(tmp_path):
+    """Chunks of zeros shrink a thousandfold: some megabytes could ask for many gigabytes, array by array."""
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        for number in range(9):
+            options = {"chunks": (1 << 20,), "compression": "gzip"}
+            held = file.create_dataset(f"data/a/{number}", (1 << 23,), "<f4", **options)
+            held[: 1 << 20] = 0
+    with pytest.raises(InputError, match=r"claims shape \(8388608,\), more than the file stores"):
+        read_weights(tmp_path / "w.h5")

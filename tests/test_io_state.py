@@ -121,7 +121,7 @@ def test_hostile_hdf5_states(tmp_path):
         ({"iter": None}, "no number /iter"),
         ({"iter": [1, 2]}, "no number /iter"),
         ({"current_step": "x"}, "no number /current_step"),
-        ({"learned_net": 3}, "/learned_net is no text"),
+        ({"learned_net": 3}, "/learned_net is not text"),
         ({"iter": h5py.ExternalLink("/etc/hostname", "x")}, "is a link"),
     ]:
         with pytest.raises(InputError, match=words):

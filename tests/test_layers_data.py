@@ -136,7 +136,14 @@ def test_hdf5_mistakes(files, tmp_path):
     fails("cannot be read", source=str(tmp_path))
     fails("names no HDF5 file", "\n")
     fails("'nowhere.h5' is neither in .* nor beside the prototxt", "nowhere.h5")
-    fails("is no HDF5 file", str(files))
+    fails("or not an HDF5 file", str(files))
+    outside = tmp_path / "secret.txt"
+    outside.write_bytes(bytes(96))
+    with h5py.File(tmp_path / "out.h5", "w") as file:
+        file.create_dataset("data", (4, 2, 3), "f4", external=[(str(outside), 0, 96)])
+        file["label"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "label")
+    fails("out.h5: /data keeps its numbers in another file", str(tmp_path / "out.h5"))
+    fails("out.h5: /label is a link", str(tmp_path / "out.h5"), top=["label"])
     fails("has no data set 'extra'; there are data, label", top=("data", "extra"))
     fails("batch_size is missing", batch_size=0)
     fails("does not transform", transform_param={"scale": 2})

@@ -40,8 +40,7 @@ def distinct(seed, *shape):
 def fill(layer_type, seed=1, **fields):
     """A layer whose parameters get values drawn at random when it makes them."""
     layer = getattr(layers, layer_type)(**fields)
-    make = layer.make_blob
-    layer.make_blob = lambda shape, filler: Blob(seeded(seed + len(shape), *make(shape, filler).shape))
+    layer.new_parameter = lambda shape, filler: Blob(seeded(seed + len(shape), *shape))
     return layer
 
 

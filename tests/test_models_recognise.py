@@ -4,7 +4,7 @@ import cases
 import numpy as np
 import pytest
 
-from fcnlite import geometry, models, surgery
+from fcnlite import convolutionalise, geometry, models, surgery
 from fcnlite.io import iter_weights, write_weights
 from fcnlite.net import load
 
@@ -72,7 +72,7 @@ def test_what_fits_no_net_is_none(change):
 
 def test_bare_weights_load(tmp_path):
     net = models.siftflow_fcn16s(classes=5, geometric=2, width=2, size=(20, 20))
-    weights = surgery.fresh(net)
+    weights = convolutionalise.fresh(net)
     surgery.interpolate(weights)
     write_weights(tmp_path / "bare.h5", weights)
     loaded = load(tmp_path / "bare.h5")

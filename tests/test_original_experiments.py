@@ -19,12 +19,13 @@ from test_data_voc import make_sbd, make_voc
 
 import fcnlite.caffe
 import fcnlite.io
+from fcnlite.commands.solve import main
 from fcnlite.layers.python import Python
-from fcnlite.net import Net
+from fcnlite.net import Net, Segmenter
 from fcnlite.proto import TEST, TRAIN, read_net, to_text
 from fcnlite.solver import SGDSolver
 from fcnlite.surgery import bilinear_weights
-from fcnlite.training.solver_file import main, score
+from fcnlite.training.solver_file import score
 
 REPO = os.environ.get("FCNLITE_FCN_REPO")
 pytestmark = pytest.mark.skipif(
@@ -202,7 +203,7 @@ def test_the_repositorys_own_prediction_runs(repo, monkeypatch):
     monkeypatch.setenv("FCNLITE_DEVICE", "cpu")
     fcnlite.caffe.install()
     done = runpy.run_path("infer.py", run_name="__main__")
-    expected = Net(folder / "deploy.prototxt", TEST, weights=weights).predict("demo/image.jpg")
+    expected = Segmenter(folder / "deploy.prototxt", TEST, weights=weights).predict("demo/image.jpg")
     assert len(np.unique(expected)) > 1
     assert (done["out"] == expected).mean() > 0.9999  # the script's mean has more digits
     assert Path("demo/output.png").stat().st_mtime > Path("infer.py").stat().st_mtime - 1

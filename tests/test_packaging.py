@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from fcnlite import models
+from fcnlite.convolutionalise import fresh
 from fcnlite.io import write_weights
 from fcnlite.proto import to_text
-from fcnlite.surgery import fresh
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -93,6 +93,6 @@ def test_the_installed_package_predicts(installed, tmp_path):
     Image.new("RGB", (50, 40), (90, 120, 150)).save(tmp_path / "photo.png")
     options = ["--weights", "narrow.h5", "--out", "predicted"]
     cache = str(tmp_path / "cache")
-    run([installed, "-m", "fcnlite.predict", "photo.png", *options], tmp_path, FCNLITE_CACHE=cache)
+    run([installed, "-m", "fcnlite", "predict", "photo.png", *options], tmp_path, FCNLITE_CACHE=cache)
     labels = [Image.open(path) for path in (tmp_path / "predicted").glob("photo*.png")]
     assert any(label.mode == "P" and label.size == (50, 40) for label in labels)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_data_batches import Numbers
 
-from fcnlite import geometry, train
+from fcnlite import geometry
+from fcnlite.commands import train
 from fcnlite.data import Batches, shapes
 from fcnlite.data.batches import sampled
 from fcnlite.errors import InputError

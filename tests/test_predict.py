@@ -12,9 +12,10 @@ from PIL import Image
 
 import fcnlite
 from fcnlite import models
+from fcnlite.commands.predict import main
 from fcnlite.data.classes import VOC
+from fcnlite.data.notes import Notes
 from fcnlite.net import Net, load
-from fcnlite.predict import main
 
 
 def make_weights(path: Path, net: str = "fcn32s", classes: int = 3, names: tuple[str, ...] = ()) -> Path:
@@ -25,7 +26,7 @@ def make_weights(path: Path, net: str = "fcn32s", classes: int = 3, names: tuple
             draws = np.random.default_rng(len(layer)).normal(size=blobs[0].shape)
             blobs[0].data[...] = draws.astype(np.float32)
     if names:
-        made.classes = {"score": names}
+        made.notes = Notes({"score": names})
     made.save(path)
     return path
 

@@ -1,4 +1,4 @@
-"""``python -m fcnlite.train SOLVER.prototxt`` on a small net that the original experiments' data layers feed."""
+"""``fcnlite solve SOLVER.prototxt`` on a small net that the original experiments' data layers feed."""
 
 import signal
 
@@ -9,6 +9,7 @@ from test_data_voc import make_sbd, make_voc
 
 import fcnlite.io
 from fcnlite import metrics
+from fcnlite.commands.solve import main
 from fcnlite.data import VOC, ImageOrder, preprocess
 from fcnlite.data.classes import VOC as VOC_CLASSES
 from fcnlite.errors import InputError
@@ -17,7 +18,6 @@ from fcnlite.net import Net, argmax_channels, load
 from fcnlite.proto import TEST, TRAIN
 from fcnlite.solver import SGDSolver
 from fcnlite.surgery import bilinear_weights
-from fcnlite.train import main
 from fcnlite.training.solver_file import heads, train
 
 NET = """
@@ -89,8 +89,8 @@ def test_hdf5_snapshots_are_ready_to_predict(folder, tmp_path, monkeypatch):
     trained = Net(folder / "val.prototxt", TEST, weights=saved)
     (tmp_path / "data").rename(tmp_path / "gone")  # it needs no data
     net = load(saved)
-    assert (net.inputs, tuple(net.mean_bgr)) == (["data"], (104, 117, 123))
-    assert net.classes == {"score": VOC_CLASSES} and net.background == 0
+    assert (net.inputs, tuple(net.notes.mean_bgr)) == (["data"], (104, 117, 123))
+    assert net.notes.classes == {"score": VOC_CLASSES} and net.notes.background == 0
     image = np.random.default_rng(1).integers(0, 256, (9, 14, 3)).astype(np.uint8)
     trained.blobs["data"].data = preprocess(image, (104, 117, 123))[None]
     trained.blobs["label"].data = np.zeros((1, 1, 9, 14), np.float32)

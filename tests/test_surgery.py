@@ -1,24 +1,23 @@
 """Weights carried from net to net: what is copied, reshaped and left, and what cannot be."""
 
 import cases
-import h5py
 import numpy as np
 import pytest
 import rule
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcnlite import models, proto, surgery
+from fcnlite import convolutionalise, models, surgery
 from fcnlite.errors import InputError
-from fcnlite.io import read_weights, write_weights
-from fcnlite.net import Net, load
+from fcnlite.io import read_weights
+from fcnlite.net import Net
 
 
 def drawn(param, case="surgery"):
     """Parameters of a net as the reference rule draws them."""
     return {
         layer: [rule.weight(case, layer, i, array.shape) for i, array in enumerate(arrays)]
-        for layer, arrays in surgery.fresh(param).items()
+        for layer, arrays in convolutionalise.fresh(param).items()
     }
 
 
@@ -45,7 +44,7 @@ def test_bilinear_upsampling_keeps_flat_maps_flat(stride):
 
 def test_classifier_weights_reach_the_fully_convolutional_net():
     source = drawn(models.vgg16(classes=10, width=2, fc=6))
-    target = surgery.fresh(models.fcn32s(classes=4, width=2, fc=6))
+    target = convolutionalise.fresh(models.fcn32s(classes=4, width=2, fc=6))
     report = surgery.initialise(target, source)
     assert "conv1_1" in report.copied and "conv5_3" in report.copied and "fc7" not in report.copied
     assert report.reshaped == ["fc6 (6, 784) to (6, 16, 7, 7)", "fc7 (6, 6) to (6, 6, 1, 1)"]
@@ -60,7 +59,7 @@ def test_classifier_weights_reach_the_fully_convolutional_net():
 
 def test_chain_from_32s_to_16s_to_8s():
     source = drawn(models.fcn32s(classes=4, width=2, fc=6))
-    sixteen = surgery.fresh(models.fcn16s(classes=4, width=2, fc=6))
+    sixteen = convolutionalise.fresh(models.fcn16s(classes=4, width=2, fc=6))
     report = surgery.initialise(sixteen, source)
     assert report.left == ["upscore"] and report.untouched == ["score_pool4"]
     assert report.interpolated == ["upscore2", "upscore16"]
@@ -68,7 +67,7 @@ def test_chain_from_32s_to_16s_to_8s():
     assert not sixteen["score_pool4"][0].any()
     np.testing.assert_array_equal(sixteen["upscore16"][0], rule.bilinear((4, 4, 32, 32)))
 
-    eight = surgery.fresh(models.fcn8s(classes=4, width=2, fc=6))
+    eight = convolutionalise.fresh(models.fcn8s(classes=4, width=2, fc=6))
     report = surgery.initialise(eight, sixteen)
     assert report.left == ["upscore16"] and report.untouched == ["score_pool3"]
     assert report.interpolated == ["upscore_pool4", "upscore8"]
@@ -92,13 +91,13 @@ def test_a_new_skip_changes_nothing_at_first():
 
 def test_nets_and_mappings_are_the_same_to_surgery():
     source, param = drawn(models.vgg16(classes=10, width=2, fc=6)), models.fcn32s(classes=4, width=2, fc=6)
-    mapping, net = surgery.fresh(param), Net(param)
+    mapping, net = convolutionalise.fresh(param), Net(param)
     told = str(surgery.initialise(mapping, source)), str(surgery.initialise(net, source))
     assert told[0] == told[1]
     for layer, arrays in mapping.items():
         for array, blob in zip(arrays, net.params[layer]):
             np.testing.assert_array_equal(array, blob.data)
-    back = surgery.fresh(param)
+    back = convolutionalise.fresh(param)
     surgery.transplant(back, net)
     for layer, arrays in mapping.items():
         for array, copied in zip(arrays, back[layer]):
@@ -107,7 +106,7 @@ def test_nets_and_mappings_are_the_same_to_surgery():
 
 def test_files_of_weights_are_not_written_into():
     source = read_weights(cases.REFERENCE / "tiny-vgg16-v1.caffemodel")
-    target = surgery.fresh(models.fcn32s(classes=4, width=4, fc=24))
+    target = convolutionalise.fresh(models.fcn32s(classes=4, width=4, fc=24))
     report = surgery.initialise(target, source)
     assert report.left == ["fc8"] and report.untouched == ["score_fr"]
     assert target["conv1_1"][1].shape == (4,) and target["fc6"][0].shape == (24, 32, 7, 7)
@@ -123,7 +122,7 @@ def test_files_of_weights_are_not_written_into():
 def test_two_towers_take_their_weights_by_suffix():
     color = drawn(models.fcn32s(classes=4, width=2, fc=6), "color")
     hha = drawn(models.fcn32s(classes=4, width=2, fc=6), "hha")
-    target = surgery.fresh(models.nyud_late_fusion(classes=4, width=2, fc=6))
+    target = convolutionalise.fresh(models.nyud_late_fusion(classes=4, width=2, fc=6))
     report = surgery.transplant(target, color, suffix="color")
     assert report.left == ["upscore"] and "conv1_1 -> conv1_1color" in report.copied
     assert "conv1_1hha" in report.untouched
@@ -134,7 +133,7 @@ def test_two_towers_take_their_weights_by_suffix():
 
 def test_early_fusion_sees_depth_as_the_mean_colour():
     source = drawn(models.vgg16(classes=10, width=2, fc=6))
-    target = surgery.fresh(models.nyud_early_fusion(classes=4, width=2, fc=6))
+    target = convolutionalise.fresh(models.nyud_early_fusion(classes=4, width=2, fc=6))
     report = surgery.initialise(target, source)
     weight = target["conv1_1_bgrd"][0]
     assert weight.shape == (2, 4, 3, 3)
@@ -166,7 +165,7 @@ def test_new_classes_come_last_and_start_at_zero(old, new):
 
 def test_score_layers_of_other_classes_are_refused_unless_left():
     source, param = drawn(models.fcn32s(classes=4, width=1)), models.fcn32s(classes=6, width=1)
-    target = surgery.fresh(param)
+    target = convolutionalise.fresh(param)
     before = {layer: [array.copy() for array in arrays] for layer, arrays in target.items()}
     with pytest.raises(InputError) as caught:
         surgery.transplant(target, source)
@@ -206,88 +205,3 @@ def test_layers_that_do_not_exist_are_named():
         surgery.interpolate(target, ["upscore"])
     with pytest.raises(InputError, match=r"layer 'conv': bilinear weights need.*\(2, 3, 4, 4\)"):
         surgery.interpolate({"conv": [np.zeros((2, 3, 4, 4), np.float32)]}, ["conv"])
-
-
-def test_fresh_parameters_are_a_new_nets():
-    param = models.fcn8s_atonce(classes=3, width=1, filler={"type": "msra"})
-    fresh, net = surgery.fresh(param), Net(param)
-    assert list(fresh) == list(net.params)
-    for layer, arrays in fresh.items():
-        assert [array.shape for array in arrays] == [blob.shape for blob in net.params[layer]]
-    assert fresh["conv1_1"][0].std() > 0.1 and not fresh["conv1_1"][1].any()
-    assert (fresh["scale_pool4"][0] == np.float32(0.01)).all()
-    assert not fresh["score_fr"][0].any() and fresh["fc6"][0].dtype == np.float32
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("vgg16", {"width": 2, "fc": 6, "size": (224, 224)}),
-        ("caffenet", {"width": 6, "fc": 8, "size": (227, 227)}),
-        ("alexnet", {"width": 6, "fc": 8, "size": (227, 227)}),
-        ("googlenet", {"width": 4, "size": (224, 224)}),
-    ],
-)
-def test_a_convolutionalised_classifier_gives_the_classifiers_scores(name, options):
-    """Section 3.1: at the classifier's input size its scores, on a larger image a map of scores."""
-    param = models.build(name, classes=7, deploy=True, **options)
-    classifier, convolutional = Net(param), Net(surgery.convolutionalise(param))
-    assert all(layer.type != "InnerProduct" for layer in convolutional.layers)
-    surgery.transplant(classifier, drawn(param))
-    report = surgery.transplant(convolutional, classifier)
-    assert not report.left and not report.untouched
-    height, width = options["size"]
-    image = rule.image(name, "data", (1, 3, height, width)) / 64
-    expected, got = classifier.forward(data=image)["prob"], convolutional.forward(data=image)["prob"]
-    assert got.shape == (1, 7, 1, 1)
-    assert cases.relative_error(got.reshape(1, 7), expected) < 1e-5
-    assert expected.std() > 1e-3  # the images are told apart, or equality would say little
-    larger = np.zeros((1, 3, height + 64, width + 32), np.float32)
-    larger[:, :, :height, :width] = image
-    assert convolutional.forward(data=larger)["prob"].shape == (1, 7, 3, 2)
-
-
-def test_a_published_classifier_file_gives_its_scores_when_convolutional():
-    with h5py.File(cases.REFERENCE / "tiny-vgg16.h5") as file:
-        expected = file["fc8"][()]
-    param = surgery.convolutionalise(models.vgg16(classes=10, width=4, fc=24, deploy=True))
-    net = Net(param)
-    surgery.transplant(net, read_weights(cases.REFERENCE / "tiny-vgg16-v1.caffemodel"))
-    net.forward(data=rule.image("tiny-vgg16", "data", (1, 3, 224, 224)) / 64)
-    got = net.blobs["fc8"].data
-    assert cases.relative_error(got.reshape(expected.shape), expected) < 1e-5
-
-
-def test_a_classifier_file_becomes_its_convolutional_form(tmp_path):
-    source = read_weights(cases.REFERENCE / "tiny-vgg16-v1.caffemodel")
-    net, weights, report = surgery.classifier_to_fcn(source)
-    assert net == surgery.convolutionalise(models.vgg16(10, 4, 24, deploy=True))
-    assert weights["fc6"][0].shape == (24, 32, 7, 7) and weights["fc8"][0].shape == (10, 24, 1, 1)
-    assert np.shares_memory(weights["fc6"][0], source["fc6"][0])  # half a gigabyte at full size
-    assert not report.left and not report.untouched
-    write_weights(tmp_path / "fcn.h5", weights, deploy=proto.to_text(net))
-    assert load(tmp_path / "fcn.h5").params["fc6"][0].shape == (24, 32, 7, 7)
-    with pytest.raises(InputError, match="no net in the catalogue"):
-        surgery.classifier_to_fcn({"odd": [np.zeros((2, 2), np.float32)]})
-
-
-def test_googlenets_scores_are_the_mean_of_its_fcns():
-    """The classifier averages its map, then scores; the FCN scores: the mean of that is the same."""
-    classifier = Net(models.googlenet(classes=5, width=4, deploy=True))
-    fcn = Net(models.fcn_googlenet(classes=5, width=4, size=(224, 224), deploy=True))
-    surgery.transplant(classifier, drawn(classifier.param))
-    report = surgery.initialise(fcn, classifier, rename={"loss3/classifier": "score_fr"})
-    assert not report.left and not report.untouched
-    image = rule.image("googlenet", "data", (1, 3, 224, 224)) / 64
-    classifier.forward(data=image)
-    fcn.forward(data=image)
-    scores = fcn.blobs["score_fr"].data.mean((2, 3))
-    assert cases.relative_error(scores, classifier.blobs["loss3/classifier"].data) < 1e-5
-
-
-def test_only_plain_inner_products_are_convolutions():
-    param = models.vgg16(width=1, deploy=True)
-    param.layer[-8].inner_product_param.transpose = True
-    wrong = next(layer for layer in param.layer if layer.inner_product_param.transpose)
-    with pytest.raises(InputError, match=f"layer '{wrong.name}'.*not transposed"):
-        surgery.convolutionalise(param)

@@ -10,11 +10,12 @@ import pytest
 from commands import draw, ends, fails
 from test_data_scenes import make_siftflow
 
-from fcnlite import evaluate, models, published
+from fcnlite import models
+from fcnlite.commands import evaluate, paper
+from fcnlite.commands.table import main, rows, text
 from fcnlite.metrics import scores
 from fcnlite.net import Net
 from fcnlite.scoring import Evaluation
-from fcnlite.table import main, rows, text
 
 
 def save(path: Path, name: str, **options: int) -> Path:
@@ -79,8 +80,8 @@ def test_the_papers_figures_alone(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_row_is_a_net_of_the_catalogue() -> None:
-    for (paper, data_set), table in published.TABLES.items():
-        assert paper in published.PAPERS and table.images > 0
+    for (version, data_set), table in paper.TABLES.items():
+        assert version in paper.PAPERS and table.images > 0
         for name, result in table.results.items():
             assert models.canonical(name) == name, (data_set, name)
             assert result.mean_iu is not None and all(0 < v < 100 for v in result.metrics() if v is not None)

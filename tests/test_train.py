@@ -20,12 +20,12 @@ from PIL import Image
 
 import fcnlite
 from fcnlite import device, models
+from fcnlite.commands.train import main, parser
 from fcnlite.io import read_notes, read_state, read_weights, write_weights
 from fcnlite.net import Net, load
 from fcnlite.solver import SGDSolver
 from fcnlite.surgery import bilinear_weights
-from fcnlite.train import main, parser
-from fcnlite.training.planning import plan_from
+from fcnlite.training.plan import plan_from
 from fcnlite.training.run_folder import RunFolder
 
 
@@ -119,7 +119,7 @@ def test_on_a_gpu_a_loss_is_read_an_iteration_later(data: Path, tmp_path: Path, 
 
 def test_final_weights_load_with_classes(run: Path) -> None:
     net = load(run / "fcn8s.h5")
-    assert net.classes["score"][1] == "circle" and net.blobs["score"].shape[1] == 7
+    assert net.notes.classes["score"][1] == "circle" and net.blobs["score"].shape[1] == 7
     assert same_weights(run / "fcn8s.h5", run / "snapshots/fcn8s_iter_6.caffemodel.h5")
     label = net.predict(np.zeros((70, 90, 3), np.uint8))
     assert label.shape == (70, 90) and label.max() < 7
@@ -206,7 +206,7 @@ def test_stopped_by_a_signal_it_says_how_to_go_on(data: Path, tmp_path: Path, si
     assert process.returncode == 128 + signal_sent
     done = log(out)[-1]["iteration"]
     state = out / "snapshots" / f"fcn8s_iter_{done}.solverstate.h5"
-    assert f"python -m fcnlite.train voc --resume {state}" in said and "Traceback" not in said
+    assert f"fcnlite train voc --resume {state}" in said and "Traceback" not in said
     assert ends(main, ["voc", "--resume", state, "--iterations", done + 1]) == 0
     assert log(out)[-1]["iteration"] == done + 1
 
@@ -323,7 +323,7 @@ def test_nets_and_splits_of_other_data_sets() -> None:
 
 def test_missing_data_is_told_in_one_line(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    fails(capsys, main, ["voc"], "data/voc", "host.robots.ox.ac.uk", "--data", "fcnlite.train shapes")
+    fails(capsys, main, ["voc"], "data/voc", "host.robots.ox.ac.uk", "--data", "fcnlite train shapes")
     fails(capsys, main, ["voc", "--data", tmp_path], str(tmp_path), "ImageSets/Segmentation", "looked in")
     assert list(tmp_path.iterdir()) == []
 

@@ -14,9 +14,9 @@ import pytest
 from cases import rule
 from commands import ends, log
 
-from fcnlite import models, surgery
+from fcnlite import convolutionalise, models
+from fcnlite.commands.train import main
 from fcnlite.io import iter_weights, write_weights
-from fcnlite.train import main
 
 CASE = "full-fcn32s-voc"
 
@@ -30,7 +30,7 @@ def scratch() -> Iterator[Path]:
 
 def by_rule() -> dict[str, list[np.ndarray]]:
     """The reference run's initial parameters."""
-    params = surgery.fresh(models.build("fcn32s"))
+    params = convolutionalise.fresh(models.build("fcn32s"))
     for layer, arrays in params.items():
         for i, array in enumerate(arrays):
             up = layer.startswith("up")

@@ -13,8 +13,8 @@ from commands import draw, ends, fails
 from PIL import Image
 
 from fcnlite import models
+from fcnlite.commands.evaluate import main
 from fcnlite.data import open_dataset, read_image, voc_palette
-from fcnlite.evaluate import main
 from fcnlite.net import Net, load
 
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"

@@ -12,7 +12,8 @@ from commands import draw, ends
 from test_data_scenes import make_context, make_nyud, make_siftflow
 
 import fcnlite
-from fcnlite import evaluate, models, surgery, train
+from fcnlite import convolutionalise, models
+from fcnlite.commands import evaluate, train
 from fcnlite.fillers import fill
 from fcnlite.io import read_weights, write_weights
 from fcnlite.proto import FillerParameter
@@ -48,7 +49,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fcnlite.set_random_seed(0)
     for name in sorted({net for recipe in HEAVY.values() for net in recipe.start}):
         width = {"caffenet": 4, "googlenet": 4}.get(name, 1)
-        fresh = surgery.fresh(models.build(name, width=width))
+        fresh = convolutionalise.fresh(models.build(name, width=width))
         arrays = {
             layer: [
                 fill(FillerParameter(type="msra"), a.shape) if a.ndim > 1 else a + np.float32(0.01)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fcnlite.caffe import io
-from fcnlite.caffe.pycaffe import Net
+from fcnlite.caffe.net import Net
 from fcnlite.proto import TEST
 
 

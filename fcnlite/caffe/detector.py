@@ -9,7 +9,7 @@ import numpy as np
 
 from fcnlite.caffe import io
 from fcnlite.caffe.classifier import make_transformer
-from fcnlite.caffe.pycaffe import Net
+from fcnlite.caffe.net import Net
 from fcnlite.errors import InputError
 from fcnlite.proto import TEST
 

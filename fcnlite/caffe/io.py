@@ -190,7 +190,7 @@ class Transformer:
 
     def _check(self, in_: str) -> None:
         if in_ not in self.inputs:
-            raise InputError(f"'{in_}' is no input of the net; its inputs are {', '.join(self.inputs)}")
+            raise InputError(f"'{in_}' is not an input of the net; its inputs are {', '.join(self.inputs)}")
 
 
 # Images

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def _use(name: str) -> None:
 
 
 def set_device(index: int) -> None:
-    """Choose which GPU ``set_mode_gpu`` means, before or after it."""
+    """Choose which GPU `set_mode_gpu` means, before or after it."""
     global _gpu
     _gpu = int(index)
     if _mode_gpu:
@@ -64,9 +65,9 @@ def layer_type_list() -> list[str]:
 
 
 def init_log(level: int = 0, to_stderr: bool = True) -> None:
-    """Write messages of ``level`` (0 info, 1 warning, 2 error) and above to stderr.
+    """Write messages of `level` (0 info, 1 warning, 2 error) and above to stderr.
 
-    Importing fcnlite.caffe does this with ``GLOG_minloglevel``, as Caffe does, unless the program has configured
+    Importing fcnlite.caffe does this with `GLOG_minloglevel`, as Caffe does, unless the program has configured
     logging itself.
     """
     for handler in [h for h in _LOG.handlers if getattr(h, "from_caffe", False)]:
@@ -118,3 +119,18 @@ def set_multiprocess(multiprocess: bool) -> None:
 if not logging.getLogger().handlers and not _LOG.handlers:
     level = os.environ.get("GLOG_minloglevel", "0")
     init_log(int(level) if level.isdecimal() else 0)
+
+
+class Timer:
+    """A stop watch: start(), stop(), ms."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+        self._started = 0.0
+
+    def start(self) -> None:
+        self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        device.current().synchronize()
+        self.ms = 1000 * (time.perf_counter() - self._started)

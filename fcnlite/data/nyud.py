@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import h5py
 import numpy as np
 
 from fcnlite.data import hha
@@ -14,7 +15,7 @@ from fcnlite.data.dataset import Dataset, Sample, as_blob, preprocess
 from fcnlite.data.files import Folder, check_label, missing_folder, read_image, read_list, same_size
 from fcnlite.data.mat import read_matrix
 from fcnlite.errors import InputError
-from fcnlite.io.hdf5 import member
+from fcnlite.io.hdf5 import check_inside, member
 
 MEAN_BGR = np.array((116.190, 97.203, 92.318), np.float32)
 MEAN_HHA = np.array((132.431, 94.076, 118.477), np.float32)
@@ -203,8 +204,6 @@ class LabelledFile:
     """
 
     def __init__(self, path: Path, mapping: str | os.PathLike) -> None:
-        import h5py
-
         self._path = path
         try:
             self._file = h5py.File(path, "r")
@@ -220,6 +219,8 @@ class LabelledFile:
             held = member(self._file, key)
             if held is None and key == "rawDepths":
                 continue
+            if isinstance(held, h5py.Dataset):
+                check_inside(held)
             shape = (*size[:1], 3, *size[1:]) if key == "images" else size
             fits = len(size) == 3 and getattr(held, "shape", None) == shape
             if held is None or not fits or not np.issubdtype(held.dtype, kind):
@@ -265,7 +266,7 @@ class LabelledFile:
         index = self._index(name)
         try:
             held = np.swapaxes(self._file[key][index], -1, -2)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             raise InputError(
                 f"{self._path} is damaged: {key} of image {name} cannot be read ({error})"
             ) from None

@@ -9,8 +9,7 @@ import numpy as np
 from fcnlite.data.classes import VOC as CLASSES
 from fcnlite.data.dataset import Dataset, Sample
 from fcnlite.data.files import Folder, check_label, missing_folder, read_image, read_list, same_size
-from fcnlite.data.mat import read_mat
-from fcnlite.errors import InputError
+from fcnlite.data.mat import read_matrix
 
 HOW_TO_GET = (
     "SBD: download benchmark.tgz from "
@@ -89,7 +88,4 @@ def read_segmentation(path: str | os.PathLike) -> np.ndarray:
     InputError
         If the file is no MATLAB file or lacks the field.
     """
-    truth = read_mat(path, "GTcls")
-    if truth.dtype.names is None or "Segmentation" not in truth.dtype.names or truth.size != 1:
-        raise InputError(f"{path}: GTcls is not a struct with a field Segmentation")
-    return truth["Segmentation"].flat[0]
+    return read_matrix(path, "GTcls", "Segmentation")

@@ -27,7 +27,7 @@ YEARS = (2011, 2012)
 HOW_TO_GET = (
     "download and unpack the training/validation data from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ "
     "(or voc2011/) and name its folder with --data, or lay out images of your own likewise (JPEGImages, "
-    "SegmentationClass, ImageSets/Segmentation); the demo needs no data: python -m fcnlite.train shapes"
+    "SegmentationClass, ImageSets/Segmentation); the demo needs no data: fcnlite train shapes"
 )
 
 

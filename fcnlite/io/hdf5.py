@@ -1,10 +1,14 @@
 """Caffe's HDF5 weights: `/data/LAYER/0`, `/data/LAYER/1`, ... with a group for every layer, even without
 parameters."""
 
+from __future__ import annotations
+
 import io
 import json
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +25,10 @@ from fcnlite.io.wire import PIECE, stored
 DEPLOY = "prototxt"  # the root attribute with the net that the weights belong to
 NOTES = "fcnlite"  # the root attribute with what else a user of the weights must know, as JSON
 _MAX_DEPTH = 32  # of groups, for layer names with slashes
-_MAX_EXPANSION = 2000  # bytes of array for a stored byte; gzip reaches 1032
+_MAX_EXPANSION = 100  # bytes of numbers for a byte of the file (weights shrink to nine tenths), beyond
+_FREE_EXPANSION = 1 << 28  # so many bytes, for files of zeros
+_TEXT_PIECE = 60_000  # bytes of text in an attribute; an object header's message ends at 64 KB
+_TEXT_SECONDS, _TEXT_MEMORY = 20, 1 << 30
 _BROKEN = (
     OSError,
     RuntimeError,
@@ -52,7 +59,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         raise
     except _BROKEN as error:
         reason = str(error).strip("'\"").split("\n")[0]
-        raise InputError(f"{path}: damaged or cut short, or no HDF5 file ({reason})") from None
+        raise InputError(f"{path}: damaged or cut short, or not an HDF5 file ({reason})") from None
 
 
 def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
@@ -62,7 +69,7 @@ def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
         return None
     if not isinstance(link, h5py.HardLink):
         raise InputError(
-            f"{group.file.filename}: {group.name}/{name} is a link, which Caffe never writes; refused"
+            f"{group.file.filename}: {group.name.rstrip('/')}/{name} is a link, which Caffe never writes; refused"
         )
     return group[name]
 
@@ -75,21 +82,46 @@ def check_inside(dataset: h5py.Dataset) -> None:
         )
 
 
-def read_array(dataset: h5py.Dataset) -> np.ndarray:
+class Budget:
+    """Counts the bytes read from a file against what it can hold: chunks of zeros let a small file claim any size."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self.left = _FREE_EXPANSION + _MAX_EXPANSION * file.id.get_filesize()
+
+    def take(self, dataset: h5py.Dataset) -> None:
+        """Spend a dataset's bytes, in memory as float32 or float64.
+
+        Raises
+        ------
+        InputError
+            The file claims more than it can hold.
+        """
+        self.left -= math.prod(dataset.shape) * max(4, dataset.dtype.itemsize)
+        if self.left < 0:
+            raise InputError(
+                f"{dataset.file.filename}: {dataset.name} claims shape {dataset.shape}, more than the file stores; "
+                "it is damaged"
+            )
+
+
+def read_array(dataset: h5py.Dataset, budget: Budget | None = None) -> np.ndarray:
     """A dataset of numbers as float32 (float64 stays), after checking that the file can hold what it claims.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+    budget : Budget, optional
+        Shared by the arrays of a file that are kept together.
 
     Raises
     ------
     InputError
-        It is no array of numbers, lies outside the file, or claims far more than the file stores.
+        It is not an array of numbers, lies outside the file, or claims far more than the file stores.
     """
-    where = f"{dataset.file.filename}: {dataset.name}"
     check_inside(dataset)
     if dataset.shape is None or dataset.dtype.kind not in "fiu":
-        raise InputError(f"{where} is no array of numbers")
-    size = math.prod(dataset.shape) * dataset.dtype.itemsize
-    if size > _MAX_EXPANSION * max(dataset.id.get_storage_size(), 4096):
-        raise InputError(f"{where} claims shape {dataset.shape}, more than the file stores; it is damaged")
+        raise InputError(f"{dataset.file.filename}: {dataset.name} is not an array of numbers")
+    (budget or Budget(dataset.file)).take(dataset)
     wide = dataset.dtype.kind == "f" and dataset.dtype.itemsize == 8
     array = np.empty(dataset.shape, np.float64 if wide else np.float32)
     if array.size:
@@ -97,7 +129,7 @@ def read_array(dataset: h5py.Dataset) -> np.ndarray:
     return array
 
 
-def numbered_arrays(group: h5py.Group) -> list[np.ndarray]:
+def numbered_arrays(group: h5py.Group, budget: Budget) -> list[np.ndarray]:
     """The datasets "0", "1", ... of a group; a number left out gives an array of shape (0,)."""
     names = [name for name in group if name.isascii() and name.isdecimal()]
     numbers = sorted(int(name) for name in names if isinstance(member(group, name), h5py.Dataset))
@@ -105,7 +137,7 @@ def numbered_arrays(group: h5py.Group) -> list[np.ndarray]:
         raise InputError(
             f"{group.file.filename}: {group.name} has a parameter number {numbers[-1]}; it is damaged"
         )
-    found = {number: read_array(group[str(number)]) for number in numbers}
+    found = {number: read_array(group[str(number)], budget) for number in numbers}
     return [found.get(number, np.empty(0, np.float32)) for number in range(numbers[-1] + 1 if numbers else 0)]
 
 
@@ -156,8 +188,9 @@ def iter_hdf5(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.ndarr
         if not isinstance(data, h5py.Group):
             hint = "; it is a solver state" if "history" in file else ""
             raise InputError(f"{path}: no group /data with the weights in this HDF5 file{hint}")
+        budget = Budget(file)
         for name, group in _layer_groups(data):
-            yield name, numbered_arrays(group)
+            yield name, numbered_arrays(group, budget)
 
 
 def read_deploy(path: str | os.PathLike[str]) -> str | None:
@@ -188,12 +221,69 @@ def _read_text(path: str | os.PathLike[str], name: str) -> str | None:
     if Path(path).exists() and not is_hdf5(path):
         return None
     with open_hdf5(path) as file:
-        text = file.attrs.get(name)
-    if text is None or isinstance(text, str):
-        return text
-    if isinstance(text, bytes):
-        return text.decode("utf-8", "replace")
-    raise InputError(f"{path}: the attribute '{name}' is no text")
+        pieces = [_text_piece(path, file, key) for key in _piece_names(file, name)]
+    return b"".join(pieces).decode("utf-8", "replace") if pieces else None
+
+
+def _piece_names(file: h5py.File, name: str) -> Iterator[str]:
+    """The attributes that hold a text: NAME, and NAME.1, NAME.2 ... where it is long."""
+    number = 0
+    while (key := f"{name}.{number}" if number else name) in file.attrs:
+        yield key
+        number += 1
+
+
+def _text_piece(path: str | os.PathLike[str], file: h5py.File, name: str) -> bytes:
+    held = file.attrs.get_id(name)
+    kind = h5py.check_string_dtype(held.dtype)
+    if kind is None or held.shape not in ((), (1,)):
+        raise InputError(f"{path}: the attribute '{name}' is not text")
+    if kind.length is None:
+        return variable_text(path, name).encode()
+    return bytes(np.asarray(file.attrs[name]).reshape(-1)[0])
+
+
+# Run by a process of its own: reads the attribute, or else the dataset, of a name at the top of a file.
+_READ_TEXT = """
+import sys
+path, name, memory = sys.argv[1:4]
+sys.path[:] = sys.argv[4:]
+import resource
+import h5py
+resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+with h5py.File(path, "r", locking=False) as file:
+    held = file.attrs[name] if name in file.attrs else file[name][()]
+held = held.encode() if isinstance(held, str) else bytes(getattr(held, "flat", [held])[0])
+sys.stdout.buffer.write(held)
+"""
+
+
+def variable_text(path: str | os.PathLike[str], name: str) -> str:
+    """A text of variable length, as h5py stores a `str` by default, at the top of a file.
+
+    Such texts lie in a heap, and on a damaged one libhdf5 can loop for ever, deaf to signals. So another process
+    reads it, with bounds on its time and memory; files that fcnlite writes today hold texts of fixed length.
+
+    Raises
+    ------
+    InputError
+        The text cannot be read.
+    """
+    where = [entry for entry in sys.path if entry]  # not the working folder, which may be a stranger's
+    command = [sys.executable, "-I", "-c", _READ_TEXT, os.fspath(path), name, str(_TEXT_MEMORY), *where]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_TEXT_SECONDS, check=True)
+    except (subprocess.SubprocessError, OSError):
+        raise InputError(f"{path}: damaged: its text '{name}' cannot be read") from None
+    return done.stdout.decode("utf-8", "replace")
+
+
+def write_text_attribute(file: h5py.File, name: str, text: str) -> None:
+    """Store a text of fixed length with the root; a long one in pieces, NAME.1 and so on for the second and further."""
+    raw = text.encode()
+    for number, at in enumerate(range(0, max(1, len(raw)), _TEXT_PIECE)):
+        piece = raw[at : at + _TEXT_PIECE]
+        file.attrs[f"{name}.{number}" if number else name] = np.array(piece, dtype=f"S{max(1, len(piece))}")
 
 
 def _bands(shape: tuple[int, ...], row_bytes: int) -> Iterator[tuple[slice | int, ...]]:
@@ -296,9 +386,9 @@ def write_hdf5(
     path = Path(path)
     with create_hdf5(path) as file:
         if deploy is not None:
-            file.attrs[DEPLOY] = deploy
+            write_text_attribute(file, DEPLOY, deploy)
         if notes:
-            file.attrs[NOTES] = json.dumps(notes)
+            write_text_attribute(file, NOTES, json.dumps(notes))
         data = file.create_group("data", track_order=True)
         for name, arrays in params:
             _check_name(path, name)

@@ -12,12 +12,14 @@ import numpy as np
 from fcnlite.errors import InputError
 from fcnlite.io.atomic import atomic_path
 from fcnlite.io.hdf5 import (
+    Budget,
     check_inside,
     create_array,
     create_hdf5,
     member,
     numbered_arrays,
     open_hdf5,
+    variable_text,
 )
 from fcnlite.io.weights import holds_hdf5, names_hdf5
 from fcnlite.io.wire import (
@@ -121,9 +123,10 @@ def _read_text(file: h5py.File, name: str) -> str:
         or dataset.dtype.kind not in "SO"
         or dataset.dtype.itemsize > _MAX_TEXT
     ):
-        raise InputError(f"{file.filename}: /{name} is no text: this is not a Caffe solver state")
-    value = np.asarray(dataset[()]).reshape(-1)[0]
-    return value.rstrip(b"\0").decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        raise InputError(f"{file.filename}: /{name} is not text: this is not a Caffe solver state")
+    if dataset.dtype.kind == "O":
+        return variable_text(file.filename, name)
+    return bytes(np.asarray(dataset[()]).reshape(-1)[0]).rstrip(b"\0").decode("utf-8", "replace")
 
 
 def _random_state(path: Path, data: Any) -> np.ndarray:
@@ -151,7 +154,7 @@ def _read_hdf5(path: Path) -> SolverSnapshot:
             _read_int(file, "iter"),
             _read_int(file, "current_step"),
             _read_text(file, "learned_net"),
-            numbered_arrays(history),
+            numbered_arrays(history, Budget(file)),
             _read_random_state(file, path),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -96,6 +96,9 @@ class Layer:
         self.loss_weights: list[float] = []
         self.param_propagate_down: list[bool] = []  # which parameters learn; empty: all
         self.folder: Path | None = None  # where paths in param are looked for besides the working folder
+        self.new_parameter: Callable[[Sequence[int], Any], Blob] = (
+            _filled  # geometry makes them without memory
+        )
         self._input: Any = None
         self._ready = False
 
@@ -137,7 +140,7 @@ class Layer:
         """A parameter filled as its filler says."""
         self.check_size(shape)
         try:
-            return Blob(fill(filler, shape))
+            return self.new_parameter(shape, filler)
         except InputError as error:
             raise self.fail(str(error)) from None
 
@@ -225,6 +228,11 @@ def add_channel_sums(values: Any, outer: int, channels: int, target: Blob) -> No
     for block in values.reshape(outer, channels, -1):
         diff, held = target.sum_diff()
         device.current().row_sums(block, diff.reshape(-1), held)
+
+
+def _filled(shape: Sequence[int], filler: Any) -> Blob:
+    """A new parameter with the values that a FillerParameter draws."""
+    return Blob(fill(filler, shape))
 
 
 def _size(shape: Sequence[int]) -> str:

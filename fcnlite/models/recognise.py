@@ -1,4 +1,4 @@
-"""Which net of the catalogue a file of bare weights belongs to, told by its layers' names and shapes."""
+"""Recognise the net of the catalogue that bare weights belong to, by its layers' names and shapes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fcnlite.geometry import measure
 from fcnlite.models.catalogue import CATALOGUE, build
 from fcnlite.proto import NetParameter
 
@@ -80,9 +81,7 @@ def _learnable_layers(name: str) -> frozenset[str]:
 
 
 def _fits(net: NetParameter, shapes: Shapes) -> bool:
-    """Whether every parameter has as many values as in the net."""
-    from fcnlite.geometry import measure
-
+    """True if every parameter has as many values as in the net."""
     return all(
         [parameter.count for parameter in layer.parameters] == [math.prod(s) for s in shapes[layer.name]]
         for layer in measure(net)

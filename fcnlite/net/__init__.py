@@ -1,5 +1,9 @@
-"""Nets: a NetParameter brought to life (`core`), and the same as something that segments pictures."""
+"""Nets: a NetParameter brought to life (`core`), and the same as something that segments pictures (`segmenter`)."""
 
-from fcnlite.net.core import LearnableParam, Net, argmax_channels, load
+from __future__ import annotations
 
-__all__ = ["LearnableParam", "Net", "argmax_channels", "load"]
+from fcnlite.net.core import Net
+from fcnlite.net.parameters import LearnableParam
+from fcnlite.net.segmenter import Segmenter, argmax_channels, load, segment
+
+__all__ = ["LearnableParam", "Net", "Segmenter", "argmax_channels", "load", "segment"]

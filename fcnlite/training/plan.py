@@ -1,27 +1,55 @@
-"""What a run computes: the plan that ``settings.json`` keeps, and the data, net and solver it describes."""
+"""The plan of a run: all that decides what it computes, as `settings.json` keeps it and as options give it."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 from fcnlite import models
-from fcnlite.data import HIDE, Dataset, Masked, open_dataset
-from fcnlite.io import check
-from fcnlite.proto import LayerParameter, NetParameter, SolverParameter
-from fcnlite.solver import HDF5
+from fcnlite.data import HIDE, SPLITS, catalogue
+from fcnlite.data.voc import find_voc
+from fcnlite.errors import InputError
+from fcnlite.io import check, iter_weights
+from fcnlite.training.recipes import DEMO_WIDTH, SCRATCH_FC, Recipe, from_nothing, recipe
 
-# Random weights get pixels in units of so many grey levels, by a fixed Scale layer of the net: the trained ones take
-# them as they are, but steps that suit the other layers would throw a random first convolution about.
-GREY_LEVELS = 64.0
 # What settings.json may hold.
 Whole = Annotated[int, (0, 2**31 - 1)]
 Count = Annotated[int, (1, 2**31 - 1)]
 Amount = Annotated[float, (0, sys.float_info.max)]
 Positive = Annotated[float, (sys.float_info.min, sys.float_info.max)]
 Share = Annotated[float, (sys.float_info.min, 1)]
+# The net each data set is trained with unless another is named, and what NYUDv2's nets read.
+NETS = {
+    "voc": "fcn32s",
+    "sbd": "fcn32s",
+    "shapes": "fcn8s",
+    "nyud": "nyud-fcn32s-color",
+    "siftflow": "siftflow-fcn32s",
+    "pascalcontext": "pascalcontext-fcn32s",
+}
+NYUD_MODES = {
+    "nyud-fcn32s-color-d": "rgbd",
+    "nyud-fcn32s-hha": "hha",
+    "nyud-fcn32s-color-hha": "rgb-hha",
+}
+LEARNING = tuple(option.name for option in fields(Recipe) if option.name != "start")
+# What decides the weights' shapes or the images' order, so that a resumed run has to keep it.
+KEPT = (
+    "net",
+    "width",
+    "fc",
+    "seed",
+    "order",
+    "mirror",
+    "jitter",
+    "sample_patches",
+    "fixed",
+    "hide",
+    "iter_size",
+    "normalize",
+)
 PIXEL_SCALES = ("scale_data", "scale_color", "scale_hha")  # what such layers are called
 
 
@@ -126,93 +154,131 @@ class Plan:
         return asdict(self)
 
 
-def open_data(plan: Plan) -> tuple[Dataset, Dataset | None]:
-    """The images to train on and those to validate on, if any."""
-    train = open_dataset(plan.data_set, plan.data, plan.split, **plan.data_options)
-    if plan.hide is not None:
-        train = Masked(train, plan.hide)
-    if plan.val_split is None or plan.validate == 0:
-        return train, None
-    val = open_dataset(plan.val_data_set, plan.val_data, plan.val_split, **plan.val_options)
-    if not val.has_labels:
-        return train, None
-    return train, val if plan.hide is None else Masked(val, plan.hide)
+def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
+    """The plan for options as given, completed by the data set's and the net's defaults.
 
-
-def describe_net(plan: Plan, classes: int) -> NetParameter:
-    """The net to train, with fillers where it starts from nothing."""
-    options = {
-        "classes": classes,
-        "width": plan.width,
-        "normalize": plan.normalize,
-        "filler": {"type": "msra"} if plan.from_nothing else None,
-    }
-    if plan.fc is not None:  # not every net has such layers
-        options["fc"] = plan.fc
-    param = models.build(plan.net, **options)
-    if plan.sample_patches < 1 and not plan.normalize:
-        for layer in param.layer:
-            if layer.type == "SoftmaxWithLoss":
-                layer.loss_weight[:] = [1 / plan.sample_patches]
-    if plan.fixed:
-        _fix_base(param)
-    if plan.scaled:
-        _scale_pixels(param)
-    return param
-
-
-def _fix_base(param: NetParameter) -> None:
-    """Give every convolution but those that score a learning rate of zero."""
-    for layer in param.layer:
-        if layer.type == "Convolution" and not layer.name.startswith("score"):
-            while len(layer.param) < 1 + layer.convolution_param.bias_term:
-                layer.param.add()
-            for spec in layer.param:
-                spec.lr_mult = 0
-
-
-def _scale_pixels(param: NetParameter) -> None:
-    """Put a fixed scale_X between each blob X of pixels, joined or as they are, and the convolution that reads it."""
-    pixels: set[str] = set()
-    layers = []
-    for layer in param.layer:
-        if layer.type == "Input" or (layer.type == "Concat" and pixels.issuperset(layer.bottom)):
-            pixels.update(layer.top)
-        elif layer.type == "Convolution" and pixels.issuperset(layer.bottom):
-            (blob,) = layer.bottom
-            filler = {"type": "constant", "value": 1 / GREY_LEVELS}
-            layers.append(
-                LayerParameter(
-                    name=f"scale_{blob}",
-                    type="Scale",
-                    bottom=[blob],
-                    top=[f"{blob}_scaled"],
-                    param=[{"lr_mult": 0}],
-                    scale_param={"filler": filler},
-                )
-            )
-            layer.bottom[0] = f"{blob}_scaled"
-        layers.append(layer)
-    copy = NetParameter(layer=layers)
-    del param.layer[:]
-    param.layer.extend(copy.layer)
-
-
-def solver_of(plan: Plan, snapshots: Path) -> SolverParameter:
-    """The plan as Caffe's solver settings."""
-    policy = {"lr_policy": "poly", "power": plan.power} if plan.power else {"lr_policy": "fixed"}
-    return SolverParameter(
-        base_lr=plan.lr,
-        momentum=plan.momentum,
-        weight_decay=plan.weight_decay,
-        iter_size=plan.iter_size,
-        max_iter=plan.iterations,
-        average_loss=plan.average_loss,
-        clip_gradients=plan.clip or -1,
-        random_seed=plan.seed,
-        display=0,
-        snapshot=plan.snapshot,
-        snapshot_format=HDF5,
-        snapshot_prefix=str(snapshots / plan.net),
-        **policy,
+    Parameters
+    ----------
+    given : dict
+        Options by name; those not given are absent.
+    out : path, optional
+        The run's folder, where the demo's data goes.
+    """
+    name = catalogue.canonical(given.get("data_set", "shapes"))
+    net = net_name(name, given.get("net"))
+    settings = _recipe(name, net, given)
+    plan = Plan(
+        name=name,
+        data_set=name,
+        data=given.get("data") or str(out / "data" if out and name == "shapes" else Path("data") / name),
+        split=given.get("split", SPLITS[name].train),
+        net=net,
+        width=_width(name, given),
+        mirror=name == "shapes",
+        **{option: getattr(settings, option) for option in LEARNING},
     )
+    own = ("fc", "init", "seed", "order", "mirror", "jitter", "fixed", "hide", "validate")
+    plan = replace(plan, **{option: given[option] for option in own if option in given})
+    if "sample_patches" in given:
+        plan.sample_patches = given["sample_patches"]
+        plan.iter_size = enlarged(plan.iter_size, plan.sample_patches)
+    _choose_data(plan, given)
+    plan.from_nothing = not plan.init and ("resume" not in given or given.get("recipe") == "scratch")
+    if plan.fixed and plan.from_nothing:
+        raise InputError("--fixed keeps all but the scores as they are; give weights to keep with --init")
+    plan.scaled = plan.from_nothing
+    if plan.init:
+        _take_widths(plan, given)
+    elif plan.from_nothing and "fc" not in given:
+        defaults = models.CATALOGUE[net].defaults()
+        if "fc" in defaults:
+            plan.fc = SCRATCH_FC * (plan.width or defaults["width"])
+    return plan
+
+
+def _width(data_set: str, given: dict[str, Any]) -> int | None:
+    return given.get("width", DEMO_WIDTH if data_set == "shapes" else None)
+
+
+def net_name(data_set: str, given: str | None) -> str:
+    """The catalogue's name of the net; "fcn8s" with siftflow is siftflow-fcn8s."""
+    if given is None:
+        return NETS[data_set]
+    own = f"{data_set}-{given}"
+    return models.canonical(own if own in models.names() else given)
+
+
+def _recipe(data_set: str, net: str, given: dict[str, Any]) -> Recipe:
+    style = given.get("recipe", "heavy" if "init" in given or "resume" in given else "scratch")
+    settings = from_nothing(data_set, _width(data_set, given)) if style == "scratch" else recipe(net, style)
+    if style == "scratch" and "init" in given:  # trained weights bear smaller steps only
+        settings = replace(settings, lr=settings.lr / 10)
+    return replace(settings, **{option: given[option] for option in LEARNING if option in given})
+
+
+def _choose_data(plan: Plan, given: dict[str, Any]) -> None:
+    """Fill in the data sets' options, and what to validate on."""
+    usable = catalogue.options_of(plan.data_set)
+    options = {"year": "year", "mapping": "mapping", "context": "context_folder"}
+    for option, keyword in options.items():
+        if option in given:
+            if keyword not in usable:
+                raise InputError(f"--{option} is no option of the data set {plan.data_set}")
+            plan.data_options[keyword] = given[option]
+    if plan.net in NYUD_MODES and plan.data_set == "nyud":
+        plan.data_options["mode"] = NYUD_MODES[plan.net]
+    plan.val_data_set, plan.val_data = plan.data_set, plan.data
+    plan.val_options = dict(plan.data_options)
+    plan.val_split = given.get("val_split", SPLITS[plan.data_set].evaluate)
+    if "sbd" in given:
+        if plan.data_set != "voc":
+            raise InputError(f"--sbd goes with voc, not with {plan.data_set}")
+        plan.data_set, plan.data, plan.data_options = "sbd", given["sbd"], {}
+        if given.get("year") != 2012:
+            plan.val_split = given.get("val_split", "seg11valid")
+            plan.val_options["sbd_folder"] = given["sbd"]
+    elif plan.data_set == "voc" and "val_split" not in given:
+        lists = find_voc(plan.data, given.get("year")) / "ImageSets" / "Segmentation"
+        if not (lists / f"{plan.val_split}.txt").is_file():
+            plan.val_split = None  # a folder of one's own without images held back
+
+
+def _take_widths(plan: Plan, given: dict[str, Any]) -> None:
+    """Make the net as wide as the weights it starts from, unless that was said, and scale pixels if they did."""
+    for layer, arrays in iter_weights(plan.init[0]):
+        first = layer.startswith("conv1_1") or layer in ("conv1", "conv1/7x7_s2")
+        if first and "width" not in given and arrays and arrays[0].ndim:
+            plan.width = int(arrays[0].shape[0])
+        elif layer in PIXEL_SCALES:
+            plan.scaled = True
+        elif layer == "fc6" and "fc" not in given and len(arrays) > 1:
+            plan.fc = int(arrays[1].size)
+
+
+def enlarged(images: int, share: float) -> int:
+    """Images an update when only a share of each one's patches count, so that as many patches do as before."""
+    most = 2**31 - 1  # Caffe's int
+    if images > most * share:
+        raise InputError(
+            f"--sample-patches {share:g} is too small a share: an update would need too many images"
+        )
+    return max(1, round(images / share))
+
+
+def resumed(plan: Plan, given: dict[str, Any], where: Path) -> Plan:
+    """The plan of a run to go on with, changed by what may change."""
+    if "data_set" in given and catalogue.canonical(given["data_set"]) != plan.name:
+        raise InputError(f"the run in {where} trains on {plan.name}, not on {given['data_set']}")
+    if "iter_size" in given:
+        given = given | {"iter_size": enlarged(given["iter_size"], plan.sample_patches)}
+    for option in KEPT:
+        if option in given and given[option] != getattr(plan, option):
+            name = option.replace("_", "-")
+            raise InputError(
+                f"--{name} {given[option]} differs from the {getattr(plan, option)} that the run in {where} has; "
+                f"leave --{name} out, or start a new run"
+            )
+    changes = {option: given[option] for option in (*LEARNING, "validate") if option in given}
+    if "data" in given:
+        changes |= {"data": given["data"], "val_data": given["data"]}
+    return replace(plan, **changes)

@@ -1,4 +1,4 @@
-"""Training as a Caffe solver file says: ``python -m fcnlite.train SOLVER.prototxt``.
+"""Training as a Caffe solver file says.
 
 The experiments of the original FCN repository run as written, with what their solve.py does around the solver: bilinear
 upsampling weights, and the paper's metrics on the test net.
@@ -10,33 +10,24 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from fcnlite import cli, device, metrics, surgery
+from fcnlite import device, metrics, surgery
+from fcnlite.data.notes import Notes
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights
-from fcnlite.layers.python import Python, allow_python_layers
+from fcnlite.layers.python import Python
 from fcnlite.net import Net, argmax_channels
+from fcnlite.net.segmenter import Maps
+from fcnlite.scoring import tally
 from fcnlite.solver import SGDSolver, get_solver
 
-MODULE = "fcnlite.train"
 log = logging.getLogger(__name__)
 SCORE_EVERY = 4000  # where the solver takes no snapshots
-
-DESCRIPTION = """\
-Train as a Caffe solver file says, on the data that its nets' layers fetch.
-
-  python -m fcnlite.train voc-fcn32s/solver.prototxt --weights vgg16.h5
-  python -m fcnlite.train nyud-fcn32s-color-hha/solver.prototxt --weights color=rgb.h5 --weights hha=hha.h5
-
-The experiments of fcn.berkeleyvision.org run unmodified: their data layers are served by fcnlite, their relative
-folders are looked for from the working folder, then from the prototxt's. Other Python layers need
---allow-python-layers. Snapshots go to the solver's snapshot_prefix under Caffe's names."""
 
 
 @dataclass(frozen=True)
@@ -122,26 +113,27 @@ def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
         assert feed.dataset is not None
         rounds, not_scored = len(feed.dataset), feed.dataset.not_scored
         feed.seek(0)
-    pairs = heads(net)
-    counts = {pair: np.zeros((net.blobs[pair[0]].shape[1],) * 2, np.int64) for pair in pairs}
-    loss = 0.0
-    for _ in tqdm(range(rounds), desc="scoring", unit="image", disable=None, leave=False):
-        net.forward()
-        loss += float(net.total_loss())
-        for (scores, label), counted in counts.items():
-            truth = device.current().tonumpy(net.blobs[label].data)
-            counted += metrics.histogram(
-                truth.reshape(len(truth), *truth.shape[-2:]).astype(np.int64),
-                argmax_channels(net.blobs[scores].data),
-                len(counted),
-            )
-        for blob in net.blobs.values():
-            blob.drop_data()
-    found = [
-        HeadScores(*pair, metrics.scores(counted, not_scored if i == 0 else ()))
-        for i, (pair, counted) in enumerate(counts.items())
-    ]
-    return loss / rounds if rounds else math.nan, found
+    pairs = {f"{scores} and {label}": (scores, label) for scores, label in heads(net)}
+    losses: list[float] = []
+
+    def maps() -> Iterator[Maps]:
+        for _ in range(rounds):
+            net.forward()
+            losses.append(float(net.total_loss()))
+            yield {name: _truth_and_prediction(net, *pair) for name, pair in pairs.items()}
+            net.drop_blobs()
+
+    classes = {name: net.blobs[scores].shape[1] for name, (scores, _) in pairs.items()}
+    found = tally(maps(), rounds, classes, not_scored)
+    mean = sum(losses) / rounds if rounds else math.nan
+    return mean, [HeadScores(*pair, found[name]) for name, pair in pairs.items()]
+
+
+def _truth_and_prediction(net: Net, scores: str, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """The label maps of a batch and what the net's scores say, (N, H, W) each."""
+    truth = device.current().tonumpy(net.blobs[label].data)
+    truth = truth.reshape(len(truth), *truth.shape[-2:]).astype(np.int64)
+    return truth, argmax_channels(net.blobs[scores].data)
 
 
 def report_scores(solver: SGDSolver) -> None:
@@ -163,10 +155,9 @@ def train(
     iterations: int | None = None,
     resume: str | os.PathLike[str] | None = None,
     score_every: int | None = None,
+    stop: object = False,
 ) -> SGDSolver:
-    """Train as a solver file says, until ``max_iter``, then save.
-
-    Ctrl-C ends the run after the step it is in, saves, and is raised then.
+    """Train as a solver file says, until `max_iter`, then save.
 
     Parameters
     ----------
@@ -180,6 +171,8 @@ def train(
         A solver state to go on from, instead of ``weights``.
     score_every : int, optional
         Iterations between two scorings of the test nets, 0 for none; by default as between snapshots.
+    stop : object
+        Looked at after every iteration; once true, the run ends with a snapshot and without scoring.
 
     Returns
     -------
@@ -198,16 +191,16 @@ def train(
     if score_every is None:
         score_every = solver.param.snapshot or SCORE_EVERY
     solver.snapshot_prefix()  # rather now than when there is something to save
-    stopped = _run(solver, stop_at, score_every)
+    while solver.iter < stop_at and not stop:
+        solver.step(1)
+        if score_every and solver.iter % score_every == 0:
+            report_scores(solver)
+    stopped = solver.iter < stop_at
     due = solver.param.snapshot_after_train or stopped
     if due and not (solver.param.snapshot and solver.iter % solver.param.snapshot == 0):
         for file in solver.snapshot():
             print(file)
-    if stopped and solver.last_snapshot is not None:
-        state = solver.last_snapshot[1]
-        print(f"stopped after iteration {solver.iter}; go on with --resume {state}", file=sys.stderr)
-        raise KeyboardInterrupt(stopped)
-    if score_every and solver.iter % score_every:
+    if not stopped and score_every and solver.iter % score_every:
         report_scores(solver)
     return solver
 
@@ -217,63 +210,5 @@ def _describe_data(net: Net) -> None:
     for layer in net.layers:
         dataset = layer.dataset if isinstance(layer, Python) else None
         if dataset is not None:
-            net.mean_bgr, net.background = dataset.mean_bgr, dataset.background
-            names = list(dataset.heads.values())
-            net.classes = {scores: names[i] for i, (scores, _) in enumerate(heads(net)) if i < len(names)}
-
-
-def _run(solver: SGDSolver, stop_at: int, score_every: int) -> int:
-    """Update until an iteration, scoring on the way; returns the signal that stopped it before, if any."""
-    with cli.stopping(MODULE) as stop:
-        while solver.iter < stop_at and not stop:
-            solver.step(1)
-            if score_every and solver.iter % score_every == 0:
-                report_scores(solver)
-        return stop.signal if solver.iter < stop_at else 0
-
-
-@cli.guarded(MODULE)
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    parser = cli.Parser(MODULE, description=DESCRIPTION)
-    parser.add_argument("solver", type=Path, help="solver prototxt")
-    parser.add_argument(
-        "--weights",
-        action="append",
-        default=[],
-        metavar="[SUFFIX=]FILE",
-        help="start from these; with SUFFIX=, the layers whose names end so; may be given several times",
-    )
-    parser.add_argument("--resume", type=Path, metavar="STATE", help="go on from this solver state")
-    parser.add_argument(
-        "--iterations",
-        type=cli.at_least(0),
-        metavar="N",
-        help="stop at iteration N (default: the solver's max_iter)",
-    )
-    parser.add_argument(
-        "--score-every",
-        type=cli.at_least(0),
-        metavar="N",
-        help="iterations between scorings of the test net, 0 for none (default: the solver's snapshot interval)",
-    )
-    parser.add_argument(
-        "--allow-python-layers",
-        action="store_true",
-        help="run the code of other Python layers that the nets name, from their folder or sys.path",
-    )
-    cli.add_device_options(parser)
-    options = parser.parse_args(arguments)
-    cli.use_device(options.device, options.threads)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if options.allow_python_layers:
-        from fcnlite import caffe
-
-        caffe.install()
-        allow_python_layers()
-    train(options.solver, options.weights, options.iterations, options.resume, options.score_every)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            names = dataset.heads.values()
+            net.notes = Notes.of(dataset, {scores: of for (scores, _), of in zip(heads(net), names)})

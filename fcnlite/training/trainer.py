@@ -11,20 +11,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 import fcnlite
 from fcnlite import device, surgery
 from fcnlite.data import Batches, Dataset, ImageOrder
+from fcnlite.data.notes import Notes
 from fcnlite.deploy import deploy
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights, write_text
 from fcnlite.net import Net
+from fcnlite.net.segmenter import score_blob
 from fcnlite.proto import to_text
-from fcnlite.scoring import Evaluation, evaluate, score_blob, sheet
+from fcnlite.scoring import Evaluation, evaluate, sheet
 from fcnlite.solver import SGDSolver
-from fcnlite.training.plan import Plan, describe_net, open_data, solver_of
+from fcnlite.training.build import describe_net, open_data, solver_of
+from fcnlite.training.plan import Plan
 from fcnlite.training.run_folder import STATE, RunFolder
 
 PICTURES = 8  # images in a validation's picture
@@ -48,10 +50,7 @@ def start(plan: Plan, dataset: Dataset, say: Say = print, init: bool = True) -> 
     fcnlite.set_random_seed(plan.seed)
     param = describe_net(plan, len(dataset.classes))
     net = Net(param, phase="TRAIN")
-    net.classes = {score_blob(head): names for head, names in dataset.heads.items()}
-    net.background = dataset.background
-    if np.shape(dataset.mean_bgr) == (3,):
-        net.mean_bgr = dataset.mean_bgr
+    net.notes = Notes.of(dataset, {score_blob(head): names for head, names in dataset.heads.items()})
     surgery.interpolate(net)
     if plan.init and init:
         _initialise(net, plan, say)

@@ -11,7 +11,8 @@ DESCRIPTOR = schema.descriptor("NetParameter").file
 Phase = EnumTypeWrapper(DESCRIPTOR.enum_types_by_name["Phase"])
 
 globals().update({name: schema.message_class(name) for name in schema.MESSAGE_NAMES})
-__all__ = ["DESCRIPTOR", "TEST", "TRAIN", "Phase", *schema.MESSAGE_NAMES]
+__all__ = ["DESCRIPTOR", "TEST", "TRAIN", "Phase"]
+__all__.extend(schema.MESSAGE_NAMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,9 @@ import numpy as np
 
 from fcnlite import device
 from fcnlite.blob import Blob
+from fcnlite.errors import InputError
 from fcnlite.fillers import fill
+from fcnlite.io.hdf5 import Budget, member, open_hdf5, read_array
 from fcnlite.layers.base import MANY, Layer, register
 from fcnlite.proto import FillerParameter
 from fcnlite.random import filler_stream
@@ -127,10 +129,11 @@ class HDF5Data(_Source):
     def _load(self) -> None:
         path = self.find_file(self.files[self._queue[self._file]])
         try:
-            with h5py.File(path, "r") as file:
-                rows = [self._read(file, path, name) for name in self.names]
-        except OSError:
-            raise self.fail(f"'{path}' is no HDF5 file, or a damaged one") from None
+            with open_hdf5(path) as file:
+                budget = Budget(file)
+                rows = [self._read(file, path, name, budget) for name in self.names]
+        except InputError as error:
+            raise self.fail(str(error)) from None
         if len({len(array) for array in rows}) > 1 or not len(rows[0]):
             counts = ", ".join(f"{name} {len(array)}" for name, array in zip(self.names, rows))
             raise self.fail(
@@ -143,13 +146,13 @@ class HDF5Data(_Source):
                 )
         self._rows, self._numbers = rows, self._order(len(rows[0]))
 
-    def _read(self, file: Any, path: Path, name: str) -> np.ndarray:
-        if not isinstance(file.get(name), h5py.Dataset):
-            raise self.fail(f"'{path}' has no data set '{name}'; there are {', '.join(file) or 'none'}")
-        data = file[name]
+    def _read(self, file: h5py.File, path: Path, name: str, budget: Budget) -> np.ndarray:
+        data = member(file, name)
+        if not isinstance(data, h5py.Dataset):
+            raise InputError(f"'{path}' has no data set '{name}'; there are {', '.join(file) or 'none'}")
         if data.ndim < 1 or data.dtype.kind not in "fiu":
-            raise self.fail(f"'{path}': data set '{name}' must hold numbers along at least one axis")
-        return np.asarray(data[()], np.float32)
+            raise InputError(f"'{path}': data set '{name}' must hold numbers along at least one axis")
+        return read_array(data, budget).astype(np.float32, copy=False)
 
     def _read_list(self, source: str) -> list[str]:
         try:

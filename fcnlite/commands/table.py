@@ -1,32 +1,39 @@
-"""The paper's tables, measured here beside published: ``python -m fcnlite.table``."""
+"""The paper's tables, measured here beside published: ``fcnlite table``."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fcnlite import cli, models, published
+from fcnlite import models
+from fcnlite.commands import paper
+from fcnlite.commands.evaluate import add_data_options, open_data
+from fcnlite.commands.options import (
+    Parser,
+    add_device_options,
+    at_least,
+    guarded,
+    refuse_overwrite,
+    use_device,
+)
 from fcnlite.data import catalogue
-from fcnlite.evaluate import add_data_options, open_data
 from fcnlite.io import write_text
 from fcnlite.metrics import Scores
 from fcnlite.net import Net, load
 from fcnlite.scoring import Evaluation, check_fits, evaluate
-from fcnlite.training.planning import NYUD_MODES
+from fcnlite.training.plan import NYUD_MODES
 
-MODULE = "fcnlite.table"
 _HELP = """\
 Run weights over a data set and print the paper's table: what was measured here, and what the paper reports.
 
-  python -m fcnlite.table voc fcn32s.h5 fcn16s.h5 fcn8s.h5 --data VOCdevkit --sbd benchmark_RELEASE
-  python -m fcnlite.table siftflow siftflow-fcn8s.h5 --data SiftFlowDataset
-  python -m fcnlite.table nyud nyud-fcn32s-hha=hha.caffemodel --data NYUDv2
+  fcnlite table voc fcn32s.h5 fcn16s.h5 fcn8s.h5 --data VOCdevkit --sbd benchmark_RELEASE
+  fcnlite table siftflow siftflow-fcn8s.h5 --data SiftFlowDataset
+  fcnlite table nyud nyud-fcn32s-hha=hha.caffemodel --data NYUDv2
                                   Caffe's own file, which could be that of any net for 40 classes from one image
-  python -m fcnlite.table nyud    just what the paper reports
+  fcnlite table nyud    just what the paper reports
 
 The images are those of the paper's table (VOC: seg11valid) unless --split names others.
 """
@@ -45,23 +52,23 @@ class Row:
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = cli.Parser(MODULE, description=_HELP)
+    made = Parser("fcnlite table", description=_HELP)
     made.add_argument("data_set", metavar="DATA_SET", help="voc, nyud, siftflow or pascalcontext")
     made.add_argument("weights", nargs="*", metavar="WEIGHTS", help="NET.h5, snapshots, .caffemodel")
     made.add_argument(
         "--paper",
-        choices=published.PAPERS,
+        choices=paper.PAPERS,
         default="pami",
         help="whose figures: the journal's, or the conference paper's (default: pami)",
     )
     add_data_options(made)
-    made.add_argument("--limit", type=cli.at_least(1), metavar="N", help="only the first N images")
+    made.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N images")
     made.add_argument("--json", type=Path, metavar="FILE", help="write all numbers as JSON")
-    cli.add_device_options(made)
+    add_device_options(made)
     return made
 
 
-def rows(name: str, found: Evaluation | None, result: published.Result | None) -> list[Row]:
+def rows(name: str, found: Evaluation | None, result: paper.Result | None) -> list[Row]:
     """A net's lines: one, and with SIFT Flow's second task another."""
     nothing = (None,) * 4
     heads = dict(found.scores) if found else {}
@@ -117,14 +124,14 @@ def measure(net: Net, weights: str, options: argparse.Namespace, split: str) -> 
     return found, f"{found.images} images of {dataset.folder} ({dataset.split})"
 
 
-@cli.guarded(MODULE)
+@guarded("fcnlite table")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_intermixed_args(arguments)
     name = catalogue.canonical(options.data_set)
-    table = published.table(options.paper, name)
-    cli.use_device(options.device, options.threads)
-    cli.spare(options.weights, [options.json] if options.json else [])
+    table = paper.table(options.paper, name)
+    use_device(options.device, options.threads)
+    refuse_overwrite(options.weights, [options.json] if options.json else [])
     made: list[Row] = []
     measured: dict[str, dict[str, object]] = {}
     seen = ""
@@ -140,13 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for other, result in left.items():
         made += rows(other, None, result)
     print(text(made))
-    print(f"\npublished: {published.PAPERS[options.paper]}, {table.images} images ({table.split})")
+    print(f"\npublished: {paper.PAPERS[options.paper]}, {table.images} images ({table.split})")
     if seen:
         print(f"here: {seen}")
     if options.json is not None:
         write_text(options.json, json.dumps({"data_set": name, "weights": measured}, indent=2) + "\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

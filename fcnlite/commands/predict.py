@@ -1,4 +1,4 @@
-"""Segment pictures: ``python -m fcnlite.predict``."""
+"""Segment pictures: ``fcnlite predict``."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fcnlite import cli, vis
+from fcnlite import vis
+from fcnlite.commands.options import (
+    BAD_INPUT,
+    Parser,
+    add_device_options,
+    guarded,
+    in_one_line,
+    refuse_overwrite,
+    use_device,
+)
 from fcnlite.data import read_photo, voc_palette
 from fcnlite.data.classes import VOC
 from fcnlite.errors import InputError
-from fcnlite.net import Net, load
-from fcnlite.scoring import check_size
+from fcnlite.net import Segmenter, load
+from fcnlite.net.segmenter import check_size
 
-MODULE = "fcnlite.predict"
 LABEL, OVERLAY = ".png", "_overlay.jpg"  # how the results' names end
 _HELP = """\
 Segment pictures. For each, OUT gets NAME.png, whose pixel values are the classes (in VOC's palette), and
 NAME_overlay.jpg, the picture tinted with them.
 
-  python -m fcnlite.predict photo.jpg --weights fcn8s.h5 --out segmented
-  python -m fcnlite.predict holiday/*.jpg --weights runs/shapes-fcn8s/fcn8s.h5 --out segmented
+  fcnlite predict photo.jpg --weights fcn8s.h5 --out segmented
+  fcnlite predict holiday/*.jpg --weights runs/shapes-fcn8s/fcn8s.h5 --out segmented
 
 A photograph taken sideways is turned upright first. A picture that cannot be read does not stop the others; the
 exit status then is 2.
@@ -34,7 +42,7 @@ exit status then is 2.
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = cli.Parser(MODULE, description=_HELP)
+    made = Parser("fcnlite predict", description=_HELP)
     made.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help="picture files")
     made.add_argument("--weights", required=True, metavar="FILE", help="NET.h5, a snapshot, or a .caffemodel")
     made.add_argument(
@@ -42,19 +50,19 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--prototxt", metavar="FILE", help="the net, where the weights do not tell it")
     made.add_argument("--output", metavar="BLOB", help="the scores to use (default: the first output)")
-    cli.add_device_options(made)
+    add_device_options(made)
     return made
 
 
-def class_names(net: Net, output: str) -> tuple[str, ...]:
+def class_names(net: Segmenter, output: str) -> tuple[str, ...]:
     """Names of a score blob's classes: those kept with the weights, VOC's for 21, else numbers."""
-    if output in net.classes:
-        return net.classes[output]
+    if output in net.notes.classes:
+        return tuple(net.notes.classes[output])
     count = net.blobs[output].shape[1]
     return VOC if count == len(VOC) else tuple(map(str, range(count)))
 
 
-def _score_blob(net: Net, wanted: str | None) -> str:
+def _score_blob(net: Segmenter, wanted: str | None) -> str:
     name = wanted or ("score" if "score" in net.blobs else net.outputs[0])
     if name not in net.blobs:
         raise InputError(
@@ -63,7 +71,7 @@ def _score_blob(net: Net, wanted: str | None) -> str:
     if len(net.blobs[name].shape) != 4:
         raise InputError(f"blob '{name}' holds no score maps; choose them with --output")
     if net.inputs != ["data"]:
-        raise InputError(f"the net takes {', '.join(net.inputs)}, more than a picture; use fcnlite.evaluate")
+        raise InputError(f"the net takes {', '.join(net.inputs)}, more than a picture; use fcnlite evaluate")
     return name
 
 
@@ -79,7 +87,7 @@ def stems(images: Sequence[Path]) -> list[str]:
     return names
 
 
-def segment(net: Net, image: Path, stem: str, out: Path, output: str) -> np.ndarray:
+def segment(net: Segmenter, image: Path, stem: str, out: Path, output: str) -> np.ndarray:
     """Segment one picture and write both results; returns the label map."""
     pixels = read_photo(image)
     try:
@@ -89,19 +97,19 @@ def segment(net: Net, image: Path, stem: str, out: Path, output: str) -> np.ndar
         raise InputError(f"{image}: {error}") from None
     names = class_names(net, output)
     vis.write_label(out / f"{stem}{LABEL}", label)
-    picture = vis.overlay(pixels, label, voc_palette(), background=net.background, classes=names)
+    picture = vis.overlay(pixels, label, voc_palette(), background=net.notes.background, classes=names)
     vis.write_image(out / f"{stem}{OVERLAY}", picture)
     return label
 
 
-@cli.guarded(MODULE)
+@guarded("fcnlite predict")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
-    cli.use_device(options.device, options.threads)
+    use_device(options.device, options.threads)
     names = stems(options.images)
     results = [options.out / f"{stem}{ending}" for stem in names for ending in (LABEL, OVERLAY)]
-    cli.spare([*options.images, options.weights], results)
+    refuse_overwrite([*options.images, options.weights], results)
     net = load(options.weights, options.prototxt)
     output = _score_blob(net, options.output)
     if options.out.exists() and not options.out.is_dir():
@@ -114,13 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             label = segment(net, path, stem, options.out, output)
         except (InputError, OSError) as error:
             failed += 1
-            tqdm.write(f"{MODULE}: error: {cli.describe(error)}", file=sys.stderr)
+            tqdm.write(f"fcnlite predict: error: {in_one_line(error)}", file=sys.stderr)
             continue
         with tqdm.external_write_mode():
             print(f"{path} -> {options.out / stem}{LABEL}")
             vis.print_legend(label, class_names(net, output))
-    return cli.BAD_INPUT if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return BAD_INPUT if failed else 0

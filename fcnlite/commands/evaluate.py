@@ -1,30 +1,35 @@
-"""The paper's metrics of some weights on a data set: ``python -m fcnlite.evaluate``."""
+"""The paper's metrics of some weights on a data set: ``fcnlite evaluate``."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fcnlite import cli
+from fcnlite.commands.options import (
+    Parser,
+    add_device_options,
+    at_least,
+    guarded,
+    refuse_overwrite,
+    use_device,
+)
 from fcnlite.data import HIDE, SPLITS, Dataset, Masked, catalogue, open_dataset, voc_upload
 from fcnlite.errors import InputError
 from fcnlite.io import write_text
 from fcnlite.net import load
 from fcnlite.scoring import check_fits, evaluate
 
-MODULE = "fcnlite.evaluate"
 _HELP = """\
 Measure weights on a data set: pixel accuracy, mean accuracy, mean IU and frequency weighted IU, and each class's.
 
-  python -m fcnlite.evaluate voc --weights fcn8s.h5 --data VOCdevkit
-  python -m fcnlite.evaluate voc --weights fcn8s.h5 --data VOCdevkit --split seg11valid --sbd benchmark_RELEASE
-  python -m fcnlite.evaluate voc --weights fcn8s.h5 --data VOCdevkit --year 2012 --split test --upload FOLDER
+  fcnlite evaluate voc --weights fcn8s.h5 --data VOCdevkit
+  fcnlite evaluate voc --weights fcn8s.h5 --data VOCdevkit --split seg11valid --sbd benchmark_RELEASE
+  fcnlite evaluate voc --weights fcn8s.h5 --data VOCdevkit --year 2012 --split test --upload FOLDER
                                             no truth is published: writes what VOC's evaluation server takes
-  python -m fcnlite.evaluate shapes --weights runs/shapes-fcn8s/fcn8s.h5 --data runs/shapes-fcn8s/data
+  fcnlite evaluate shapes --weights runs/shapes-fcn8s/fcn8s.h5 --data runs/shapes-fcn8s/data
 
 A folder of your own in VOC's layout, with classes.txt, is evaluated as voc.
 """
@@ -32,7 +37,7 @@ A folder of your own in VOC's layout, with classes.txt, is evaluated as voc.
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = cli.Parser(MODULE, description=_HELP)
+    made = Parser("fcnlite evaluate", description=_HELP)
     made.add_argument("data_set", metavar="DATA_SET", help=", ".join(catalogue.names()))
     made.add_argument("--weights", required=True, metavar="FILE", help="NET.h5, a snapshot, or a .caffemodel")
     made.add_argument("--prototxt", metavar="FILE", help="the net, where the weights do not tell it")
@@ -43,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         choices=HIDE,
         help="mask images by their labels, and score without the background class, as the paper's table 8 does",
     )
-    made.add_argument("--limit", type=cli.at_least(1), metavar="N", help="only the first N images")
+    made.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N images")
     made.add_argument("--save", type=Path, metavar="DIR", help="write each prediction as a palette PNG")
     made.add_argument(
         "--upload",
@@ -58,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         help="for --upload: comp5 if trained on VOC's images alone, comp6 if on others too (default: comp6)",
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write all numbers as JSON")
-    cli.add_device_options(made)
+    add_device_options(made)
     return made
 
 
@@ -105,12 +110,12 @@ def _open(options: argparse.Namespace) -> Dataset:
     return dataset
 
 
-@cli.guarded(MODULE)
+@guarded("fcnlite evaluate")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
-    cli.use_device(options.device, options.threads)
-    cli.spare([options.weights], [options.json] if options.json else [])
+    use_device(options.device, options.threads)
+    refuse_overwrite([options.weights], [options.json] if options.json else [])
     dataset = _open(options)
     net = load(options.weights, options.prototxt)
     check_fits(net, dataset, options.weights)
@@ -127,7 +132,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         about = {"weights": options.weights, "data": str(dataset.folder), "split": dataset.split}
         write_text(options.json, json.dumps(about | found.to_json(), indent=2) + "\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,27 +1,22 @@
-"""Convert Caffe's weights and solver states between their binary and HDF5 forms: ``python -m
-fcnlite.convert``."""
+"""`fcnlite convert`: Caffe's weights and solver states from binary to HDF5 and back."""
+
+from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from fcnlite import cli
+from fcnlite.commands.options import Parser, guarded, refuse_overwrite
 from fcnlite.errors import InputError
-from fcnlite.io.caffemodel import read_definition, write_caffemodel
-from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, read_deploy, read_notes, write_hdf5
-from fcnlite.io.state import read_state, write_state
-from fcnlite.io.weights import holds_hdf5, names_hdf5, read_weights
-from fcnlite.proto import parse_net, read_net, to_text, upgrade
-
-MODULE = "fcnlite.convert"
-Progress = Callable[[int], object] | None
-Layers = Iterable[tuple[str, Sequence[np.ndarray]]]
+from fcnlite.io.caffemodel import write_caffemodel
+from fcnlite.io.convert import Progress, convert_state, convert_weights
+from fcnlite.io.hdf5 import write_hdf5
+from fcnlite.io.weights import names_hdf5, read_weights
+from fcnlite.proto import read_net, to_text, upgrade
 
 _HELP = """\
 Convert Caffe's files. The suffix of OUT says what to write:
@@ -34,10 +29,10 @@ Convert Caffe's files. The suffix of OUT says what to write:
 IN is recognised by its content. Every number is kept, bit for bit. OUT appears only when it is complete.
 
 examples:
-  python -m fcnlite.convert VGG_ILSVRC_16_layers.caffemodel vgg16.h5
-  python -m fcnlite.convert VGG_ILSVRC_16_layers.caffemodel vgg16-conv.h5 --classifier-to-fcn
-  python -m fcnlite.convert fcn8s-heavy-pascal.caffemodel fcn8s.h5 --prototxt deploy.prototxt
-  python -m fcnlite.convert snapshot/train_iter_4000.solverstate.h5 train_iter_4000.solverstate
+  fcnlite convert VGG_ILSVRC_16_layers.caffemodel vgg16.h5
+  fcnlite convert VGG_ILSVRC_16_layers.caffemodel vgg16-conv.h5 --classifier-to-fcn
+  fcnlite convert fcn8s-heavy-pascal.caffemodel fcn8s.h5 --prototxt deploy.prototxt
+  fcnlite convert snapshot/train_iter_4000.solverstate.h5 train_iter_4000.solverstate
 """
 
 
@@ -60,47 +55,6 @@ def _check_paths(source: Path, target: Path) -> None:
     ):
         told = "a solver state, not weights" if _is_state(source) else "weights, not a solver state"
         raise InputError(f"{source}: its name says that it is {told}; give {target} the suffix for that")
-
-
-def _read_layers(source: Path) -> Layers:
-    """The layers of a file: those of a mapped file all at once, as views; those of HDF5 one after the
-    other."""
-    return iter_hdf5(source) if holds_hdf5(source) else read_weights(source).items()
-
-
-def convert_weights(
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    prototxt: str | os.PathLike[str] | None = None,
-    progress: Progress = None,
-) -> None:
-    """Write the weights in `source` to `target`, in the format that its suffix names.
-
-    Parameters
-    ----------
-    source, target : path
-        `.caffemodel` (any generation) or HDF5, in any combination.
-    prototxt : path, optional
-        The net that the weights belong to. An HDF5 file stores its text, so that :func:`fcnlite.net.load` can
-        build the net; a `.caffemodel` takes its layers' types and connections from it. Without it the
-        description goes along that `source` has.
-    progress : callable, optional
-        Called with the number of bytes just written, many times.
-
-    Raises
-    ------
-    FileNotFoundError, InputError
-        A file is missing, damaged, or cannot be written.
-    """
-    source, target = Path(source), Path(target)
-    text = to_text(read_net(Path(prototxt))) if prototxt is not None else read_deploy(source)
-    if names_hdf5(target):
-        write_hdf5(target, _read_layers(source), text, progress, read_notes(source))
-    elif text is not None:
-        write_caffemodel(target, _read_layers(source), parse_net(text, f"{prototxt or source}"), progress)
-    else:
-        net = None if is_hdf5(source) else read_definition(source)
-        write_caffemodel(target, _read_layers(source), net, progress)
 
 
 def convert_classifier(
@@ -134,7 +88,7 @@ def convert_classifier(
         A file is missing or damaged, or the weights fit no classifier known.
     """
     # Nets and layers are needed for this alone; plain conversions need neither them nor a compiler.
-    from fcnlite.surgery import classifier_to_fcn
+    from fcnlite.convolutionalise import classifier_to_fcn
 
     target = Path(target)
     net = upgrade(read_net(Path(prototxt))) if prototxt is not None else None
@@ -149,28 +103,6 @@ def convert_classifier(
     return str(report)
 
 
-def convert_state(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], progress: Progress = None
-) -> None:
-    """Write the solver state in `source` to `target`, in the format that its suffix names.
-
-    The path of the weights that belong to it (`learned_net`) is kept as it stands.
-
-    Parameters
-    ----------
-    source, target : path
-        `.solverstate` or `.solverstate.h5`.
-    progress : callable, optional
-        Called with the number of bytes just written, many times.
-
-    Raises
-    ------
-    FileNotFoundError, InputError
-        A file is missing, damaged, or cannot be written.
-    """
-    write_state(target, read_state(source), progress)
-
-
 @contextmanager
 def _bar(source: Path) -> Iterator[Callable[[int], object]]:
     """A progress bar over the bytes of a file, on a terminal."""
@@ -179,7 +111,7 @@ def _bar(source: Path) -> Iterator[Callable[[int], object]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.Parser(MODULE, description=_HELP)
+    parser = Parser("fcnlite convert", description=_HELP)
     parser.add_argument("source", metavar="IN", type=Path, help="the file to read")
     parser.add_argument("target", metavar="OUT", type=Path, help="the file to write; its suffix says what")
     parser.add_argument(
@@ -197,12 +129,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@cli.guarded(MODULE)
+@guarded("fcnlite convert")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = _parser().parse_args(arguments)
     _check_paths(options.source, options.target)
-    cli.spare([options.prototxt] if options.prototxt else [], [options.target])
+    refuse_overwrite([options.prototxt] if options.prototxt else [], [options.target])
     report = ""
     with _bar(options.source) as progress:
         if options.classifier_to_fcn:
@@ -221,7 +153,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(report)
     print(f"{options.target}: {tqdm.format_sizeof(options.target.stat().st_size, 'B')}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

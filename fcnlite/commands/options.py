@@ -1,4 +1,4 @@
-"""What the command lines share: errors as one line, the device options, stopping between two steps."""
+"""Shared by the commands: the argument parser, errors as one line, the device options, stopping between steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fcnlite import device
 from fcnlite.errors import InputError
 
 BAD_INPUT = 2  # exit statuses, as shells and argparse have them
@@ -29,14 +28,13 @@ class Parser(argparse.ArgumentParser):
 
     Parameters
     ----------
-    module : str
-        The command's module, ``fcnlite.train``.
+    program : str
+        How it is called, such as `fcnlite train`.
     """
 
-    def __init__(self, module: str, **options: Any) -> None:
-        self.module = module
+    def __init__(self, program: str, **options: Any) -> None:
         super().__init__(
-            prog=f"python -m {module}",
+            prog=program,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
             **options,
@@ -44,7 +42,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the mistake and leave with status 2."""
-        print(f"{self.module}: error: {message}{self._hint(message)} (--help explains)", file=sys.stderr)
+        print(f"{self.prog}: error: {message}{self._hint(message)} (--help explains)", file=sys.stderr)
         raise SystemExit(BAD_INPUT)
 
     def _hint(self, message: str) -> str:
@@ -53,51 +51,71 @@ class Parser(argparse.ArgumentParser):
         return f"; did you mean {near[0]}?" if near else ""
 
 
-def guarded(module: str) -> Callable[[Main], Main]:
-    """Decorate a command's ``main(arguments) -> status``: what a user can cause ends in one line.
+def guarded(
+    program: str, mistakes: tuple[type[Exception], ...] = (InputError, OSError, MemoryError)
+) -> Callable[[Main], Main]:
+    """Decorate a command's `main(arguments) -> status`: whatever a user can cause ends in one line.
 
     Mistakes and missing, unreadable or unwritable files give status 2, Ctrl-C 130, SIGTERM 143, a closed pipe 141.
 
     Parameters
     ----------
-    module : str
-        What the line starts with.
+    program : str
+        How it is called; the line begins so: `fcnlite train: error: ...`.
+    mistakes : tuple of exception types
+        Errors to tell in a line; any other ends in its traceback.
     """
 
     def decorate(main: Main) -> Main:
         @functools.wraps(main)
         def run(arguments: Sequence[str] | None = None) -> int:
             try:
-                with _handling(_interrupt, signal.SIGTERM):
+                with _handling(_interrupt, signal.SIGTERM), _flushed():
                     return main(arguments)
             except KeyboardInterrupt as stop:
-                print(f"\n{module}: interrupted", file=sys.stderr)
-                return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+                return interrupted(program, *stop.args)
             except BrokenPipeError:  # the reader left: `... | head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return CLOSED_PIPE
-            except MemoryError as error:
-                reason = f"{error}; " if str(error) else ""
-                message = f"out of memory: {reason}try smaller images or a narrower net"
-            except (InputError, OSError) as error:
-                message = describe(error)
-            print(f"{module}: error: {message}", file=sys.stderr)
-            return BAD_INPUT
+            except mistakes as error:
+                print(f"{program}: error: {in_one_line(error)}", file=sys.stderr)
+                return BAD_INPUT
 
         return run
 
     return decorate
 
 
-def describe(error: Exception) -> str:
-    """An error as one line; what the system says of a file begins with the file's name."""
+def interrupted(program: str, number: int = signal.SIGINT) -> int:
+    """Say in one line that a signal ended the command; returns the exit status."""
+    print(f"\n{program}: interrupted", file=sys.stderr)
+    return 128 + number
+
+
+@contextmanager
+def _flushed() -> Iterator[None]:
+    """Flush standard output at the end of the block, where a closed pipe can still be answered."""
+    try:
+        yield
+    finally:
+        if sys.stdout is not None:  # started with `>&-`
+            sys.stdout.flush()
+
+
+def in_one_line(error: Exception) -> str:
+    """An error as one line; an error of the system's begins with the file's name."""
+    if isinstance(error, MemoryError):
+        reason = f"{error}; " if str(error) else ""
+        return f"out of memory: {reason}try smaller images or a narrower net"
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, os.PathLike)) else ""
         return f"{where}{' '.join(error.strerror.split())}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def spare(inputs: Iterable[str | os.PathLike[str]], targets: Iterable[str | os.PathLike[str]]) -> None:
+def refuse_overwrite(
+    inputs: Iterable[str | os.PathLike[str]], targets: Iterable[str | os.PathLike[str]]
+) -> None:
     """Raise where a file to write is one of those to read."""
     read = {Path(path).resolve() for path in inputs}
     lost = next((path for path in targets if Path(path).resolve() in read), None)
@@ -123,6 +141,8 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 
 def use_device(name: str | None, threads: int | None) -> None:
     """Choose the device that the options name."""
+    from fcnlite import device
+
     device.use(name or os.environ.get("FCNLITE_DEVICE", "auto"), threads=threads)
 
 
@@ -143,7 +163,7 @@ def at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
-def number(positive: bool = False) -> Callable[[str], float]:
+def amount(positive: bool = False) -> Callable[[str], float]:
     """The type of an option that takes finite numbers from 0 on; above 0 if ``positive``."""
 
     def parse(text: str) -> float:
@@ -160,7 +180,7 @@ def number(positive: bool = False) -> Callable[[str], float]:
     return parse
 
 
-def share(text: str) -> float:
+def fraction(text: str) -> float:
     """The type of an option that takes a number above 0 and at most 1."""
     try:
         value = float(text)
@@ -171,7 +191,7 @@ def share(text: str) -> float:
     return value
 
 
-def size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
     """The type of an option that takes the height and width of an image, ``334x500``."""
     found = re.fullmatch(r"(\d+)x(\d+)", text.lower())
     if not found or min(map(int, found.groups())) < 1:
@@ -190,7 +210,7 @@ class Stop:
 
 
 @contextmanager
-def stopping(module: str) -> Iterator[Stop]:
+def stopping(program: str) -> Iterator[Stop]:
     """While active, the first Ctrl-C or SIGTERM only sets the yielded flag, to stop between two steps.
 
     A second one interrupts at once.
@@ -201,7 +221,7 @@ def stopping(module: str) -> Iterator[Stop]:
         if stop:
             _interrupt(number, frame)
         stop.signal = number
-        print(f"\n{module}: stopping after this step; once more to stop at once", file=sys.stderr)
+        print(f"\n{program}: stopping after this step; once more to stop at once", file=sys.stderr)
 
     with _handling(ask, signal.SIGINT, signal.SIGTERM):
         yield stop

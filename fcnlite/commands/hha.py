@@ -1,24 +1,21 @@
-"""Encodes depth images as HHA images: ``python -m fcnlite.hha DEPTH_DIR HHA_DIR``."""
+"""Encodes depth images as HHA images: ``fcnlite hha DEPTH_DIR HHA_DIR``."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from fcnlite import cli
+from fcnlite.commands.options import Parser, amount, guarded
 from fcnlite.data.hha import Camera, encode, read_depth
 from fcnlite.errors import InputError
 from fcnlite.vis import write_image
 
-MODULE = "fcnlite.hha"
 
-
-@cli.guarded(MODULE)
+@guarded("fcnlite hha")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
-    parser = cli.Parser(
-        MODULE,
+    parser = Parser(
+        "fcnlite hha",
         description="Encode depth images (16-bit PNG, millimetres, 0 unknown) as HHA: horizontal disparity, height\n"
         "above ground, angle with gravity (Gupta et al. 2014). For NYUDv2 in the layout of the FCN experiments\n"
         "the folders are data/depth and data/hha. Images that are there already are kept.",
@@ -29,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--camera",
-        type=cli.number(positive=True),
+        type=amount(positive=True),
         nargs=4,
         metavar=("FX", "FY", "CX", "CY"),
         help="intrinsics in pixels (default: NYUDv2's Kinect at the image's size)",
@@ -63,7 +60,3 @@ def encode_folder(depth: Path, hha: Path, camera: Camera | None = None) -> None:
             except InputError as error:
                 raise InputError(f"{path}: {error}") from None
             write_image(hha / path.name, image)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,162 @@
+"""pycaffe's solvers over fcnlite's, with its callbacks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from fcnlite import device
+from fcnlite import solver as core_solver
+from fcnlite.caffe.net import Net, hooked, view
+from fcnlite.caffe.session import choose_mode
+from fcnlite.hostblob import push
+
+
+class _Solver(core_solver.SGDSolver):
+    """fcnlite's solver, with Caffe's callbacks."""
+
+    def __init__(self, param: Any):
+        super().__init__(param, keep_blobs=True)
+        self.on_start: list[Callable[[], object]] = []
+        self.on_gradients_ready: list[Callable[[], object]] = []
+        self.shown: Net | None = None
+
+    def _accumulate(self) -> Any:
+        for call in self.on_start:
+            call()
+        push()
+        if self.shown is not None and hooked(self.shown):
+            loss = self._layer_by_layer(self.shown)
+        else:
+            loss = super()._accumulate()
+        for call in self.on_gradients_ready:
+            call()
+        push()
+        return loss
+
+    def _layer_by_layer(self, net: Net) -> float:
+        net.clear_param_diffs()
+        last, loss = len(net.layers) - 1, 0.0
+        for _ in range(self.param.iter_size):
+            loss += net._forward(0, last)
+            net._backward(last, 0)
+        return loss / self.param.iter_size
+
+
+class SGDSolver:
+    """Trains a net by SGD with momentum (pycaffe's `caffe.SGDSolver`).
+
+    Parameters
+    ----------
+    solver_file : path
+        Solver prototxt. Nets get their data from their own layers, or from what is written to their input blobs.
+
+    Attributes
+    ----------
+    net : Net
+    test_nets : list of Net
+    iter : int
+        Updates made so far.
+    lr : float
+        Rate of the update to come.
+    param : SolverParameter
+    """
+
+    _core: ClassVar[type[core_solver.SGDSolver]] = core_solver.SGDSolver
+
+    def __init__(self, solver_file: Any):
+        choose_mode()
+        push()
+        self._solver: _Solver = type("Solver", (_Solver, self._core), {})(solver_file)
+        self._backend = device.current()
+        self.net = view(self._solver.net)
+        self.test_nets = [view(net) for net in self._solver.test_nets]
+        self._solver.shown = self.net
+
+    @property
+    def iter(self) -> int:
+        return self._solver.iter
+
+    @property
+    def lr(self) -> float:
+        return self._solver.rate
+
+    @property
+    def param(self) -> Any:
+        return self._solver.param
+
+    def step(self, count: int) -> None:
+        """Make `count` updates."""
+        with self._running():
+            self._solver.step(count)
+
+    def solve(self, resume: str | os.PathLike[str] | None = None) -> None:
+        """Train until `max_iter`, from a solver state if one is given."""
+        with self._running():
+            self._solver.solve(resume)
+
+    def apply_update(self) -> None:
+        """Change the parameters by the diffs they hold."""
+        with self._running():
+            self._solver.apply_update()
+
+    def snapshot(self) -> None:
+        """Write PREFIX_iter_N.caffemodel and .solverstate (or both with .h5)."""
+        with self._running():
+            self._solver.snapshot()
+
+    def restore(self, state: str | os.PathLike[str]) -> None:
+        """Go on from a solver state and its weights."""
+        with self._running():
+            self._solver.restore(state)
+
+    def share_weights(self, net: Net) -> None:
+        """Let `net` use the training net's parameters."""
+        net.share_with(self.net)
+
+    def add_callback(self, on_start: Callable[[], object], on_gradients_ready: Callable[[], object]) -> None:
+        """Call the one before each iteration's passes, the other between them and the update."""
+        self._solver.on_start.append(on_start)
+        self._solver.on_gradients_ready.append(on_gradients_ready)
+
+    def _running(self) -> Any:
+        push()
+        return device.using(self._backend)
+
+
+class NesterovSolver(SGDSolver):
+    """Trains a net with Nesterov's momentum (pycaffe's `caffe.NesterovSolver`)."""
+
+    _core = core_solver.NesterovSolver
+
+
+class AdaGradSolver(SGDSolver):
+    """Trains a net by AdaGrad (pycaffe's `caffe.AdaGradSolver`)."""
+
+    _core = core_solver.AdaGradSolver
+
+
+class RMSPropSolver(SGDSolver):
+    """Trains a net by RMSProp (pycaffe's `caffe.RMSPropSolver`)."""
+
+    _core = core_solver.RMSPropSolver
+
+
+class AdaDeltaSolver(SGDSolver):
+    """Trains a net by AdaDelta (pycaffe's `caffe.AdaDeltaSolver`)."""
+
+    _core = core_solver.AdaDeltaSolver
+
+
+class AdamSolver(SGDSolver):
+    """Trains a net by Adam (pycaffe's `caffe.AdamSolver`)."""
+
+    _core = core_solver.AdamSolver
+
+
+def get_solver(solver_file: Any) -> SGDSolver:
+    """The solver of the type that a solver prototxt names."""
+    asked = core_solver.SOLVERS[core_solver.solver_type(solver_file)]
+    classes: list[type[SGDSolver]] = [SGDSolver, *SGDSolver.__subclasses__()]
+    return next(cls for cls in classes if cls._core is asked)(solver_file)

@@ -1,0 +1,184 @@
+"""`fcnlite inspect`: any of Caffe's files, or a net of the catalogue, as tables or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fcnlite import models
+from fcnlite.commands.options import Parser, guarded, image_size
+from fcnlite.describe import by, describe
+
+_HELP = """\
+Show what is in a file of Caffe's, or what a net of the catalogue is made of:
+
+  .prototxt                 a net: every layer at a given input size; or a solver: its settings
+  .caffemodel, .h5          weights: the net they belong to, if the file says or it is one of the catalogue's,
+                            with the shapes that are in the file; otherwise names and shapes
+  .solverstate, .solverstate.h5   where a training run stands
+  fcn8s, vgg16, ...         a net of the catalogue (--classes and --width change it)
+
+columns of a net:
+  output        size of the layer's first output, channels x height x width
+  weights       shape of its weights (a bias comes beside them); in brackets if they do not learn
+  parameters    how many numbers it has
+  multiply-adds of one forward pass
+  field         side of the receptive field: the input pixels that one output value sees
+  stride        input pixels between neighbouring outputs
+  pad           input pixels by which the first output's field lies outside the image
+"""
+
+_EXAMPLES = """\
+examples:
+  fcnlite inspect fcn8s --size 500x334
+  fcnlite inspect voc-fcn8s/train.prototxt --size 500x500 --phase TRAIN
+  fcnlite inspect fcn8s-heavy-pascal.caffemodel --json | jq .totals
+  fcnlite inspect snapshot/train_iter_4000.solverstate
+
+nets of the catalogue:
+"""
+
+
+def render(described: Mapping[str, Any]) -> str:
+    """Return the description as text, tables first to last line."""
+    writers = {
+        "net": _render_net,
+        "weights": _render_weights,
+        "solver": _render_solver,
+        "solver state": _render_state,
+    }
+    return "\n".join(writers[described["kind"]](described))
+
+
+def _render_net(described: Mapping[str, Any]) -> list[str]:
+    total = described["totals"]
+    header = ["layer", "type", "output", "weights", "parameters", "multiply-adds", "field", "stride", "pad"]
+    rows = [_row(layer) for layer in described["layers"]]
+    inputs = ", ".join(f"{name} {by(shape)}" for name, shape in described["inputs"].items())
+    lines = [f"{described['name']}: {inputs}", "", *_table(header, rows, left=4), ""]
+    fixed = f", and {total['fixed_parameters']:,} fixed" if total["fixed_parameters"] else ""
+    lines += [
+        f"{total['parameters']:,} learned parameters{fixed} ({_bytes(total['parameter_bytes'])})",
+        f"{total['conv_layers']} layers of weights deep, receptive field {total['receptive_field']},"
+        f" stride {total['max_stride']} (ahead of upsampling)",
+        f"{_units(total['multiply_adds'])} multiply-adds forward; blobs {_bytes(total['blob_bytes'])} in all,"
+        f" {_bytes(total['peak_blob_bytes'])} at once where each is freed after its last use (float32)",
+    ]
+    if "weights" in described:
+        differences = [f"differs: {difference}" for difference in described["differences"]]
+        lines += differences or [f"the weights in {described['weights']} fit this net"]
+    return lines
+
+
+def _row(layer: Mapping[str, Any]) -> list[str]:
+    in_place = layer["tops"] and layer["tops"][:1] == layer["bottoms"][:1]
+    shape = layer["shapes"][0] if layer["shapes"] else []
+    weights = layer["parameters"][0] if layer["parameters"] else None
+    shown = "" if weights is None else by(weights["shape"])
+    return [
+        layer["name"],
+        layer["type"],
+        "in place" if in_place else by(shape[1:] if len(shape) > 1 else shape) or "one number",
+        shown if weights is None or weights["learns"] else f"({shown})",
+        f"{layer['parameter_count']:,}" if layer["parameter_count"] else "",
+        _units(layer["multiply_adds"]) if layer["multiply_adds"] else "",
+        _both(layer["receptive_field"]),
+        _both(layer["stride"]),
+        _both(layer["padding"]),
+    ]
+
+
+def _render_weights(described: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            layer["name"],
+            ", ".join(by(parameter["shape"]) for parameter in layer["parameters"]),
+            f"{layer['parameter_count']:,}",
+        ]
+        for layer in described["layers"]
+    ]
+    total = described["totals"]
+    return [
+        f"{described['name']}: weights alone ({described['problem']})",
+        "",
+        *_table(["layer", "shapes", "parameters"], rows, left=2),
+        "",
+        f"{total['parameters']:,} parameters ({_bytes(total['parameter_bytes'])} as float32)",
+    ]
+
+
+def _render_solver(described: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [name, ", ".join(v) if isinstance(v, list) else str(v)] for name, v in described["settings"].items()
+    ]
+    return [f"{described['name']}: solver", "", *_table(["setting", "value"], rows, left=2)]
+
+
+def _render_state(described: Mapping[str, Any]) -> list[str]:
+    history = described["history"]
+    return [
+        f"{described['name']}: solver state after {described['iter']:,} iterations",
+        f"step of the learning rate: {described['current_step']}",
+        f"weights: {described['learned_net'] or 'not named'}",
+        f"history: {len(history)} arrays, {described['totals']['history_values']:,} values",
+        *[f"  {i}: {by(shape)}" for i, shape in enumerate(history)],
+    ]
+
+
+def _table(header: list[str], rows: list[list[str]], left: int) -> list[str]:
+    """Align columns: the first `left` to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: list[str]) -> str:
+        aligned = [
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths))
+        ]
+        return "  ".join(aligned).rstrip()
+
+    return [line(header), line(["-" * width for width in widths]), *map(line, rows)]
+
+
+def _both(pair: Sequence[float] | None) -> str:
+    """A value of both axes: once if they agree."""
+    if pair is None:
+        return ""
+    return " x ".join(f"{value:g}" for value in (pair[:1] if pair[0] == pair[1] else pair))
+
+
+def _units(count: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}" if count < 1000 * size else f"{count / size:,.0f} {unit}"
+    return f"{count:g}"
+
+
+def _bytes(count: int) -> str:
+    return f"{_units(count)}B" if count >= 1000 else f"{count} bytes"
+
+
+def _parser() -> argparse.ArgumentParser:
+    catalogue = "\n".join(f"  {name:<24}{model.summary}" for name, model in models.CATALOGUE.items())
+    parser = Parser("fcnlite inspect", description=_HELP, epilog=_EXAMPLES + catalogue)
+    parser.add_argument("target", metavar="FILE_OR_NAME", help="a file, or a net of the catalogue")
+    parser.add_argument(
+        "--size", type=image_size, metavar="HxW", help="input height and width, such as 334x500"
+    )
+    parser.add_argument(
+        "--phase", choices=["TRAIN", "TEST"], help="whose layers of a prototxt (default: TEST)"
+    )
+    parser.add_argument("--classes", type=int, metavar="N", help="classes of a net of the catalogue")
+    parser.add_argument("--width", type=int, metavar="W", help="channels of its first convolution")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    return parser
+
+
+@guarded("fcnlite inspect")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    described = describe(options.target, options.size, options.phase, options.classes, options.width)
+    print(json.dumps(described, indent=2) if options.json else render(described))
+    return 0

@@ -1,0 +1,370 @@
+"""Train a net: ``fcnlite train``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fcnlite import device, models
+from fcnlite.commands.options import (
+    Parser,
+    add_device_options,
+    amount,
+    at_least,
+    fraction,
+    guarded,
+    stopping,
+    use_device,
+)
+from fcnlite.data import HIDE, catalogue
+from fcnlite.errors import InputError
+from fcnlite.training.chain import TAKE, Chain, holds_chain, is_classifier, stages_of
+from fcnlite.training.plan import Plan, net_name, plan_from, resumed
+from fcnlite.training.recipes import HEAVY
+from fcnlite.training.run_folder import SETTINGS, RunFolder
+from fcnlite.training.trainer import Trainer
+
+_HELP = """\
+Train a fully convolutional net.
+
+  fcnlite train shapes                     the demo: draws its own data; a few minutes on two cores
+  fcnlite train voc --data VOCdevkit --net fcn32s --init vgg16.caffemodel
+  fcnlite train voc --data VOCdevkit --net fcn16s --init runs/voc-fcn32s/fcn32s.h5
+  fcnlite train voc --data VOCdevkit --net fcn8s --init vgg16.caffemodel
+                                                     all three stages: fcn32s, fcn16s from it, fcn8s from that
+  fcnlite train voc --data MY_FOLDER --net fcn8s --width 16
+                                                     your own images, from nothing: a folder laid out as VOC
+                                                     (JPEGImages, SegmentationClass, ImageSets/Segmentation)
+                                                     and classes.txt, a class name a line, the background first
+  fcnlite train --resume runs/voc-fcn32s   go on with a run that was stopped
+
+Started from weights (--init), a net learns by the paper's "heavy" recipe: one image a step at its own size, the
+loss summed over its pixels, momentum 0.99, a learning rate for each net. From nothing that learns too slowly: the
+loss is averaged, the rate higher and falling, momentum 0.9, fc6 and fc7 smaller (--recipe scratch). Any single
+setting can be given. A Caffe solver file is trained by fcnlite solve SOLVER.prototxt.
+
+A run's folder gets settings.json, log.jsonl (a line an iteration), loss.png, snapshots, validation scores with
+pictures, and at the end NET.h5, for fcnlite predict. Ctrl-C saves a snapshot; a resumed run ends with the
+same bits as one that was never stopped.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options; one that is not given is absent from the result."""
+    made = Parser("fcnlite train", description=_HELP, argument_default=argparse.SUPPRESS)
+    made.add_argument(
+        "data_set",
+        nargs="?",
+        metavar="DATA_SET",
+        help=f"{', '.join(catalogue.names())} (default: shapes)",
+    )
+    _add_data_options(made.add_argument_group("data"))
+    _add_net_options(made.add_argument_group("net"))
+    _add_learning_options(made.add_argument_group("learning (defaults: the net's recipe)"))
+    _add_run_options(made.add_argument_group("run"))
+    add_device_options(made)
+    return made
+
+
+def _add_data_options(group: Any) -> None:
+    group.add_argument(
+        "--data",
+        metavar="DIR",
+        help="the data set's folder (default: data/NAME; for shapes in the run's folder, drawn there if need be)",
+    )
+    group.add_argument("--split", metavar="LIST", help="images to train on (default: the paper's choice)")
+    group.add_argument(
+        "--val-split", metavar="LIST", help="images to validate on (default: the paper's choice)"
+    )
+    group.add_argument("--year", type=int, choices=(2011, 2012), help="which VOC, where the folder has both")
+    group.add_argument(
+        "--sbd",
+        metavar="DIR",
+        help="voc: train on SBD's images, as the paper does, and validate on VOC 2011 val without them",
+    )
+    group.add_argument("--mapping", metavar="FILE", help="nyud: what maps its 894 classes to 40")
+    group.add_argument("--context", metavar="DIR", help="pascalcontext: the folder of its labels")
+    group.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="mirror images at random (default: no; for shapes, yes)",
+    )
+    group.add_argument(
+        "--jitter",
+        type=at_least(0),
+        nargs="?",
+        const=32,
+        metavar="PIXELS",
+        help="shift images at random by up to so many pixels (32, as in the paper, if no number is given)",
+    )
+    group.add_argument(
+        "--hide",
+        choices=HIDE,
+        help="mask images by their labels, to see what a net goes by; both: only the shape is shown",
+    )
+    group.add_argument(
+        "--sample-patches",
+        type=fraction,
+        metavar="P",
+        help="let a random share P of each image's pixels count in the loss, and 1/P times the images an update",
+    )
+    group.add_argument(
+        "--order",
+        choices=("random", "file"),
+        help="random: a seeded draw for each step, as the original; file: the list's order, over and over",
+    )
+
+
+def _add_net_options(group: Any) -> None:
+    group.add_argument(
+        "--net", metavar="NAME", help=f"{', '.join(HEAVY)} (default: stride 32; shapes: fcn8s)"
+    )
+    group.add_argument(
+        "--width",
+        type=at_least(1),
+        metavar="W",
+        help="channels of conv1, on which all others' depend (default: as in --init, else 64; shapes: 8)",
+    )
+    group.add_argument(
+        "--fc",
+        type=at_least(1),
+        metavar="N",
+        help="channels of fc6 and fc7 (default: as in --init, else 8 times the width)",
+    )
+    group.add_argument(
+        "--init",
+        action="append",
+        metavar="WEIGHTS",
+        help="a classifier or an FCN to start from, .caffemodel or .h5 (nyud late fusion: twice, color then hha)",
+    )
+
+    group.add_argument(
+        "--chain",
+        action=argparse.BooleanOptionalAction,
+        help="train the coarser nets first, each stage from the last one's weights (default: where --init is a"
+        " classifier and the net starts from a coarser one)",
+    )
+    group.add_argument(
+        "--stage-weights",
+        choices=TAKE,
+        help="which weights of a stage the next one starts from; best: in validation (default: final)",
+    )
+
+
+def _add_learning_options(group: Any) -> None:
+    group.add_argument(
+        "--recipe",
+        choices=("heavy", "cvpr15", "scratch"),
+        help="the settings below: the journal's, the conference paper's, or for training from nothing",
+    )
+    group.add_argument(
+        "--fixed", action="store_true", help="learn the score layers only, as the paper's FCN-32s-fixed"
+    )
+    group.add_argument("--iterations", type=at_least(1), metavar="N", help="weight updates")
+    group.add_argument("--lr", type=amount(positive=True), metavar="RATE", help="learning rate")
+    group.add_argument(
+        "--power",
+        type=amount(),
+        metavar="P",
+        help="let the rate fall as (1 - iteration / iterations) ** P; 0 keeps it",
+    )
+    group.add_argument(
+        "--clip",
+        type=amount(),
+        metavar="NORM",
+        help="scale larger gradients down to this L2 norm; 0: never",
+    )
+    group.add_argument("--momentum", type=amount(), metavar="M")
+    group.add_argument("--weight-decay", type=amount(), metavar="D")
+    group.add_argument("--iter-size", type=at_least(1), metavar="N", help="images an update")
+    group.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction, help="average the loss over pixels, or sum it"
+    )
+    group.add_argument("--average-loss", type=at_least(1), metavar="N", help="losses in the one displayed")
+    group.add_argument("--seed", type=at_least(0), help="of weights, dropout and image order (default: 1337)")
+
+
+def _add_run_options(group: Any) -> None:
+    group.add_argument("--out", metavar="RUN", help="the run's folder (default: runs/DATA_SET-NET)")
+    group.add_argument(
+        "--resume",
+        metavar="STATE",
+        help="go on from a .solverstate[.h5], or from the last one in a run's folder",
+    )
+    group.add_argument(
+        "--snapshot", type=at_least(0), metavar="N", help="save and validate every N; 0: only at the end"
+    )
+    group.add_argument(
+        "--validate", type=at_least(0), metavar="N", help="validate on the first N images (default: all)"
+    )
+
+
+def find_state(path: Path) -> Path:
+    """The solver state that --resume names: a file, or a run's folder for its last one."""
+    if path.is_dir():
+        return RunFolder(path).latest()
+    if not path.is_file():
+        raise FileNotFoundError(f"--resume {path}: there is no such file or folder")
+    return path
+
+
+def _prepare(given: dict[str, Any]) -> Trainer:
+    """The run that the options ask for, ready to start: a new one, or one to go on with."""
+    state = find_state(Path(given["resume"])) if "resume" in given else None
+    folder = RunFolder.around(state) if state else None
+    if folder is not None:
+        if "out" in given and Path(given["out"]).resolve() != folder.path.resolve():
+            raise InputError(f"--resume goes on in {folder.path}; leave --out out")
+        plan = resumed(
+            Plan.from_json(folder.read_settings()["plan"], folder.path / SETTINGS), given, folder.path
+        )
+        trainer = Trainer(plan, folder, state)
+        trainer.write_description()
+        return trainer
+    out = Path(given["out"]) if "out" in given else _unused(given)
+    plan = plan_from(given, out)
+    folder = RunFolder.create(out)
+    try:
+        trainer = Trainer(plan, folder, state)
+        trainer.write_description()
+    except BaseException:
+        folder.discard()
+        raise
+    return trainer
+
+
+def _unused(given: dict[str, Any]) -> Path:
+    name = catalogue.canonical(given.get("data_set", "shapes"))
+    return RunFolder.unused(f"{name}-{net_name(name, given.get('net')).removeprefix(f'{name}-')}")
+
+
+def _introduce(trainer: Trainer) -> None:
+    """Say what is about to be trained."""
+    plan, backend = trainer.plan, device.current()
+    parameters = sum(blob.count for blobs in trainer.net.params.values() for blob in blobs)
+    threads = getattr(backend, "threads", None)
+    where = f"{backend.name}, {threads} threads" if threads else backend.name
+    val = (
+        f", {trainer.validation_images} of {plan.val_split} to validate" if trainer.validation_images else ""
+    )
+    loss = "mean" if plan.normalize else "sum"
+    falling = f" falling (power {plan.power:g})" if plan.power else ""
+    trainer.say(f"net: {plan.net}, {parameters / 1e6:.2f} million parameters, on {where}")
+    trainer.say(f"data: {len(trainer.train_data)} images of {trainer.train_data.folder} ({plan.split}){val}")
+    trainer.say(
+        f"learning: {plan.iterations} iterations, rate {plan.lr:g}{falling}, "
+        f"momentum {plan.momentum:g}, decay {plan.weight_decay:g}, loss: {loss} over pixels, seed {plan.seed}"
+    )
+    if plan.sample_patches < 1:
+        share = f"{100 * plan.sample_patches:g} % of each image's pixels, drawn at random"
+        trainer.say(f"patches: {share}; {plan.iter_size} images an update")
+    start = f", going on from iteration {trainer.iteration}" if trainer.iteration else ""
+    trainer.say(f"run: {trainer.folder.path}{start}")
+
+
+def _conclude(trainer: Trainer, weights: Path) -> None:
+    """Show what came out, and what to do with it."""
+    if trainer.evaluation is not None:
+        print(f"\n{trainer.evaluation}\n")
+        print(f"pictures: {trainer.folder.path / 'validation' / f'iter_{trainer.iteration}.png'}")
+    print(f"loss curve: {trainer.folder.path / 'loss.png'}")
+    print(f"weights: {weights}")
+    print(f"segment pictures with: fcnlite predict IMAGE --weights {weights} --out FOLDER")
+
+
+@guarded("fcnlite train")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    given = vars(parser().parse_args(arguments))
+    if given.get("data_set", "").endswith(".prototxt"):
+        file = given["data_set"]
+        raise InputError(f"{file} is a Caffe solver file, not a data set; use: fcnlite solve {file}")
+    use_device(given.get("device"), given.get("threads"))
+    chain = _chain(given)
+    return _train(given) if chain is None else _train_stages(*chain)
+
+
+def _train(given: dict[str, Any], again: Path | None = None) -> int:
+    """Train one net; `again` is what --resume goes on with if it is not the last snapshot."""
+    trainer = _prepare(given)
+    _introduce(trainer)
+    with stopping("fcnlite train") as stop:
+        finished = trainer.run(stop)
+    if not finished:
+        _say_how_to_go_on(trainer, again)
+        return 128 + stop.signal
+    try:
+        weights = trainer.finish()
+    except KeyboardInterrupt:
+        _say_how_to_go_on(trainer, again)
+        raise
+    _conclude(trainer, weights)
+    return 0
+
+
+def _say_how_to_go_on(trainer: Trainer, again: Path | None) -> None:
+    print(f"\nstopped after iteration {trainer.iteration}; go on with:", file=sys.stderr)
+    where = trainer.saved if again is None else again
+    print(f"  fcnlite train {trainer.plan.name} --resume {where}", file=sys.stderr)
+
+
+# Chains of nets
+
+
+def _chain(given: dict[str, Any]) -> tuple[Chain, dict[str, Any]] | None:
+    """The chain that the options ask for, new or to go on with, and what they say anew; None for a single net."""
+    apart = ("chain", "stage_weights", "out", "resume", "net", "device", "threads")
+    options = {option: value for option, value in given.items() if option not in apart}
+    if "resume" in given and holds_chain(given["resume"]):
+        chain = Chain.read(Path(given["resume"]))
+        wanted = models.canonical(given.get("net", chain.stages[-1]))
+        if wanted != chain.stages[-1]:
+            raise InputError(f"the chain in {chain.path} ends with {chain.stages[-1]}, not with {wanted}")
+        return chain, options
+    name = catalogue.canonical(given.get("data_set", "shapes"))
+    net = net_name(name, given.get("net"))
+    stages = stages_of(net) if net in HEAVY else [net]
+    if not given.get("chain", _starts_from_classifier(stages, given)):
+        if "stage_weights" in given:
+            raise InputError("--stage-weights goes with a chain of nets, --chain")
+        return None
+    if len(stages) == 1 or "resume" in given:
+        why = "--resume names no chain" if "resume" in given else f"{net} does not start from a coarser net"
+        raise InputError(f"--chain: {why}; leave it out")
+    options.setdefault("recipe", "heavy" if "init" in given else "scratch")
+    out = Path(given["out"]) if "out" in given else _unused(given)
+    if name == "shapes":
+        options.setdefault("data", str(out / "data"))
+    return Chain.create(out, stages, given.get("stage_weights", TAKE[0]), options), {}
+
+
+def _starts_from_classifier(stages: Sequence[str], given: dict[str, Any]) -> bool:
+    """Whether a net that the paper starts from a coarser one is to start from a classifier."""
+    return (
+        len(stages) > 1
+        and "resume" not in given
+        and len(given.get("init", ())) == 1
+        and is_classifier(given["init"][0])
+    )
+
+
+def _train_stages(chain: Chain, now: dict[str, Any]) -> int:
+    """Train what is left of a chain."""
+    for number, stage in enumerate(chain.stages):
+        done = chain.weights(number)
+        told = f"done, {done}" if done else chain.folder(number).path
+        print(f"stage {number + 1} of {len(chain.stages)}, {stage}: {told}")
+        if done:
+            continue
+        try:
+            status = _train(chain.options(number, now), again=chain.path)
+        except BaseException:
+            chain.discard_if_unused()
+            raise
+        if status:
+            return status
+    print(f"all stages done: {chain.finish()}")
+    return 0

@@ -1,0 +1,264 @@
+"""Passes over a list of nodes: forward, backward, and the two that free memory as they go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from fcnlite import device
+from fcnlite.blob import Blob, Node
+from fcnlite.errors import InputError
+from fcnlite.layers import Convolution, Layer, ReLU
+from fcnlite.net.build import Builder, find_foldable
+
+
+class Graph:
+    """Named layers in the order they run, with the blobs between them.
+
+    Parameters
+    ----------
+    built : Builder
+        Gives the parts.
+
+    Attributes
+    ----------
+    name : str
+    blobs : OrderedDict of str to Blob
+        Every blob, in the order in which layers make them.
+    params : OrderedDict of str to list of Blob
+        Each layer's parameters, weight before bias.
+    inputs, outputs : list of str
+        Blobs to set from outside, and those no layer reads.
+    layers : list of Layer
+    nodes : list of Node
+        Each layer with its bottoms and tops, in the order they run.
+    learnable_params : list of LearnableParam
+        Every parameter once, in layer order (a solver's history has this order).
+    """
+
+    def __init__(self, built: Builder):
+        self.name, self._origin = built.name, built.origin
+        self.blobs, self.params = built.blobs, built.params
+        self.inputs, self.outputs = built.inputs, built.outputs
+        self.layers, self.nodes = built.layers, built.nodes
+        self.learnable_params = built.learnable_params
+        self._foldable = find_foldable(self.nodes)
+
+    def forward(
+        self,
+        blobs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **inputs: Any,
+    ) -> dict[str, Any]:
+        """Run forward.
+
+        Parameters
+        ----------
+        blobs : sequence of str, optional
+            Blobs to return besides the outputs.
+        start, end : str, optional
+            First and last layer to run.
+        **inputs : array_like
+            Content of input blobs; the net reshapes to it.
+
+        Returns
+        -------
+        dict of str to array
+            The outputs' data (or the last layer's tops', with `end`).
+        """
+        self._set_inputs(inputs)
+        first, last = self._index(start, 0), self._index(end, len(self.nodes) - 1)
+        for node in self.nodes[first : last + 1]:
+            self.forward_node(node)
+        names = list(self.nodes[last].layer.param.top) if end else self.outputs
+        return {name: self._blob(name).data for name in [*names, *(blobs or ())]}
+
+    def backward(
+        self,
+        diffs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **out_diffs: Any,
+    ) -> dict[str, Any]:
+        """Run backward; losses seed themselves unless their diff is given, parameters' diffs are added to.
+
+        Parameters
+        ----------
+        diffs : sequence of str, optional
+            Blobs whose diffs to return besides the inputs'.
+        start, end : str, optional
+            First (nearest the output) and last layer to run.
+        **out_diffs : array_like
+            Gradients of output blobs (by default whatever their diffs hold).
+
+        Returns
+        -------
+        dict of str to array
+            The inputs' diffs (or the last layer's bottoms', with `end`).
+        """
+        first, last = self._index(start, len(self.nodes) - 1), self._index(end, 0)
+        self._seed(self.nodes[last : first + 1])
+        for name, diff in out_diffs.items():
+            blob = self._blob(name)
+            if np.shape(diff) != blob.shape:
+                raise InputError(
+                    f"the diff given for blob '{name}' has shape {np.shape(diff)}; it must be {blob.shape}"
+                )
+            blob.new_diff()[...] = device.current().asarray(diff)
+        for node in reversed(self.nodes[last : first + 1]):
+            if node.runs_back:
+                node.backward()
+        names = list(self.nodes[last].layer.param.bottom) if end else self.inputs
+        return {name: self._blob(name).diff for name in [*names, *(diffs or ())]}
+
+    def forward_backward(self, keep_blobs: bool = False, **inputs: Any) -> Any:
+        """One pass forward and back, for training.
+
+        Frees memory as it goes: a diff after its last reader, a layer's output after the gradients through it.
+        Inputs, outputs and parameters' diffs stay. Convolution and ReLU share one pass.
+
+        Parameters
+        ----------
+        keep_blobs : bool
+            Keep every blob's data and diff, as Caffe does.
+        **inputs : array_like
+            As for `forward`.
+
+        Returns
+        -------
+        array
+            The weighted sum of all losses, a scalar on the device.
+        """
+        self._set_inputs(inputs)
+        with _folded(self._foldable):
+            for node in self.nodes:
+                self.forward_node(node)
+        loss = self.total_loss()
+        outputs = [self.blobs[name] for name in self.outputs]
+        self._seed(self.nodes)
+        for node in reversed(self.nodes):
+            if node.runs_back:
+                node.backward()
+            if not keep_blobs:
+                self._release(node.tops, keep=[*node.bottoms, *outputs])
+        return loss
+
+    def infer(self, output: str | None = None, **inputs: Any) -> Any:
+        """One pass forward that frees every blob but the inputs after its last reader.
+
+        Returns
+        -------
+        array
+            The data of `output`, by default the only output.
+        """
+        wanted = output or self._only_output()
+        self._set_inputs(inputs)
+        last = {blob: node for node in self.nodes for blob in node.bottoms}
+        with _folded(self._foldable):
+            for node in self.nodes:
+                self.forward_node(node)
+                keep = [self.blobs[wanted]] if wanted in self.blobs else []
+                done = [blob for blob in node.bottoms if last[blob] is node]
+                self._release([*done, *(top for top in node.tops if top not in last)], keep=keep)
+        return self._blob(wanted).data
+
+    def reshape(self) -> None:
+        """Size every blob for the inputs' present shapes, without computing anything."""
+        for node in self.nodes:
+            with self._origin.naming(node.layer.name):
+                node.reshape()
+
+    def drop_blobs(self) -> None:
+        """Free every blob's data."""
+        for blob in self.blobs.values():
+            blob.drop_data()
+
+    def clear_param_diffs(self) -> None:
+        """Forget the parameters' gradients: the next backward overwrites instead of adding."""
+        for param in self.learnable_params:
+            param.blob.clear_diff()
+
+    def layer(self, name: str) -> Layer:
+        """The layer called `name`."""
+        return self.layers[self._index(name, 0)]
+
+    def forward_node(self, node: Node) -> None:
+        """Run one node forward; a mistake is told with its layer's place in the prototxt."""
+        with self._origin.naming(node.layer.name):
+            node.forward()
+
+    def _set_inputs(self, inputs: Mapping[str, Any]) -> None:
+        for name, value in inputs.items():
+            if name not in self.inputs:
+                raise InputError(
+                    f"'{name}' is not an input of the net; its inputs are {', '.join(self.inputs) or 'none'}"
+                )
+            shape = np.shape(value)
+            declared = self.blobs[name].shape
+            if len(shape) != len(declared):
+                raise InputError(f"input '{name}' has shape {shape}; as many axes as {declared} are needed")
+            self.blobs[name].reshape(*shape)
+            # A copy: layers in place, and whoever writes to the blob, must not change the caller's array.
+            self.blobs[name].new_data()[...] = device.current().asarray(value)
+
+    def _seed(self, nodes: Sequence[Node]) -> None:
+        """Give losses their weights as diffs; a layer that reads a loss replaces that by its gradient, as in Caffe."""
+        for node in nodes:
+            if node.layer.loss_weights:
+                node.seed()
+
+    def _release(self, blobs: Sequence[Blob], keep: Sequence[Blob]) -> None:
+        inputs = [self.blobs[name] for name in self.inputs]  # a pass that is given none goes on from the last
+        for blob in blobs:
+            if blob not in keep:
+                blob.drop_diff()
+                if blob not in inputs:
+                    blob.drop_data()
+
+    def total_loss(self) -> Any:
+        """The weighted sum of all losses of the last forward pass, a scalar on the device."""
+        terms = [
+            top.data.sum() * weight
+            for node in self.nodes
+            for top, weight in zip(node.tops, node.layer.loss_weights)
+            if weight
+        ]
+        if not terms:
+            raise InputError(f"net '{self.name}' has no loss, so it cannot be trained")
+        return sum(terms[1:], terms[0])
+
+    def _only_output(self) -> str:
+        if "score" in self.outputs or len(self.outputs) != 1:
+            if "score" not in self.blobs:
+                raise InputError(f"the net has the outputs {', '.join(self.outputs)}; name one of them")
+            return "score"
+        return self.outputs[0]
+
+    def _blob(self, name: str) -> Blob:
+        if name not in self.blobs:
+            raise InputError(f"the net has no blob '{name}'")
+        return self.blobs[name]
+
+    def _index(self, name: str | None, default: int) -> int:
+        if name is None:
+            return default
+        for i, layer in enumerate(self.layers):
+            if layer.name == name:
+                return i
+        raise InputError(f"the net has no layer '{name}'")
+
+
+@contextmanager
+def _folded(pairs: Sequence[tuple[Convolution, ReLU]]) -> Iterator[None]:
+    """While active, convolutions apply the ReLU behind them themselves."""
+    for convolution, relu in pairs:
+        convolution.slope, relu.folded = relu.slope, True
+    try:
+        yield
+    finally:
+        for convolution, relu in pairs:
+            convolution.slope, relu.folded = 1.0, False

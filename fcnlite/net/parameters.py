@@ -1,0 +1,85 @@
+"""A net's parameters: how each learns, and how they are copied in and shared by layer name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fcnlite import device
+from fcnlite.blob import Blob
+from fcnlite.errors import InputError
+
+
+@dataclass
+class LearnableParam:
+    """A parameter as a solver sees it: the blob, where it belongs, and how it learns."""
+
+    blob: Blob
+    layer: str
+    index: int
+    lr_mult: float
+    decay_mult: float
+
+
+def copy_layer(
+    layer: str, blobs: Sequence[Blob], owned: set[int], arrays: Sequence[np.ndarray], label: str
+) -> None:
+    """Copy arrays into a layer's parameters.
+
+    Parameters
+    ----------
+    layer : str
+    blobs : sequence of Blob
+        The layer's parameters, weight first.
+    owned : set of int
+        The parameters that are the layer's own, not those of an earlier layer.
+    arrays : sequence of numpy.ndarray
+    label : str
+        The file they come from, for errors.
+
+    Raises
+    ------
+    InputError
+        The counts or the shapes differ; leading axes of length 1 do not count.
+    """
+    # Caffe's HDF5 leaves out parameters that an earlier layer shares.
+    left_out = {i for i in range(len(blobs)) if i not in owned and (i >= len(arrays) or not arrays[i].size)}
+    if len(arrays) > len(blobs) or not left_out.issuperset(range(len(arrays), len(blobs))):
+        raise InputError(
+            f"{label}: layer '{layer}' has {len(arrays)} parameters there, {len(blobs)} in the net"
+        )
+    for i, (blob, array) in enumerate(zip(blobs, arrays)):
+        if i in left_out:
+            continue
+        if array.shape != blob.shape and _trim(array.shape) != _trim(blob.shape):
+            raise InputError(
+                f"{label}: layer '{layer}', parameter {i}: shape {array.shape} there, {blob.shape} in the "
+                "net; to start this layer afresh rename it"
+            )
+        # Into the blob's own array: nets that share it see the change.
+        blob.data[...] = device.current().asarray(array.reshape(blob.shape))
+
+
+def share(params: Mapping[str, Sequence[Blob]], with_: Mapping[str, Sequence[Blob]]) -> None:
+    """Let the parameters of one net be those of another, by layer name: changing either changes both.
+
+    Raises
+    ------
+    InputError
+        Layers of one name have parameters of other shapes.
+    """
+    for name, blobs in params.items():
+        for i, theirs in enumerate(with_.get(name, ())):
+            if i >= len(blobs) or blobs[i].shape != theirs.shape:
+                raise InputError(f"layer '{name}': its parameters have other shapes in the net to share with")
+            blobs[i].data = theirs.data
+
+
+def _trim(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape without leading ones: Caffe's old files pad shapes to four axes."""
+    dims = list(shape)
+    while dims and dims[0] == 1:
+        dims.pop(0)
+    return tuple(dims)

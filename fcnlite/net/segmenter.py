@@ -1,0 +1,182 @@
+"""A net that turns pictures into label maps, and what loads one from a file of weights.
+
+>>> net = load("fcn8s.h5")                                   # doctest: +SKIP
+>>> labels = net.predict("photo.jpg")                        # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from fcnlite import device
+from fcnlite.data import Dataset
+from fcnlite.data.dataset import preprocess
+from fcnlite.data.files import read_photo, to_rgb
+from fcnlite.data.notes import Notes
+from fcnlite.errors import InputError
+from fcnlite.io import iter_weights, read_deploy
+from fcnlite.models import recognise
+from fcnlite.net.core import Net
+from fcnlite.proto import parse_net
+
+Maps: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]  # truth and prediction by head
+
+
+class Segmenter(Net):
+    """A net for pictures; parameters, attributes and errors are those of `fcnlite.net.Net`.
+
+    Attributes
+    ----------
+    notes : Notes
+        Class names, the mean colour that `predict` subtracts, the background class.
+    """
+
+    notes: Notes = Notes()
+
+    def predict(
+        self, image: Any, mean_bgr: Sequence[float] | None = None, output: str | None = None
+    ) -> np.ndarray:
+        """Segment an image, freeing activations on the way.
+
+        Parameters
+        ----------
+        image : path, PIL.Image or numpy.ndarray
+            An array is H x W x 3 uint8, RGB. A file is turned upright if its EXIF says that it lies on a side.
+        mean_bgr : sequence of float, optional
+            Mean colour to subtract (that of the notes, VOC's unless the weights say otherwise, by default).
+        output : str, optional
+            The score blob to use, where the net has several.
+
+        Returns
+        -------
+        numpy.ndarray
+            H x W uint8: each pixel's class.
+        """
+        mean = self.notes.mean_bgr if mean_bgr is None else mean_bgr
+        score = self.infer(output, data=preprocess(_pixels(image), mean)[None])
+        labels = argmax_channels(score)[0]
+        self.drop_blobs()
+        return labels
+
+
+def load(path: str | os.PathLike[str], prototxt: Any = None) -> Segmenter:
+    """A net ready to predict, from a file of weights.
+
+    Parameters
+    ----------
+    path : path
+        An HDF5 file that fcnlite wrote (it carries its own net), or a bare Caffe HDF5 or .caffemodel of one of the
+        paper's nets, which is recognised by its layers' names and shapes.
+    prototxt : path, str or NetParameter, optional
+        The net to use instead.
+
+    Returns
+    -------
+    Segmenter
+        In phase TEST, with the weights copied in.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        If there is no such file, or no net for it.
+    """
+    if Path(path).is_dir():
+        raise InputError(f"{os.fspath(path)}: this is a folder; name the file of weights in it")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{os.fspath(path)}: no such weights file")
+    source = _description(path) if prototxt is None else prototxt
+    try:
+        net = Segmenter(source, "TEST")
+    except InputError as error:
+        raise InputError(str(error) if prototxt is not None else f"{os.fspath(path)}: {error}") from None
+    net.copy_from(path)
+    net.notes = Notes.read(path, {name: blob.channels for name, blob in net.blobs.items()})
+    return net
+
+
+def _description(path: str | os.PathLike[str]) -> Any:
+    """The net that a file of weights carries, or else that of the catalogue with its layers."""
+    text = read_deploy(path)
+    if text:
+        return parse_net(text, f"{os.fspath(path)}, attribute 'prototxt'")
+    known = recognise({layer: [array.shape for array in arrays] for layer, arrays in iter_weights(path)})
+    if known is None:
+        raise InputError(
+            f"{os.fspath(path)}: its layers are those of no net in the catalogue; give the deploy prototxt too"
+        )
+    return known
+
+
+def score_blob(head: str) -> str:
+    """The blob with the scores for a label blob: "score" for "label", else "score_sem" for "sem" and so on."""
+    return "score" if head == "label" else f"score_{head}"
+
+
+def segment(net: Net, dataset: Dataset, index: int) -> Maps:
+    """Segment one image of a data set.
+
+    Returns
+    -------
+    Maps
+        For each label blob truth and prediction, (H, W) uint8 each.
+
+    Raises
+    ------
+    InputError
+        The net gives no score for each pixel.
+    """
+    blobs = dataset.blobs(index)
+    inputs: dict[str, Any] = {name: blobs[name][np.newaxis] for name in net.inputs}
+    outputs = {head: score_blob(head) for head in dataset.heads}
+    if len(outputs) == 1:
+        scores = {head: net.infer(blob, **inputs) for head, blob in outputs.items()}
+    else:
+        net.forward(**inputs)
+        scores = {head: net.blobs[blob].data for head, blob in outputs.items()}
+    maps = {head: (blobs[head][0].astype(np.uint8), argmax_channels(scores[head])[0]) for head in outputs}
+    net.drop_blobs()
+    for head, (truth, prediction) in maps.items():
+        check_size(outputs[head], prediction, truth.shape)
+    return maps
+
+
+def check_size(blob: str, prediction: np.ndarray, wanted: Sequence[int]) -> None:
+    """Refuse scores that are not one for each pixel, as of a net without upsampling or its last crop.
+
+    Raises
+    ------
+    InputError
+    """
+    if prediction.shape != tuple(wanted):
+        height, width = prediction.shape
+        raise InputError(
+            f"blob '{blob}' scores {height} x {width} positions of an image of {wanted[0]} x {wanted[1]}; "
+            "a blob with a score for each pixel is needed"
+        )
+
+
+def argmax_channels(score: Any) -> np.ndarray:
+    """The class of each pixel: (N, C, H, W) scores on the device to (N, H, W) uint8 (int32 above 256 classes)."""
+    backend = device.current()
+    n, channels, height, width = score.shape
+    labels = backend.empty((n, height, width), np.int32)
+    backend.launch("argmax_forward", n * height, width, channels, height, score, labels)
+    return backend.tonumpy(labels).astype(np.uint8 if channels <= 256 else np.int32)
+
+
+def _pixels(image: Any) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a path, a PIL image or an array."""
+    if isinstance(image, (str, os.PathLike)):
+        return read_photo(image)
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    pixels = np.asarray(image)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise InputError(f"an image array must be H x W x 3 uint8; this one is {pixels.shape} {pixels.dtype}")
+    return pixels

@@ -1,0 +1,107 @@
+"""Builds what a plan describes: the data sets, the net and Caffe's solver settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fcnlite import models
+from fcnlite.data import Dataset, Masked, open_dataset
+from fcnlite.proto import LayerParameter, NetParameter, SolverParameter
+from fcnlite.solver import HDF5
+from fcnlite.training.plan import Plan
+
+# Nets trained from scratch divide pixels by this (a fixed Scale layer): a rate that suits the other layers is too
+# large for a random first convolution on raw pixels.
+GREY_LEVELS = 64.0
+
+
+def open_data(plan: Plan) -> tuple[Dataset, Dataset | None]:
+    """The images to train on and those to validate on, if any."""
+    train = open_dataset(plan.data_set, plan.data, plan.split, **plan.data_options)
+    if plan.hide is not None:
+        train = Masked(train, plan.hide)
+    if plan.val_split is None or plan.validate == 0:
+        return train, None
+    val = open_dataset(plan.val_data_set, plan.val_data, plan.val_split, **plan.val_options)
+    if not val.has_labels:
+        return train, None
+    return train, val if plan.hide is None else Masked(val, plan.hide)
+
+
+def describe_net(plan: Plan, classes: int) -> NetParameter:
+    """The net to train, with fillers where it starts from nothing."""
+    options = {
+        "classes": classes,
+        "width": plan.width,
+        "normalize": plan.normalize,
+        "filler": {"type": "msra"} if plan.from_nothing else None,
+    }
+    if plan.fc is not None:  # not every net has such layers
+        options["fc"] = plan.fc
+    param = models.build(plan.net, **options)
+    if plan.sample_patches < 1 and not plan.normalize:
+        for layer in param.layer:
+            if layer.type == "SoftmaxWithLoss":
+                layer.loss_weight[:] = [1 / plan.sample_patches]
+    if plan.fixed:
+        _fix_base(param)
+    if plan.scaled:
+        _scale_pixels(param)
+    return param
+
+
+def _fix_base(param: NetParameter) -> None:
+    """Give every convolution but those that score a learning rate of zero."""
+    for layer in param.layer:
+        if layer.type == "Convolution" and not layer.name.startswith("score"):
+            while len(layer.param) < 1 + layer.convolution_param.bias_term:
+                layer.param.add()
+            for spec in layer.param:
+                spec.lr_mult = 0
+
+
+def _scale_pixels(param: NetParameter) -> None:
+    """Put a fixed scale_X between each blob X of pixels, joined or as they are, and the convolution that reads it."""
+    pixels: set[str] = set()
+    layers = []
+    for layer in param.layer:
+        if layer.type == "Input" or (layer.type == "Concat" and pixels.issuperset(layer.bottom)):
+            pixels.update(layer.top)
+        elif layer.type == "Convolution" and pixels.issuperset(layer.bottom):
+            (blob,) = layer.bottom
+            filler = {"type": "constant", "value": 1 / GREY_LEVELS}
+            layers.append(
+                LayerParameter(
+                    name=f"scale_{blob}",
+                    type="Scale",
+                    bottom=[blob],
+                    top=[f"{blob}_scaled"],
+                    param=[{"lr_mult": 0}],
+                    scale_param={"filler": filler},
+                )
+            )
+            layer.bottom[0] = f"{blob}_scaled"
+        layers.append(layer)
+    copy = NetParameter(layer=layers)
+    del param.layer[:]
+    param.layer.extend(copy.layer)
+
+
+def solver_of(plan: Plan, snapshots: Path) -> SolverParameter:
+    """The plan as Caffe's solver settings."""
+    policy = {"lr_policy": "poly", "power": plan.power} if plan.power else {"lr_policy": "fixed"}
+    return SolverParameter(
+        base_lr=plan.lr,
+        momentum=plan.momentum,
+        weight_decay=plan.weight_decay,
+        iter_size=plan.iter_size,
+        max_iter=plan.iterations,
+        average_loss=plan.average_loss,
+        clip_gradients=plan.clip or -1,
+        random_seed=plan.seed,
+        display=0,
+        snapshot=plan.snapshot,
+        snapshot_format=HDF5,
+        snapshot_prefix=str(snapshots / plan.net),
+        **policy,
+    )
