@@ -24,9 +24,8 @@ THREADS = (1, 2, 3, 5)
 
 @pytest.fixture(autouse=True)
 def restored():
-    before = device.current()
-    yield
-    device._current = before
+    with device.using(device.current()):
+        yield
 
 
 def run(make, shape, threads):
