@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
     Backend = HostBackend | CudaBackend
 
 CHOICES = ("auto", "cpu", "cuda")
-_current: Any = None
+_current: Any = None  # the process's
+_block: ContextVar[Any] = ContextVar(
+    "device of a block", default=None
+)  # of a `using` block, for its thread alone
 
 
 def current() -> Backend:
     """The device in use; the first call chooses it from ``FCNLITE_DEVICE`` (``auto`` when unset)."""
-    backend = _current or use(os.environ.get("FCNLITE_DEVICE", "auto"))
+    backend = _block.get() or _current or use(os.environ.get("FCNLITE_DEVICE", "auto"))
     backend.select()
     return backend
 
@@ -55,28 +59,31 @@ def use(name: str = "auto", dtype: Any = np.float32, threads: int | None = None)
     if kind == "cpu" or (kind == "auto" and not _gpu_answers()):
         from fcnlite.backend.host import HostBackend
 
-        _current = HostBackend(np.dtype(dtype), threads)
+        made: Backend = HostBackend(np.dtype(dtype), threads)
     else:
         from fcnlite.backend.cuda import CudaBackend
 
-        _current = CudaBackend(np.dtype(dtype), int(index or 0))
-    return _current
+        made = CudaBackend(np.dtype(dtype), int(index or 0))
+    if _block.get() is not None:
+        _block.set(made)
+    else:
+        _current = made
+    return made
 
 
 def chosen() -> bool:
     """Whether a device is in use or asked for by ``FCNLITE_DEVICE``."""
-    return _current is not None or "FCNLITE_DEVICE" in os.environ
+    return _block.get() is not None or _current is not None or "FCNLITE_DEVICE" in os.environ
 
 
 @contextmanager
 def using(backend: Any) -> Iterator[None]:
-    """Make ``backend`` (what :func:`current` gave earlier) the current device for the length of a block."""
-    global _current
-    previous, _current = _current, backend
+    """Make `backend` (what `current` gave earlier) the current device for the length of a block, in this thread."""
+    before = _block.set(backend)
     try:
         yield
     finally:
-        _current = previous
+        _block.reset(before)
 
 
 def _gpu_answers() -> bool:

@@ -6,13 +6,12 @@ uniform distributions depend on the boost version it was built with), so they ne
 
 from __future__ import annotations
 
+import itertools
+import threading
 from functools import cache
 from typing import Any
 
 import numpy as np
-
-_masks: Any = np.random.MT19937()
-_fillers = np.random.default_rng()
 
 
 def twister(seed: int) -> np.random.MT19937:
@@ -24,11 +23,34 @@ def twister(seed: int) -> np.random.MT19937:
     return made
 
 
+class _Streams(threading.local):
+    """A thread's two streams, seeded from the process's until the thread seeds them itself."""
+
+    process_seed = int(np.random.SeedSequence().generate_state(1)[0])
+    threads = itertools.count()
+
+    def __init__(self) -> None:
+        own = np.random.SeedSequence(self.process_seed, spawn_key=(next(self.threads),))
+        self.start(int(own.generate_state(1)[0]))
+
+    def start(self, seed: int) -> None:
+        """Start both streams anew."""
+        self.masks: Any = twister(seed)
+        self.fillers = np.random.default_rng(seed & 0xFFFFFFFF)
+
+
+_streams = _Streams()
+
+
 def set_random_seed(seed: int) -> None:
-    """Start both streams anew, as ``caffe.set_random_seed`` and a solver's ``random_seed`` do."""
-    global _fillers
-    _masks.state = twister(seed).state
-    _fillers = np.random.default_rng(seed & 0xFFFFFFFF)
+    """Start both streams anew, as `caffe.set_random_seed` and a solver's `random_seed` do.
+
+    Each thread has streams of its own, as in Caffe, so that trainings side by side do not draw from each other's. A
+    seed set in the main thread also decides what threads draw that set none: each of them something else.
+    """
+    if threading.current_thread() is threading.main_thread():
+        _Streams.process_seed, _Streams.threads = seed & 0xFFFFFFFF, itertools.count()
+    _streams.start(seed)
 
 
 def bernoulli(count: int, probability: float) -> np.ndarray:
@@ -39,7 +61,7 @@ def bernoulli(count: int, probability: float) -> np.ndarray:
     numpy.ndarray
         (count,) uint8, 1 with the given probability: one 32-bit draw each, in order.
     """
-    draws = np.random.Generator(_masks).integers(0, 2**32, count, np.uint32)
+    draws = np.random.Generator(_streams.masks).integers(0, 2**32, count, np.uint32)
     return (draws <= _largest_draw(probability)).view(np.uint8)
 
 
@@ -56,24 +78,21 @@ def _largest_draw(probability: float) -> np.uint32:
 
 def draw() -> int:
     """Draw 32 bits from the stream of masks, as layers do that seed a stream of their own."""
-    return int(_masks.random_raw())
+    return int(_streams.masks.random_raw())
 
 
 def filler_stream() -> np.random.Generator:
     """The stream that weight fillers draw from."""
-    return _fillers
+    return _streams.fillers
 
 
 def mask_state() -> np.ndarray:
     """The state of the stream of masks: (625,) uint32, the twister's 624 words and its position."""
-    state = _masks.state
+    state = _streams.masks.state
     return np.append(state["state"]["key"], state["state"]["pos"]).astype(np.uint32)
 
 
 def set_mask_state(state: np.ndarray) -> None:
     """Go on from a state that :func:`mask_state` gave."""
     inner = {"key": np.asarray(state[:624], np.uint32), "pos": int(state[624])}
-    _masks.state = {"bit_generator": "MT19937", "state": inner}
-
-
-set_random_seed(int(np.random.SeedSequence().generate_state(1)[0]))
+    _streams.masks.state = {"bit_generator": "MT19937", "state": inner}

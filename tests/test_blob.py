@@ -2,37 +2,18 @@
 
 import numpy as np
 import pytest
+from gradients import central_differences
 
 import fcnlite.random
-from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
 from fcnlite.layers import Convolution, Crop, Dropout, Eltwise, Pooling, ReLU, SoftmaxWithLoss
 
-
-@pytest.fixture(autouse=True)
-def double():
-    device.use("cpu", dtype=np.float64)
-    yield
-    device.use("cpu")
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def draw(*shape):
     return np.random.default_rng(sum(shape)).standard_normal(shape)
-
-
-def numerical_gradient(objective, array, step=1e-6):
-    """Central differences of a scalar function of an array that is changed in place."""
-    gradient = np.empty_like(array)
-    for index in np.ndindex(array.shape):
-        kept = array[index]
-        array[index] = kept + step
-        above = objective()
-        array[index] = kept - step
-        below = objective()
-        array[index] = kept
-        gradient[index] = (above - below) / (2 * step)
-    return gradient
 
 
 def test_a_skip_architecture_gets_its_gradient():
@@ -51,7 +32,7 @@ def test_a_skip_architecture_gets_its_gradient():
     total = run()
     total.backward()
     for blob in (image, conv.blobs[0], conv.blobs[1], score.blobs[0]):
-        expected = numerical_gradient(lambda: float(run().data), blob.data)
+        expected = central_differences(blob.data, lambda: float(run().data), step=1e-6)
         np.testing.assert_allclose(blob.diff, expected, rtol=1e-6, atol=1e-8)
 
 

@@ -1,19 +1,31 @@
-"""The same bits whatever the number of threads: windows forwards and backwards, and a training step's sums."""
+"""Threads: the same bits whatever their number, one net for several, forks, random streams of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from fcnlite import device, layers
+from fcnlite import caffe, device, layers, random
+from fcnlite.backend.host import HostBackend
 from fcnlite.blob import Blob
+from fcnlite.errors import InputError
+from fcnlite.net import Net, Segmenter
+from fcnlite.random import set_random_seed
 
 THREADS = (1, 2, 3, 5)
 
 
 @pytest.fixture(autouse=True)
 def restored():
-    before = device.current()
-    yield
-    device._current = before
+    with device.using(device.current()):
+        yield
 
 
 def run(make, shape, threads):
@@ -57,3 +69,131 @@ def test_threads_do_not_change_a_bit(case):
     for threads in THREADS[1:]:
         for one, several in zip(alone, run(make, shape, threads)):
             assert one.tobytes() == several.tobytes(), f"{threads} threads differ"
+
+
+NET = """name: "small"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 12 dim: 10 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 8 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "score" type: "Convolution" bottom: "conv" top: "score"
+  convolution_param { num_output: 3 kernel_size: 1 weight_filler { type: "msra" } } }
+"""
+
+
+def in_threads(number, job):
+    """Run job(0) .. job(number - 1) at once; what each returns or raises."""
+    with ThreadPoolExecutor(number) as pool:
+        barrier = threading.Barrier(number)
+        futures = [pool.submit(lambda i: (barrier.wait(), job(i))[1], i) for i in range(number)]
+        return [future.exception() or future.result() for future in futures]
+
+
+def test_one_net_predicts_the_same_for_eight_threads_as_for_one():
+    set_random_seed(1)
+    net, rng = Segmenter(NET), np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*rng.integers(20, 90, 2), 3), np.uint8) for _ in range(12)]
+    alone = [net.predict(image) for image in images]
+    assert len(np.unique(np.concatenate([labels.ravel() for labels in alone]))) == 3
+    for found in in_threads(8, lambda _: [net.predict(image) for image in images]):
+        for labels, expected in zip(found, alone, strict=True):
+            np.testing.assert_array_equal(labels, expected)
+
+
+def test_what_infer_returns_outlives_the_next_pass():
+    set_random_seed(1)
+    net, data = Segmenter(NET), np.ones((1, 3, 6, 5), np.float32)
+    first = net.infer(data=data)
+    kept = device.current().tonumpy(first).copy()
+    net.infer(data=-data)
+    np.testing.assert_array_equal(device.current().tonumpy(first), kept)
+
+
+@pytest.mark.parametrize("run", ["forward", "backward", "forward_backward", "reshape"])
+def test_a_pass_beside_another_threads_is_an_error(run):
+    net = Net(NET, "TRAIN")
+    with net.exclusive():
+        net.forward()  # the thread that has the net goes on
+        with ThreadPoolExecutor(1) as other:
+            error = other.submit(getattr(net, run)).exception()
+    assert isinstance(error, InputError) and "net 'small' is running in another thread" in str(error)
+    net.forward()
+
+
+def test_pycaffe_nets_refuse_a_second_thread_too(tmp_path):
+    (tmp_path / "net.prototxt").write_text(NET)
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    inside, errors = threading.Event(), []
+    other = threading.Thread(target=lambda: (inside.wait(10), errors.append(_error_of(net.forward))))
+    other.start()
+    net.before_forward(lambda layer: (inside.set(), other.join(10)) if not errors else None)
+    net.forward()
+    assert len(errors) == 1 and "running in another thread" in errors[0]
+
+
+def _error_of(call):
+    try:
+        call()
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_a_device_chosen_for_a_block_is_its_threads_alone():
+    outer = device.current()
+    inner = HostBackend(np.dtype(np.float64))
+    with device.using(inner), ThreadPoolExecutor(1) as other:
+        assert device.current() is inner
+        assert other.submit(device.current).result() is outer
+    assert device.current() is outer
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_computes_as_its_parent():
+    script = f"""
+import os, threading, warnings
+import numpy as np
+from fcnlite import device, set_random_seed
+from fcnlite.net import Segmenter
+warnings.simplefilter("ignore")
+device.use("cpu", threads=3)
+set_random_seed(1)
+net = Segmenter({NET!r})
+image = np.random.default_rng(0).integers(0, 256, (200, 220, 3), np.uint8)
+expected = net.predict(image)
+with net.exclusive():
+    held = threading.Thread(target=lambda: net.predict(image), daemon=True)
+    held.start()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(net.predict(image), expected) else 1)
+print(os.waitpid(child, 0)[1])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
+
+
+def draws(_=None):
+    return [int(random.draw()), *random.bernoulli(20, 0.5), *random.filler_stream().integers(0, 1000, 3)]
+
+
+def seeded(seed):
+    random.set_random_seed(seed)
+    time.sleep(0.01)  # for the other thread to seed its streams meanwhile
+    return draws()
+
+
+def test_trainings_in_two_threads_draw_as_each_would_alone():
+    alone = [seeded(seed) for seed in range(2)]
+    assert in_threads(2, seeded) == alone
+
+
+def test_threads_without_a_seed_draw_differently_and_leave_the_main_thread_alone():
+    set_random_seed(3)
+    alone = draws()
+    set_random_seed(3)
+    found = sorted(in_threads(3, draws))
+    assert draws() == alone
+    assert len({tuple(values) for values in found}) == 3
+    set_random_seed(3)
+    assert sorted(in_threads(3, draws)) == found

@@ -8,8 +8,10 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import threadpoolctl
@@ -63,9 +65,13 @@ class HostBackend:
         self._libraries = {source(): ctypes.CDLL(str(compiler.library(source(), real)))}
         self._functions: dict[tuple[str, str], Any] = {}  # by name and translation unit
         self._blas_gemm = _blas_function(prefix + "gemm")
+        self._start_threads()
+        _started.add(self)
+        _single_threaded_blas()
+
+    def _start_threads(self) -> None:
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1), "fcnlite") if self.threads > 1 else None
         self._local = threading.local()
-        _single_threaded_blas()
 
     def select(self) -> None:
         """As CudaBackend's: there is but one CPU."""
@@ -133,7 +139,7 @@ class HostBackend:
         if self._pool is None:  # a lone thread goes the same way: what runs inside a task is not cut further
             work()
             return
-        others = [self._pool.submit(work) for _ in range(min(self.threads, count) - 1)]
+        others = [self._pool.submit(copy_context().run, work) for _ in range(min(self.threads, count) - 1)]
         try:
             work()
         finally:
@@ -217,6 +223,19 @@ class HostBackend:
             real, _, _ = _REALS[self.dtype]
             self._libraries[unit] = ctypes.CDLL(str(compiler.library(unit, real)))
         return self._libraries[unit]
+
+
+_started: WeakSet[HostBackend] = WeakSet()
+
+
+def _restart_threads() -> None:
+    """Give every backend threads again in a forked process, which has only the thread that forked."""
+    for backend in _started:
+        backend._start_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restart_threads)
 
 
 def _split(count: int, parts: int) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
 
@@ -201,9 +202,10 @@ class Net:
         """
         first, last = self._index(start, 0), self._index(end, len(self.layers) - 1)
         returned = [*(self.outputs if end is None else self.top_names[end]), *(blobs or ())]
-        self._fill("input", self.inputs, kwargs, "data")
-        self._run_forward(first, last)
-        return {name: self._blob(name).data for name in returned}
+        with self._running():
+            self._fill("input", self.inputs, kwargs, "data")
+            self._run_forward(first, last)
+            return {name: self._blob(name).data for name in returned}
 
     def backward(
         self,
@@ -230,9 +232,10 @@ class Net:
         """
         first, last = self._index(start, len(self.layers) - 1), self._index(end, 0)
         returned = [*(self.inputs if end is None else self.bottom_names[end]), *(diffs or ())]
-        self._fill("output", self.outputs, kwargs, "diff")
-        self._backward(first, last)
-        return {name: self._blob(name).diff for name in returned}
+        with self._running():
+            self._fill("output", self.outputs, kwargs, "diff")
+            self._backward(first, last)
+            return {name: self._blob(name).diff for name in returned}
 
     def _run_forward(self, first: int, last: int) -> None:
         with self._running():
@@ -362,9 +365,12 @@ class Net:
         with self._running():
             self._net.share_with(other._net)
 
-    def _running(self) -> Any:
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """On the net's device, and in one thread at a time: another one's call is an error meanwhile."""
         push()
-        return device.using(self._backend)
+        with device.using(self._backend), self._net.exclusive(wait=False):
+            yield
 
     def _call(self, when: str, layer: int) -> None:
         for hook in self._hooks.get(when, ()):

@@ -12,11 +12,8 @@ from tqdm import tqdm
 
 from fcnlite.commands.options import Parser, guarded, refuse_overwrite
 from fcnlite.errors import InputError
-from fcnlite.io.caffemodel import write_caffemodel
-from fcnlite.io.convert import Progress, convert_state, convert_weights
-from fcnlite.io.hdf5 import write_hdf5
-from fcnlite.io.weights import names_hdf5, read_weights
-from fcnlite.proto import read_net, to_text, upgrade
+from fcnlite.io.convert import convert_state, convert_weights
+from fcnlite.io.weights import names_hdf5
 
 _HELP = """\
 Convert Caffe's files. The suffix of OUT says what to write:
@@ -55,52 +52,6 @@ def _check_paths(source: Path, target: Path) -> None:
     ):
         told = "a solver state, not weights" if _is_state(source) else "weights, not a solver state"
         raise InputError(f"{source}: its name says that it is {told}; give {target} the suffix for that")
-
-
-def convert_classifier(
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    prototxt: str | os.PathLike[str] | None = None,
-    progress: Progress = None,
-) -> str:
-    """Write a classifier's weights as those of its fully convolutional form (paper, section 3.1).
-
-    Inner products become convolutions over the maps they covered, so that the net takes images of any size and
-    gives a map of the classifier's scores.
-
-    Parameters
-    ----------
-    source, target : path
-        `.caffemodel` or HDF5; the net's new form goes along in either.
-    prototxt : path, optional
-        The classifier; without it, the net of the catalogue that has these layers.
-    progress : callable, optional
-        Called with the number of bytes just written, many times.
-
-    Returns
-    -------
-    str
-        What was copied and what reshaped.
-
-    Raises
-    ------
-    FileNotFoundError, InputError
-        A file is missing or damaged, or the weights fit no classifier known.
-    """
-    # Nets and layers are needed for this alone; plain conversions need neither them nor a compiler.
-    from fcnlite.convolutionalise import classifier_to_fcn
-
-    target = Path(target)
-    net = upgrade(read_net(Path(prototxt))) if prototxt is not None else None
-    try:
-        convolutional, params, report = classifier_to_fcn(read_weights(source), net)
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
-    if names_hdf5(target):
-        write_hdf5(target, params.items(), to_text(convolutional), progress)
-    else:
-        write_caffemodel(target, params.items(), convolutional, progress)
-    return str(report)
 
 
 @contextmanager
@@ -142,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise InputError(
                     "--classifier-to-fcn goes with weights, not with a solver state; leave it out"
                 )
+            # Nets and layers are needed for this alone; plain conversions need neither them nor a compiler.
+            from fcnlite.convolutionalise import convert_classifier
+
             report = convert_classifier(options.source, options.target, options.prototxt, progress)
         elif not _is_state(options.target):
             convert_weights(options.source, options.target, options.prototxt, progress)

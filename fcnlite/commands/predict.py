@@ -1,4 +1,4 @@
-"""Segment pictures: ``fcnlite predict``."""
+"""Segment pictures: `fcnlite predict`."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _score_blob(net: Segmenter, wanted: str | None) -> str:
 
 
 def stems(images: Sequence[Path]) -> list[str]:
-    """What each picture's results are called: its name without suffix, or with it where two would be the same."""
+    """Names for each picture's results: its own without suffix, or with it where two would be the same."""
     counts = Counter(path.stem for path in images)
     names = [path.stem if counts[path.stem] == 1 else path.name.replace(".", "_") for path in images]
     twice = next((path for path, name in zip(images, names) if names.count(name) > 1), None)

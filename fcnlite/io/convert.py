@@ -37,7 +37,7 @@ def convert_weights(
     source, target : path
         `.caffemodel` (any generation) or HDF5, in any combination.
     prototxt : path, optional
-        The net that the weights belong to. An HDF5 file stores its text, so that :func:`fcnlite.net.load` can
+        The net that the weights belong to. An HDF5 file stores its text, so that `fcnlite.net.load` can
         build the net; a `.caffemodel` takes its layers' types and connections from it. Without it, the
         description stored in `source` is kept.
     progress : callable, optional

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
+from weakref import WeakSet
 
 import numpy as np
 
@@ -14,9 +18,36 @@ from fcnlite.errors import InputError
 from fcnlite.layers import Convolution, Layer, ReLU
 from fcnlite.net.build import Builder, find_foldable
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+_graphs: WeakSet[Graph] = WeakSet()
+
+
+def _free_locks() -> None:
+    """Give every net its lock anew in a forked process: the thread that held it is not there."""
+    for graph in _graphs:
+        graph._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_locks)
+
+
+def _alone(method: Method) -> Method:
+    """The method as one that refuses to run while the net runs in another thread."""
+
+    @functools.wraps(method)
+    def guarded(self: Graph, *args: Any, **kwargs: Any) -> Any:
+        with self.exclusive(wait=False):
+            return method(self, *args, **kwargs)
+
+    return cast(Method, guarded)
+
 
 class Graph:
     """Named layers in the order they run, with the blobs between them.
+
+    A pass writes to the blobs, so a net serves one thread at a time: `infer` (and `predict`) wait for each other,
+    other passes raise an `InputError` while another thread's pass is under way.
 
     Parameters
     ----------
@@ -46,7 +77,34 @@ class Graph:
         self.layers, self.nodes = built.layers, built.nodes
         self.learnable_params = built.learnable_params
         self._foldable = find_foldable(self.nodes)
+        self._lock = threading.RLock()
+        _graphs.add(self)
 
+    @contextmanager
+    def exclusive(self, wait: bool = True) -> Iterator[None]:
+        """Keep the net for this thread as long as the block lasts.
+
+        Parameters
+        ----------
+        wait : bool
+            Wait while another thread has it.
+
+        Raises
+        ------
+        InputError
+            Another thread has it, and `wait` is false.
+        """
+        if not self._lock.acquire(blocking=wait):
+            raise InputError(
+                f"net '{self.name}' is running in another thread; give each thread a net of its own"
+                " (share_with lets them share weights)"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @_alone
     def forward(
         self,
         blobs: Sequence[str] | None = None,
@@ -77,6 +135,7 @@ class Graph:
         names = list(self.nodes[last].layer.param.top) if end else self.outputs
         return {name: self._blob(name).data for name in [*names, *(blobs or ())]}
 
+    @_alone
     def backward(
         self,
         diffs: Sequence[str] | None = None,
@@ -115,6 +174,7 @@ class Graph:
         names = list(self.nodes[last].layer.param.bottom) if end else self.inputs
         return {name: self._blob(name).diff for name in [*names, *(diffs or ())]}
 
+    @_alone
     def forward_backward(self, keep_blobs: bool = False, **inputs: Any) -> Any:
         """One pass forward and back, for training.
 
@@ -150,22 +210,27 @@ class Graph:
     def infer(self, output: str | None = None, **inputs: Any) -> Any:
         """One pass forward that frees every blob but the inputs after its last reader.
 
+        Threads that call it at once are served one after the other.
+
         Returns
         -------
         array
-            The data of `output`, by default the only output.
+            The data of `output`, by default the only output. It stays as it is when the net runs again.
         """
         wanted = output or self._only_output()
-        self._set_inputs(inputs)
         last = {blob: node for node in self.nodes for blob in node.bottoms}
-        with _folded(self._foldable):
+        with self.exclusive(), _folded(self._foldable):
+            if wanted not in self.inputs:
+                self._blob(wanted).drop_data()  # the array that the pass before returned is its caller's
+            self._set_inputs(inputs)
             for node in self.nodes:
                 self.forward_node(node)
                 keep = [self.blobs[wanted]] if wanted in self.blobs else []
                 done = [blob for blob in node.bottoms if last[blob] is node]
                 self._release([*done, *(top for top in node.tops if top not in last)], keep=keep)
-        return self._blob(wanted).data
+            return self._blob(wanted).data
 
+    @_alone
     def reshape(self) -> None:
         """Size every blob for the inputs' present shapes, without computing anything."""
         for node in self.nodes:

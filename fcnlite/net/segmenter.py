@@ -42,7 +42,7 @@ class Segmenter(Net):
     def predict(
         self, image: Any, mean_bgr: Sequence[float] | None = None, output: str | None = None
     ) -> np.ndarray:
-        """Segment an image, freeing activations on the way.
+        """Segment an image, freeing activations on the way; threads that call it at once are served in turn.
 
         Parameters
         ----------
@@ -59,9 +59,10 @@ class Segmenter(Net):
             H x W uint8: each pixel's class.
         """
         mean = self.notes.mean_bgr if mean_bgr is None else mean_bgr
-        score = self.infer(output, data=preprocess(_pixels(image), mean)[None])
-        labels = argmax_channels(score)[0]
-        self.drop_blobs()
+        data = preprocess(_pixels(image), mean)[None]
+        with self.exclusive():
+            labels = argmax_channels(self.infer(output, data=data))[0]
+            self.drop_blobs()
         return labels
 
 
@@ -134,13 +135,14 @@ def segment(net: Net, dataset: Dataset, index: int) -> Maps:
     blobs = dataset.blobs(index)
     inputs: dict[str, Any] = {name: blobs[name][np.newaxis] for name in net.inputs}
     outputs = {head: score_blob(head) for head in dataset.heads}
-    if len(outputs) == 1:
-        scores = {head: net.infer(blob, **inputs) for head, blob in outputs.items()}
-    else:
-        net.forward(**inputs)
-        scores = {head: net.blobs[blob].data for head, blob in outputs.items()}
-    maps = {head: (blobs[head][0].astype(np.uint8), argmax_channels(scores[head])[0]) for head in outputs}
-    net.drop_blobs()
+    with net.exclusive():
+        if len(outputs) == 1:
+            scores = {head: net.infer(blob, **inputs) for head, blob in outputs.items()}
+        else:
+            net.forward(**inputs)
+            scores = {head: net.blobs[blob].data for head, blob in outputs.items()}
+        maps = {head: (blobs[head][0].astype(np.uint8), argmax_channels(scores[head])[0]) for head in outputs}
+        net.drop_blobs()
     for head, (truth, prediction) in maps.items():
         check_size(outputs[head], prediction, truth.shape)
     return maps
