@@ -20,7 +20,12 @@ def test_every_example_runs_and_prints_what_the_page_says(tmp_path):
     (tmp_path / "page.py").write_text("".join(text for language, text in blocks() if language == "python"))
     environment = {**os.environ, "FCNLITE_DEVICE": "cpu"}
     done = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment
+        [sys.executable, "page.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     says = "".join(text for language, text in blocks() if language == "text").splitlines()
