@@ -41,7 +41,7 @@ class Published:
 
 @cache
 def catalogue() -> dict[str, Published]:
-    """All published weights, by the name of their net in :mod:`fcnlite.models`."""
+    """All published weights, by the name of their net in `fcnlite.models`."""
     entries = json.loads((weights_folder() / "catalogue.json").read_text())
     return {name: Published(name, **entry) for name, entry in entries.items()}
 

@@ -1,4 +1,4 @@
-"""The paper's metrics of some weights on a data set: ``fcnlite evaluate``."""
+"""The paper's metrics of some weights on a data set: `fcnlite evaluate`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_data_options(made: argparse.ArgumentParser) -> None:
-    """Add what `open_data` needs but for the data set's name and ``mode``."""
+    """Add what `open_data` needs but for the data set's name and `mode`."""
     made.add_argument("--data", metavar="DIR", help="the data set's folder (default: data/NAME)")
     made.add_argument(
         "--split", metavar="LIST", help="images to look at (default: those the paper reports on)"
@@ -81,7 +81,7 @@ def add_data_options(made: argparse.ArgumentParser) -> None:
 
 
 def open_data(options: argparse.Namespace, mode: str | None, split: str | None = None) -> Dataset:
-    """The data set that the options name, in the split they give, or else ``split`` or the paper's."""
+    """The data set that the options name, in the split they give, or else `split` or the paper's."""
     name = catalogue.canonical(options.data_set)
     own = ("year", "sbd_folder", "mapping", "context_folder")
     given: dict[str, Any] = {key: getattr(options, key) for key in own} | {"mode": mode}

@@ -142,11 +142,11 @@ def in_one_line(error: Exception) -> str:
 def refuse_overwrite(
     inputs: Iterable[str | os.PathLike[str]], targets: Iterable[str | os.PathLike[str]]
 ) -> None:
-    """Raise where a file to write is one of those to read."""
+    """Raise if a file to write is one of those to read."""
     read = {Path(path).resolve() for path in inputs}
     lost = next((path for path in targets if Path(path).resolve() in read), None)
     if lost is not None:
-        raise InputError(f"{lost} is an input, which would be overwritten; write somewhere else")
+        raise InputError(f"{lost} is an input, which would be overwritten; name another file")
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
@@ -217,7 +217,7 @@ def use_device(name: str | None, threads: int | None) -> None:
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """The type of an option that takes whole numbers from ``least`` on, as far as Caffe counts."""
+    """The type of an option that takes whole numbers from `least` on, as far as Caffe counts."""
 
     def parse(text: str) -> int:
         try:
@@ -234,7 +234,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def amount(positive: bool = False) -> Callable[[str], float]:
-    """The type of an option that takes finite numbers from 0 on; above 0 if ``positive``."""
+    """The type of an option that takes finite numbers from 0 on; above 0 if `positive`."""
 
     def parse(text: str) -> float:
         try:
@@ -262,7 +262,7 @@ def fraction(text: str) -> float:
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """The type of an option that takes the height and width of an image, ``334x500``."""
+    """The type of an option that takes the height and width of an image, `334x500`."""
     found = re.fullmatch(r"(\d+)x(\d+)", text.lower())
     if not found or min(map(int, found.groups())) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH in pixels, such as 334x500")
@@ -270,7 +270,7 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 class Stop:
-    """Whether the user has asked to stop; true after the first Ctrl-C (or SIGTERM)."""
+    """The user's wish to stop: true after the first Ctrl-C (or SIGTERM)."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -304,7 +304,7 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
 
 @contextmanager
 def _handling(handler: Callable[[int, Any], None], *signals: int) -> Iterator[None]:
-    """Handle signals so while active; outside the main thread Python allows it nobody, and nothing changes."""
+    """Install the handler for the length of the block; do nothing outside the main thread, where Python forbids it."""
     try:
         before = {which: signal.signal(which, handler) for which in signals}
     except ValueError:

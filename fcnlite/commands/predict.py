@@ -1,4 +1,4 @@
-"""Segment pictures: ``fcnlite predict``."""
+"""Segment pictures: `fcnlite predict`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fcnlite.commands.options import (
     refuse_overwrite,
     use_device,
 )
-from fcnlite.data import read_photo, voc_palette
+from fcnlite.data import read_photo
 from fcnlite.data.classes import VOC
 from fcnlite.errors import InputError
 from fcnlite.net import Segmenter
@@ -79,7 +79,7 @@ def _score_blob(net: Segmenter, wanted: str | None) -> str:
 
 
 def stems(images: Sequence[Path]) -> list[str]:
-    """What each picture's results are called: its name without suffix, or with it where two would be the same."""
+    """Names for each picture's results: its own without suffix, or with it where two would be the same."""
     counts = Counter(path.stem for path in images)
     names = [path.stem if counts[path.stem] == 1 else path.name.replace(".", "_") for path in images]
     twice = next((path for path, name in zip(images, names) if names.count(name) > 1), None)
@@ -100,7 +100,7 @@ def segment(net: Segmenter, image: Path, stem: str, out: Path, output: str) -> n
         raise InputError(f"{image}: {error}") from None
     names = class_names(net, output)
     vis.write_label(out / f"{stem}{LABEL}", label)
-    picture = vis.overlay(pixels, label, voc_palette(), background=net.notes.background, classes=names)
+    picture = vis.overlay(pixels, label, background=net.notes.background, classes=names)
     vis.write_image(out / f"{stem}{OVERLAY}", picture)
     return label
 

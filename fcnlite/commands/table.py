@@ -1,4 +1,4 @@
-"""The paper's tables, measured here beside published: ``fcnlite table``."""
+"""The paper's tables, measured here beside published: `fcnlite table`."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _cell(value: float | None) -> str:
 
 
 def open_net(weights: str) -> Net:
-    """The net of a file of weights; ``NET=FILE`` says which one it is, where the weights could be several's."""
+    """The net of a file of weights; `NET=FILE` says which one it is, where the weights could be several's."""
     if "=" not in weights or Path(weights).is_file():
         return load(weights)
     name, _, path = weights.partition("=")

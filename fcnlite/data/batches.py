@@ -97,7 +97,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
     Yields {blob name: (1, C, H, W) float32}: "data" and "label" for most data sets. Mirroring and jitter
     (paper, section 4.3, "Augmentation") draw from a generator of their own, seeded by position, so that they
     change neither the order nor what a resumed run sees. So does patch sampling: the positions of an (H, W) map
-    that count are ``np.random.default_rng((abs(seed), position, 1)).random((H, W)) < keep``, after moving, and the
+    that count are `np.random.default_rng((abs(seed), position, 1)).random((H, W)) < keep`, after moving, and the
     same for every label map of the image.
     """
 

@@ -46,7 +46,6 @@ class Masked(Dataset):
         self.split = dataset.split
         self.names = dataset.names
         self.classes = dataset.classes
-        self.palette = dataset.palette
         self.mean_bgr, self.scale = dataset.mean_bgr, dataset.scale
         self.ignore_label = dataset.ignore_label
         self.background = dataset.background

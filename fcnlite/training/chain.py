@@ -1,6 +1,6 @@
 """Training in stages, coarse to fine: FCN-32s, then 16s from its weights, then 8s (paper, section 4.2).
 
-A chain's folder holds ``chain.json``, a run's folder for each stage (``1-fcn32s``, ``2-fcn16s``, ..) and at the end
+A chain's folder holds `chain.json`, a run's folder for each stage (`1-fcn32s`, `2-fcn16s`, ..) and at the end
 the last stage's weights. What is done can be told from the folder at any moment, so a chain that was stopped
 anywhere goes on from there.
 """
@@ -42,12 +42,12 @@ def stages_of(net: str) -> list[str]:
 
 
 def is_classifier(weights: str | os.PathLike[str]) -> bool:
-    """Whether a file of weights is no FCN: those have layers called score."""
+    """True if a file of weights has no layer called score, as every FCN has."""
     return not any(layer.startswith("score") for layer, _ in iter_weights(weights))
 
 
 def holds_chain(path: str | os.PathLike[str]) -> bool:
-    """Whether a chain was started in this folder."""
+    """True if a chain was started in this folder."""
     return (Path(path) / CHAIN).is_file()
 
 

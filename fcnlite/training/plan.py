@@ -55,7 +55,7 @@ PIXEL_SCALES = ("scale_data", "scale_color", "scale_hha")  # what such layers ar
 
 @dataclass
 class Plan:
-    """All that decides what a run computes; ``settings.json`` keeps it.
+    """All that decides what a run computes; `settings.json` keeps it.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ class Plan:
 
     @classmethod
     def kinds(cls) -> dict[str, Any]:
-        """What each of its values may be, as `fcnlite.io.check` takes it."""
+        """The type of each value, as `fcnlite.io.check` takes it."""
         return get_type_hints(cls, include_extras=True)
 
     def to_json(self) -> dict[str, Any]:

@@ -33,8 +33,8 @@ _RECORD = {
 class RunFolder:
     """A run's files.
 
-    ``settings.json``; ``log.jsonl``, a line an iteration; ``loss.png``; ``snapshots/NET_iter_N.caffemodel.h5`` and
-    ``.solverstate.h5``, Caffe's own; ``validation/iter_N.json``, ``.txt`` and ``.png``; ``NET.h5``, the final weights.
+    `settings.json`; `log.jsonl`, a line an iteration; `loss.png`; `snapshots/NET_iter_N.caffemodel.h5` and
+    `.solverstate.h5`, Caffe's own; `validation/iter_N.json`, `.txt` and `.png`; `NET.h5`, the final weights.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class RunFolder:
         return self.path / SNAPSHOTS
 
     def holds_run(self) -> bool:
-        """Whether a run was started here."""
+        """True if a run was started here."""
         return (self.path / SETTINGS).is_file()
 
     # Settings
