@@ -303,7 +303,7 @@ class Adam(UpdateRule):
         return self.momentum, self.momentum2, self.delta
 
     def correction(self) -> np.float32:
-        beta1, beta2 = np.float64(self.momentum), np.float64(self.momentum2)
+        beta1, beta2 = (np.float64(np.float32(decay)) for decay in (self.momentum, self.momentum2))
         return np.float32(np.sqrt(1 - beta2 ** (self.iter + 1)) / (1 - beta1 ** (self.iter + 1)))
 
     def check(self) -> None:
