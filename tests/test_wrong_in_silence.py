@@ -168,8 +168,13 @@ def test_weights_that_a_description_gives_are_not_missed(
     (bright / "up.prototxt").write_text(INPUT + SCORE + up)
     assert load("bright.caffemodel", "up.prototxt").params["up"][0].data.any()
     assert not [warning for warning in recwarn if issubclass(warning.category, InputWarning)]
-XX + SCORE.replace('"score"', '"other"', 1) + SCORE, TRAIN, weights="bright.caffemodel"
-    ) if 0 else None
+
+
+def test_fine_tuning_in_caffes_interface_does_not_miss_them(
+    renamed: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    caffe.Net("other.prototxt", TRAIN).copy_from("scaled.caffemodel")
+    assert not [warning for warning in recwarn if issubclass(warning.category, InputWarning)]
 
 
 # Mean and scale

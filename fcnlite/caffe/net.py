@@ -70,7 +70,9 @@ def _hook(event: str) -> Callable[[Net, Hook], None]:
 
 
 class Net:
-    """A net (pycaffe's `caffe.Net`), in any of its forms::
+    """A net (pycaffe's `caffe.Net`), in any of its forms.
+
+    ::
 
         Net(network_file, phase, level=0, stages=None, weights=None)
         Net(network_file, weights, phase)

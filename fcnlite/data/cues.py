@@ -1,5 +1,9 @@
-"""A data set whose images are masked by their own labels, to ask what a net goes by: foreground, background or
-shape (PAMI 2016, section 6, "Cues")."""
+"""A data set whose images are masked by their own labels (PAMI 2016, section 6, "Cues").
+
+The masks leave foreground, background or shape, and so ask which of them a net goes by.
+"""
+
+from __future__ import annotations
 
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,9 @@
-"""What every data set here is: a sequence of samples (name, image, label map) that also knows how each
-becomes the input blobs of a net."""
+"""The base of the data sets: a sequence of samples (name, image, label map).
+
+A data set also knows how each sample becomes the input blobs of a net.
+"""
+
+from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -88,9 +92,9 @@ class Dataset(Sequence[Sample]):
     classes : tuple of str
         Class names; a label value indexes it.
     mean_bgr : tuple or numpy.ndarray
-        What `blobs` subtracts from the image's blue, green, red.
+        Subtracted by `blobs` from the image's blue, green and red.
     scale : float
-        What `blobs` multiplies the difference by.
+        Multiplied by then.
     ignore_label : int
         The void label, 255.
     has_labels : bool

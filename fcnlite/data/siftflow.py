@@ -1,5 +1,9 @@
-"""SIFT Flow (Liu et al., 2009; labels of Tighe and Lazebnik, ECCV 2010): 256 x 256 outdoor scenes with two
-labels each, what is there (33 classes) and how it lies (sky, horizontal, vertical)."""
+"""SIFT Flow (Liu et al., 2009; labels of Tighe and Lazebnik, ECCV 2010): 256 x 256 outdoor scenes.
+
+Each has two labels: semantic (33 classes) and geometric (sky, horizontal, vertical).
+"""
+
+from __future__ import annotations
 
 import os
 from pathlib import Path

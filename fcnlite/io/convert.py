@@ -19,8 +19,7 @@ Watch = Callable[[Layers], Layers]
 
 
 def _read_layers(source: Path) -> Layers:
-    """The layers of a file: those of a mapped file all at once, as views; those of HDF5 one after the
-    other."""
+    """Read the layers of a file: a mapped file's all at once, as views; those of HDF5 one after the other."""
     return iter_hdf5(source) if holds_hdf5(source) else read_weights(source).items()
 
 
