@@ -119,6 +119,10 @@ class Layer:
         """Compute the diffs of those bottoms that are wanted, and add to the parameters' diffs."""
         raise NotImplementedError
 
+    def mask_draws(self, bottom: Sequence[Blob]) -> int:
+        """Count of numbers that a forward pass draws from the stream of masks (see `fcnlite.random`)."""
+        return 0
+
     # Services for layer types.
 
     def fail(self, message: str) -> InputError:

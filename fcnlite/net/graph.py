@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 import numpy as np
@@ -41,6 +41,16 @@ def _alone(method: Method) -> Method:
             return method(self, *args, **kwargs)
 
     return cast(Method, guarded)
+
+
+class Watch(Protocol):
+    """Follows a backward pass."""
+
+    def before(self, node: Node) -> None:
+        """Called before a layer runs back."""
+
+    def after(self, node: Node) -> None:
+        """Called when its gradients are computed."""
 
 
 class Graph:
@@ -175,7 +185,7 @@ class Graph:
         return {name: self._blob(name).diff for name in [*names, *(diffs or ())]}
 
     @_alone
-    def forward_backward(self, keep_blobs: bool = False, **inputs: Any) -> Any:
+    def forward_backward(self, keep_blobs: bool = False, watch: Watch | None = None, **inputs: Any) -> Any:
         """One pass forward and back, for training.
 
         Frees memory as it goes: a diff after its last reader, a layer's output after the gradients through it.
@@ -185,6 +195,8 @@ class Graph:
         ----------
         keep_blobs : bool
             Keep every blob's data and diff, as Caffe does.
+        watch : Watch, optional
+            Called before and after each layer that runs back.
         **inputs : array_like
             As for `forward`.
 
@@ -202,7 +214,11 @@ class Graph:
         self._seed(self.nodes)
         for node in reversed(self.nodes):
             if node.runs_back:
+                if watch is not None:
+                    watch.before(node)
                 node.backward()
+                if watch is not None:
+                    watch.after(node)
             if not keep_blobs:
                 self._release(node.tops, keep=[*node.bottoms, *outputs])
         return loss
