@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 
 from fcnlite import models
 from fcnlite.errors import InputError
 from fcnlite.fillers import fill
 from fcnlite.geometry import Parameter, measure
-from fcnlite.proto import TEST, NetParameter, upgrade
+from fcnlite.io import read_weights
+from fcnlite.io.caffemodel import write_caffemodel
+from fcnlite.io.convert import Watch
+from fcnlite.io.hdf5 import write_hdf5
+from fcnlite.io.weights import names_hdf5
+from fcnlite.proto import TEST, NetParameter, read_net, to_text, upgrade
 from fcnlite.surgery import Transplant, Weights, transplant
 
 
@@ -120,3 +128,46 @@ def classifier_to_fcn(
     convolutional = convolutionalise(net)
     params = fresh(convolutional)
     return convolutional, params, transplant(params, weights)
+
+
+def convert_classifier(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    prototxt: str | os.PathLike[str] | None = None,
+    watch: Watch = iter,
+) -> str:
+    """Write a classifier's weights as those of its fully convolutional form (paper, section 3.1).
+
+    Inner products become convolutions over the maps they covered, so that the net takes images of any size and
+    gives a map of the classifier's scores.
+
+    Parameters
+    ----------
+    source, target : path
+        `.caffemodel` or HDF5; the net's new form goes along in either.
+    prototxt : path, optional
+        The classifier; without it, the net of the catalogue that has these layers.
+    watch : callable
+        Hands the layers on, one after the other, as they are written: a place for a progress bar.
+
+    Returns
+    -------
+    str
+        What was copied and what reshaped.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        A file is missing or damaged, or the weights fit no classifier known.
+    """
+    target = Path(target)
+    net = upgrade(read_net(Path(prototxt))) if prototxt is not None else None
+    try:
+        convolutional, params, report = classifier_to_fcn(read_weights(source), net)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    if names_hdf5(target):
+        write_hdf5(target, watch(params.items()), to_text(convolutional))
+    else:
+        write_caffemodel(target, watch(params.items()), convolutional)
+    return str(report)

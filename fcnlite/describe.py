@@ -48,8 +48,8 @@ def describe(
     Returns
     -------
     dict
-        JSON-ready. ``kind`` is "net", "weights", "solver" or "solver state"; nets have ``layers`` and
-        ``totals``.
+        JSON-ready. `kind` is "net", "weights", "solver" or "solver state"; nets have `layers` and
+        `totals`.
 
     Raises
     ------
@@ -255,7 +255,7 @@ def _is_state(path: Path) -> bool:
 
 
 def _is_text(path: Path) -> bool:
-    """Whether a file begins like text; binary messages have control characters among their first bytes."""
+    """True if a file begins like text; binary messages have control characters among their first bytes."""
     with path.open("rb") as file:
         begin = file.read(4096)
     return not re.search(rb"[\x00-\x08\x0e-\x1f]", begin)

@@ -1,11 +1,15 @@
 """The paper's four metrics (section 5, "Metrics") from a histogram of pixels by true and predicted class."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+
+from fcnlite.tables import aligned
 
 
 def histogram(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
@@ -53,7 +57,7 @@ def _clamped(labels: np.ndarray, classes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a segmentation is worth. All values are fractions; NaN stands for 0/0.
+    """Scores of a segmentation, as fractions; NaN stands for 0/0.
 
     Attributes
     ----------
@@ -138,18 +142,17 @@ def table(result: Scores, classes: Sequence[str]) -> str:
     """A text table of accuracy and IU per class (percent, "-" for 0/0), closed by the four metrics."""
     if len(classes) != len(result.class_iu):
         raise ValueError(f"{len(classes)} class names for {len(result.class_iu)} classes")
-    wide = max(len("mean"), *map(len, classes))
     total = sum(result.class_pixels)
-    lines = [f"{'class':<{wide}}  {'pixels':>7}  {'accuracy':>8}  {'IU':>6}"]
+    rows = [["class", "pixels", "accuracy", "IU"]]
     for k, name in enumerate(classes):
-        share = _percent(result.class_pixels[k] / total if total else math.nan)
-        note = "  (not scored)" if k in result.not_scored else ""
-        accuracy, iu = _percent(result.class_accuracy[k]), _percent(result.class_iu[k])
-        lines.append(f"{name:<{wide}}  {share:>7}  {accuracy:>8}  {iu:>6}{note}")
-    mean_accuracy, mean_iu = _percent(result.mean_accuracy), _percent(result.mean_iu)
-    lines.append(f"{'mean':<{wide}}  {'':>7}  {mean_accuracy:>8}  {mean_iu:>6}")
-    lines.append(str(result))
-    return "\n".join(lines)
+        pixels = result.class_pixels[k] / total if total else math.nan
+        figures = (pixels, result.class_accuracy[k], result.class_iu[k])
+        rows.append([name, *map(_percent, figures)])
+    rows.append(["mean", "", _percent(result.mean_accuracy), _percent(result.mean_iu)])
+    lines = aligned(rows)
+    for k in result.not_scored:
+        lines[1 + k] += "  (not scored)"
+    return "\n".join([*lines, str(result)])
 
 
 def _ratio(part: Any, whole: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,12 +23,15 @@ import fcnlite.random
 from fcnlite import device
 from fcnlite.blob import Blob, Node
 from fcnlite.errors import InputError
-from fcnlite.net import Net
+
+if TYPE_CHECKING:
+    from fcnlite.net import Net
 
 T = TypeVar("T")
 # Number of processes and number of this one, as launchers tell them: MPICH and Slurm's PMI, Open MPI.
 _LAUNCHERS = (("PMI_SIZE", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"))
 _INSTALL = "pip install 'fcnlite[mpi]' (mpi4py, and the mpich wheel, which brings mpiexec)"
+_ITEM = 32767  # tag of plain data; the largest that every MPI has
 _FIRST_WORD = 1.0  # seconds in which rank 0 tells a mistake that all processes make
 
 
@@ -93,7 +96,9 @@ class World:
 
     def __init__(self, comm: Any) -> None:
         self._comm = comm
-        self.rank, self.size = (0, 1) if comm is None else (comm.rank, comm.size)
+        self._sends: list[Any] = []
+        self.rank: int = 0 if comm is None else comm.rank
+        self.size: int = 1 if comm is None else comm.size
         self.local_rank, self.local_size = 0, 1
         if comm is not None and self.size > 1:
             from mpi4py import MPI
@@ -125,6 +130,24 @@ class World:
         if self.size == 1:
             return make()
         return self._comm.bcast(make() if self.leads else None)
+
+    def broadcast(self, item: T, root: int) -> T:
+        """The item of process `root`, which must be plain data."""
+        return item if self.size == 1 else self._comm.bcast(item, root)
+
+    def send(self, item: Any, to: int) -> None:
+        """Begin to send plain data to another process."""
+        self._sends.append(self._comm.isend(item, to, _ITEM))
+
+    def receive(self, source: int) -> Any:
+        """The next item that another process has sent."""
+        return self._comm.recv(source=source, tag=_ITEM)
+
+    def finish_sending(self) -> None:
+        """Wait until what was sent has left."""
+        for request in self._sends:
+            request.wait()
+        self._sends.clear()
 
     def gather(self, item: T) -> list[T]:
         """Every process's item, which must be plain data, in order of rank."""
@@ -179,10 +202,7 @@ class World:
         """Raise where the processes' parameters have come to differ, which an update must not let happen."""
         if self.size == 1:
             return
-        sums = [
-            zlib.crc32(np.ascontiguousarray(device.current().tonumpy(p.blob.data)).view(np.uint8))
-            for p in net.learnable_params
-        ]
+        sums = [zlib.crc32(device.current().tonumpy(p.blob.data).tobytes()) for p in net.learnable_params]
         for rank, others in enumerate(self.gather(sums)):
             wrong = [p for p, a, b in zip(net.learnable_params, sums, others) if a != b]
             if wrong:
@@ -367,7 +387,7 @@ class Passes:
     def __init__(self, world: World, net: Net, exact: bool = False) -> None:
         self._world, self._net = world, net
         self._transport = world.transport()
-        self._watch: _Sums | _Chain = (_Chain if exact else _Sums)(world, net, self._transport)
+        self._runner = (_Chain if exact else _Sums)(world, net, self._transport)
         self._draws = any(node.layer.mask_draws(node.bottoms) for node in net.nodes)
         self._feeds = [node for node in net.nodes if not node.bottoms and node.layer.type != "Input"]
         for node in self._feeds:
@@ -406,12 +426,12 @@ class Passes:
             if self._fetches and self._draws:
                 masks.exchange(turn * size, [self._count_draws(given)])
             masks.begin(number)
-            self._watch.begin(number, count)
-            losses[number] = self._net.forward_backward(keep_blobs, self._watch, **given)
+            self._runner.begin(number, count)
+            losses[number] = self._net.forward_backward(keep_blobs, self._runner, **given)
             masks.end(number)
             self._pass_over(size - 1 - rank)
         masks.finish()
-        self._watch.finish(count)
+        self._runner.finish()
         self._transport.begin_sum(losses)
         self._transport.finish()
         return list(losses)
@@ -481,8 +501,10 @@ class _Masks:
         fcnlite.random.skip_masks(int(self._counts[self._passed :].sum()))
 
 
-class _Watch:
-    """Follows a backward pass, to see which parameters' gradients are complete.
+class _Sums:
+    """Runs a net's layers, and sums each parameter's gradient over the processes once the last pass has computed it.
+
+    What forward passes change, such as the moving sums of a batch normalisation, is handed from each pass to the next.
 
     Attributes
     ----------
@@ -491,7 +513,7 @@ class _Watch:
     """
 
     def __init__(self, world: World, net: Net, transport: Transport) -> None:
-        self.world, self.transport = world, transport
+        self.world, self.net, self.transport = world, net, transport
         self.first: dict[Node, list[Blob]] = {}
         self.last: dict[Node, list[Blob]] = {}
         users: dict[Blob, list[Node]] = {}
@@ -502,33 +524,51 @@ class _Watch:
         for blob, nodes in sorted(users.items(), key=lambda item: -item[0].count):
             self.first.setdefault(nodes[0], []).append(blob)
             self.last.setdefault(nodes[-1], []).append(blob)
-        self.number, self.count = 0, 1
+        self._running = {node: node.layer.running() for node in net.nodes if node.layer.running()}
+        self._number, self._count = 0, 1
 
     def begin(self, number: int, count: int) -> None:
         """Note which pass of how many comes."""
-        self.number, self.count = number, count
+        self._number, self._count = number, count
 
-    def before(self, node: Node) -> None:
-        """Called before a layer runs back."""
+    def forward(self, node: Node) -> None:
+        if node in self._running and self._number:
+            self._update(self._running[node], self.world.receive(self._before))
+        self.net.forward_node(node)
+        if node in self._running and self._number + 1 < self._count:
+            values = [device.current().tonumpy(blob.data) for blob in self._running[node]]
+            self.world.send(values, self._after)
 
-    def after(self, node: Node) -> None:
-        """Called after it."""
-
-    def finish(self, count: int) -> None:
-        """Called after the last of this process's passes."""
-
-
-class _Sums(_Watch):
-    """Sums each process's gradients, each parameter's as soon as the last pass has computed it."""
-
-    def after(self, node: Node) -> None:
-        if self.number + self.world.size >= self.count:
+    def backward(self, node: Node) -> None:
+        node.backward()
+        if self._number + self.world.size >= self._count:
             for blob in self.last.get(node, ()):
                 self.transport.begin_sum(blob.diff)
             self.transport.progress()
 
+    def finish(self) -> None:
+        """Called after the last of this process's passes."""
+        for blobs in self._running.values():
+            values = [device.current().tonumpy(blob.data) for blob in blobs]
+            self._update(blobs, self.world.broadcast(values, (self._count - 1) % self.world.size))
+        self.world.finish_sending()
 
-class _Chain(_Watch):
+    def _update(self, blobs: Sequence[Blob], values: Sequence[np.ndarray]) -> None:
+        for blob, array in zip(blobs, values):
+            blob.data[...] = device.current().asarray(array)
+
+    @property
+    def _before(self) -> int:
+        """The process of the pass before."""
+        return (self._number - 1) % self.world.size
+
+    @property
+    def _after(self) -> int:
+        """The process of the pass behind."""
+        return (self._number + 1) % self.world.size
+
+
+class _Chain(_Sums):
     """Hands the gradient summed up so far from the process of one pass to that of the next, which adds its own.
 
     A process begins a layer's backward pass as soon as the one before it is done with that layer.
@@ -541,23 +581,21 @@ class _Chain(_Watch):
             order = [node for node in reversed(net.nodes) if node in self.first or node in self.last]
             self.first, self.last = {order[0]: list(self._tags)}, {order[-1]: list(self._tags)}
 
-    def before(self, node: Node) -> None:
-        if self.number:
+    def backward(self, node: Node) -> None:
+        if self._number:
             for blob in self.first.get(node, ()):
-                source = (self.number - 1) % self.world.size
-                self.transport.receive(blob.new_diff(), source, self._tags[blob])
-
-    def after(self, node: Node) -> None:
-        if self.number + 1 < self.count:
+                self.transport.receive(blob.new_diff(), self._before, self._tags[blob])
+        node.backward()
+        if self._number + 1 < self._count:
             for blob in self.last.get(node, ()):
-                self.transport.begin_send(blob.diff, (self.number + 1) % self.world.size, self._tags[blob])
+                self.transport.begin_send(blob.diff, self._after, self._tags[blob])
             self.transport.progress()
 
-    def finish(self, count: int) -> None:
+    def finish(self) -> None:
+        super().finish()
         self.transport.finish()
-        for blobs in self.last.values():
-            for blob in blobs:
-                self.transport.begin_broadcast(blob.new_diff(), (count - 1) % self.world.size)
+        for blob in self._tags:
+            self.transport.begin_broadcast(blob.new_diff(), (self._count - 1) % self.world.size)
 
 
 class OwnItems(Iterator[Mapping[str, Any]]):

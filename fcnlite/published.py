@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
 from urllib.parse import urlsplit
-
-import pooch
-import requests
-from tqdm import tqdm
 
 from fcnlite import models
 from fcnlite.convolutionalise import fresh
@@ -21,13 +15,11 @@ from fcnlite.data import MEAN_BGR, classes, nyud, siftflow
 from fcnlite.data.notes import Notes
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights, write_weights
+from fcnlite.io.fetch import Remote
+from fcnlite.io.fetch import fetch as fetch_file
 from fcnlite.proto import to_text
 from fcnlite.resources import cache_folder, weights_folder
 from fcnlite.surgery import transplant
-
-_CHUNK = 1 << 16  # what an interruption can lose
-_TIMEOUT = 30  # seconds without a byte
-_INTERRUPTIONS = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Published:
 
 @cache
 def catalogue() -> dict[str, Published]:
-    """All published weights, by the name of their net in :mod:`fcnlite.models`."""
+    """All published weights, by the name of their net in `fcnlite.models`."""
     entries = json.loads((weights_folder() / "catalogue.json").read_text())
     return {name: Published(name, **entry) for name, entry in entries.items()}
 
@@ -74,132 +66,9 @@ def default_folder() -> Path:
 
 
 def fetch(weights: Published, folder: Path, attempts: int = 3, pause: float = 1.0) -> Path:
-    """Download a published file, or find it downloaded already.
-
-    A file appears under its name only when it is complete and its checksum, if one is known, is right. An
-    interrupted transfer goes on from where it stopped.
-
-    Parameters
-    ----------
-    weights : Published
-    folder : Path
-        Made if it is missing.
-    attempts : int
-        How often in a row a connection may fail without bringing anything.
-    pause : float
-        Seconds before the second attempt; each further one waits twice as long.
-
-    Raises
-    ------
-    InputError
-        In one line: no network, no such file on the server, a wrong checksum, a folder not to be written.
-    """
-    by_hand = f"or fetch {weights.url} yourself, put it in {folder} and run this again"
-    try:
-        path = pooch.retrieve(
-            weights.url,
-            known_hash=f"sha1:{weights.sha1}" if weights.sha1 else None,
-            fname=weights.file_name,
-            path=folder,
-            downloader=_Download(weights, attempts, pause),
-        )
-    except requests.HTTPError as error:
-        answer = f"{error.response.status_code} {error.response.reason}"
-        raise InputError(f"{weights.name}: the server answers {answer} for {weights.url}") from error
-    except requests.RequestException as error:
-        host = urlsplit(weights.url).netloc
-        raise InputError(
-            f"{weights.name}: cannot download from {host} ({_reason(error)}); check the network, {by_hand}"
-        ) from error
-    except InputError:
-        raise
-    except ValueError as error:  # how pooch says that a checksum is wrong
-        raise InputError(
-            f"{weights.name}: what {weights.url} sends has not the published checksum (sha1 {weights.sha1}): "
-            f"it is damaged or has been changed, and was not kept"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror or error}); try --to DIR") from error
-    return Path(path)
-
-
-class _Download:
-    """Pooch's hook for transfers: one that survives interruptions and shows how far it is."""
-
-    def __init__(self, weights: Published, attempts: int, pause: float):
-        self.weights, self.attempts, self.pause = weights, attempts, pause
-        self.version = ""  # what the server calls this state of the file: no other may be continued
-
-    def __call__(self, url: str, output_file: str, _pooch: Any, check_only: bool = False) -> None:
-        failures = 0
-        bar = tqdm(
-            desc=self.weights.name,
-            total=self.weights.bytes,
-            unit="B",
-            unit_scale=True,
-            leave=False,
-            disable=None,
-        )
-        with open(output_file, "wb") as file, bar:
-            while True:
-                before = file.tell()
-                try:
-                    return self._transfer(url, file, bar)
-                except _INTERRUPTIONS:
-                    failures = 1 if file.tell() > before else failures + 1
-                    if failures >= self.attempts:
-                        raise
-                    time.sleep(self.pause * 2 ** (failures - 1))
-
-    def _transfer(self, url: str, file: BinaryIO, bar: Any) -> None:
-        """Fetch what is still missing, or all of it where the server cannot or should not continue."""
-        headers = {"Accept-Encoding": "identity"}  # or the length announced would be that of something else
-        begin = file.tell() if self.version else 0
-        if begin:
-            headers |= {"Range": f"bytes={begin}-", "If-Range": self.version}
-        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-            if response.status_code >= 500:
-                raise requests.ConnectionError(f"the server answers {response.status_code} {response.reason}")
-            response.raise_for_status()
-            if not response.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
-                begin = 0
-            file.seek(begin)
-            file.truncate()
-            self.version = _version(response)
-            length = response.headers.get("Content-Length")
-            total = None if length is None else begin + int(length)
-            self._check(response, total)
-            bar.reset(total)
-            bar.update(begin)
-            for chunk in response.iter_content(_CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-        if total is not None and file.tell() < total:
-            raise requests.ConnectionError(f"cut off after {file.tell()} of {total} bytes")
-
-    def _check(self, response: requests.Response, total: int | None) -> None:
-        """Refuse at once what cannot be the file, such as a provider's page of its own."""
-        url = self.weights.url
-        if response.headers.get("Content-Type", "").startswith("text/html"):
-            raise InputError(f"{self.weights.name}: {url} is a web page now: not the published file")
-        if None not in (total, self.weights.bytes) and total != self.weights.bytes:
-            raise InputError(
-                f"{self.weights.name}: {url} is {total} bytes long instead of {self.weights.bytes}: "
-                "not the published file"
-            )
-
-
-def _version(response: requests.Response) -> str:
-    """What If-Range takes: a strong ETag or the date of the last change; empty without either."""
-    tag = response.headers.get("ETag", "")
-    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause of a failed request: requests wraps it several times over."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    return getattr(error, "strerror", None) or str(error).splitlines()[0] or type(error).__name__
+    """Download a published file, or find it downloaded already; see `fcnlite.io.fetch.fetch`."""
+    remote = Remote(weights.name, weights.url, weights.bytes, weights.sha1)
+    return fetch_file(remote, folder, attempts, pause)
 
 
 def convert(weights: Published, source: Path) -> Path:
@@ -248,4 +117,4 @@ def _notes(name: str) -> Notes:
         scores, background = {"score": classes.PASCALCONTEXT}, 0
     elif "fcn" in name:
         scores, background = {"score": classes.VOC}, 0
-    return Notes(scores, tuple(map(float, mean)), background)
+    return Notes(scores, tuple(map(float, mean)), background=background, told=True)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import platformdirs
-
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -48,5 +46,10 @@ def _find(name: str, landmark: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made or fetched again: `FCNLITE_CACHE` or the user's cache folder."""
-    return Path(os.environ.get("FCNLITE_CACHE") or platformdirs.user_cache_dir("fcnlite"))
+    """Return the folder for files that can be made or fetched again.
+
+    `FCNLITE_CACHE`, else `fcnlite` in the user's cache folder as the XDG base directory specification has it.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    user = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
+    return Path(os.environ.get("FCNLITE_CACHE") or user / "fcnlite")

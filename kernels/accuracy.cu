@@ -8,7 +8,7 @@ KERNEL accuracy_forward(ROWS, int width, int channels, int inner_rows, int top_k
                         const real* label, real* hit, real* valid) {
     FOR_ROWS(r) {
         size_t step = (size_t)inner_rows * width;
-        size_t from = (size_t)(r / inner_rows) * channels * step + (size_t)(r % inner_rows) * width;
+        size_t from = channel_start(r, channels, inner_rows, width);
         FOR_TILES(t, width) {
             const real* a = in + from + t;
             const real* l = label + (size_t)r * width + t;

@@ -5,7 +5,7 @@
 KERNEL argmax_forward(ROWS, int width, int channels, int inner_rows, const real* in, int* out) {
     FOR_ROWS(r) {
         size_t step = (size_t)inner_rows * width;
-        size_t from = (size_t)(r / inner_rows) * channels * step + (size_t)(r % inner_rows) * width;
+        size_t from = channel_start(r, channels, inner_rows, width);
         FOR_TILES(t, width) {
             const real* a = in + from + t;
             real best[TILE];
@@ -32,9 +32,9 @@ KERNEL top_k_forward(ROWS, int width, int channels, int inner_rows, int top_k, c
                      real* index) {
     FOR_ROWS(r) {
         size_t step = (size_t)inner_rows * width;
-        size_t outer = r / inner_rows, inner = (size_t)(r % inner_rows) * width;
+        size_t from = channel_start(r, channels, inner_rows, width), out_from = channel_start(r, top_k, inner_rows, width);
         FOR_TILES(t, width) {
-            const real* a = in + outer * channels * step + inner + t;
+            const real* a = in + from + t;
             real last[TILE], best[TILE];
             int last_place[TILE], place[TILE];
             FOR_TILE(i, t, width) last_place[i] = -1;  // nothing taken yet
@@ -49,7 +49,7 @@ KERNEL top_k_forward(ROWS, int width, int channels, int inner_rows, int top_k, c
                         place[i] = better ? c : place[i];
                     }
                 }
-                size_t to = (outer * top_k + k) * step + inner + t;
+                size_t to = out_from + k * step + t;
                 FOR_TILE(i, t, width) {
                     last[i] = best[i];
                     last_place[i] = place[i];

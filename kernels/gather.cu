@@ -10,8 +10,7 @@ KERNEL gather_forward(ROWS, int width, int inner_rows, int items, const real* in
             const real* a = in + ((size_t)k * inner_rows + r % inner_rows) * width;
             FOR_LANES(i, width) b[i] = a[i];
         } else {
-            real nothing = index[r / inner_rows] - index[r / inner_rows];
-            FOR_LANES(i, width) b[i] = nothing / nothing;
+            FOR_LANES(i, width) b[i] = not_a_number(index[r / inner_rows]);
         }
     }
 }

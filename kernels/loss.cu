@@ -27,8 +27,7 @@ KERNEL sigmoid_loss_backward(ROWS, int width, int ignore_label, const real* weig
         const real* a = in + row;
         const real* t = target + row;
         FOR_LANES(i, width) {
-            real p = (real)0.5 * tanh_real((real)0.5 * a[i]) + (real)0.5;
-            in_diff[row + i] = (int)t[i] == ignore_label ? 0 : (p - t[i]) * scale;
+            in_diff[row + i] = (int)t[i] == ignore_label ? 0 : (sigmoid(a[i]) - t[i]) * scale;
         }
     }
 }
@@ -79,8 +78,8 @@ KERNEL logistic_loss_forward(ROWS, int width, int classes, const real* in, const
         FOR_LANES(i, width) {
             int k = (int)label[r];
             bool known = k >= 0 && k < classes;
-            real p = in[(size_t)r * classes + (known ? k : 0)], nothing = p - p;
-            loss[r] = known ? -log_real(p < (real)1e-20 ? (real)1e-20 : p) : nothing / nothing;
+            real p = in[(size_t)r * classes + (known ? k : 0)];
+            loss[r] = known ? -log_real(p < (real)1e-20 ? (real)1e-20 : p) : not_a_number(p);
         }
     }
 }

@@ -2,12 +2,12 @@
 // whichever gives the shorter formula; in and out may be the same array.
 #include "rows.cuh"
 
-// y = 1 / (1 + exp(-x)), through tanh as Caffe has it;  dx = g * y * (1 - y)
+// y = 1 / (1 + exp(-x));  dx = g * y * (1 - y)
 KERNEL sigmoid_forward(ROWS, int width, const real* in, real* out) {
     FOR_ROWS(r) {
         const real* a = in + (size_t)r * width;
         real* b = out + (size_t)r * width;
-        FOR_LANES(i, width) b[i] = (real)0.5 * tanh_real((real)0.5 * a[i]) + (real)0.5;
+        FOR_LANES(i, width) b[i] = sigmoid(a[i]);
     }
 }
 
@@ -100,7 +100,7 @@ KERNEL swish_forward(ROWS, int width, real beta, const real* in, real* out) {
     FOR_ROWS(r) {
         const real* a = in + (size_t)r * width;
         real* b = out + (size_t)r * width;
-        FOR_LANES(i, width) b[i] = a[i] * ((real)0.5 * tanh_real((real)0.5 * beta * a[i]) + (real)0.5);
+        FOR_LANES(i, width) b[i] = a[i] * sigmoid(beta * a[i]);
     }
 }
 
@@ -110,7 +110,7 @@ KERNEL swish_backward(ROWS, int width, real beta, const real* in, const real* ou
         const real* g = out_diff + (size_t)r * width;
         real* b = in_diff + (size_t)r * width;
         FOR_LANES(i, width) {
-            real s = (real)0.5 * tanh_real((real)0.5 * beta * a[i]) + (real)0.5;
+            real s = sigmoid(beta * a[i]);
             real scaled = beta * a[i] * s;
             b[i] = g[i] * (scaled + s * (1 - scaled));
         }

@@ -7,7 +7,7 @@
 //   GPU (NVRTC)        rows over blockIdx.x and threadIdx.y, lanes over threadIdx.x, both with a grid stride
 //   CPU (host C++)     plain loops; a worker thread gets a range of rows, the compiler vectorises the lanes
 //
-// A grid's stride beyond the last row passes 2^31 where there are 2^30 rows: it is counted without sign.
+// The grid-stride step past the last row can exceed 2^31 (at 2^30 rows), so rows are counted unsigned.
 // A macro argument must not be called x or y: it would replace the x of threadIdx.x.
 #pragma once
 
@@ -80,3 +80,11 @@ DEVICE float sqrt_real(float a) { return sqrtf(a); }
 DEVICE double sqrt_real(double a) { return sqrt(a); }
 DEVICE float pow_real(float a, float b) { return powf(a, b); }
 DEVICE double pow_real(double a, double b) { return pow(a, b); }
+// 1 / (1 + exp(-a)), through tanh as Caffe has it.
+DEVICE real sigmoid(real a) { return (real)0.5 * tanh_real((real)0.5 * a) + (real)0.5; }
+// NaN, computed from a value of the run: neither a constant that a compiler folds nor a header that NVRTC lacks.
+DEVICE real not_a_number(real a) { return (a - a) / (a - a); }
+// Offset of channel 0 of row r = (outer, inner row) in an array of shape (outer, channels, inner rows, width).
+DEVICE size_t channel_start(int r, int channels, int inner_rows, int width) {
+    return ((size_t)(r / inner_rows) * channels * inner_rows + r % inner_rows) * width;
+}

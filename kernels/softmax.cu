@@ -23,7 +23,7 @@
 KERNEL softmax_forward(ROWS, int width, int channels, int inner_rows, const real* in, real* out) {
     FOR_ROWS(r) {
         size_t step = (size_t)inner_rows * width;
-        size_t from = (size_t)(r / inner_rows) * channels * step + (size_t)(r % inner_rows) * width;
+        size_t from = channel_start(r, channels, inner_rows, width);
         FOR_TILES(t, width) {
             const real* a = in + from + t;
             real* b = out + from + t;
@@ -40,7 +40,7 @@ KERNEL softmax_backward(ROWS, int width, int channels, int inner_rows, const rea
                         real* in_diff) {
     FOR_ROWS(r) {
         size_t step = (size_t)inner_rows * width;
-        size_t from = (size_t)(r / inner_rows) * channels * step + (size_t)(r % inner_rows) * width;
+        size_t from = channel_start(r, channels, inner_rows, width);
         FOR_TILES(t, width) {
             const real* a = out + from + t;
             const real* g = out_diff + from + t;
@@ -63,7 +63,7 @@ KERNEL softmax_loss_forward(ROWS, int width, int channels, int inner_rows, int i
                             const real* label, real* loss, real* valid) {
     FOR_ROWS(r) {
         size_t step = (size_t)inner_rows * width;
-        size_t from = (size_t)(r / inner_rows) * channels * step + (size_t)(r % inner_rows) * width;
+        size_t from = channel_start(r, channels, inner_rows, width);
         size_t to = (size_t)r * width;
         FOR_TILES(t, width) {
             const real* a = in + from + t;
@@ -72,8 +72,7 @@ KERNEL softmax_loss_forward(ROWS, int width, int channels, int inner_rows, int i
                 int k = (int)label[to + t + i];
                 bool counts = k != ignore_label, known = k >= 0 && k < channels;
                 real p = exp_real(a[known ? k * step + i : i] - peak[i]) / sum[i];
-                real nothing = sum[i] - sum[i];
-                real value = known ? -log_real(p < FLT_MIN ? (real)FLT_MIN : p) : nothing / nothing;
+                real value = known ? -log_real(p < FLT_MIN ? (real)FLT_MIN : p) : not_a_number(sum[i]);
                 loss[to + t + i] = counts ? value : 0;
                 valid[to + t + i] = counts ? 1 : 0;
             }
@@ -86,7 +85,7 @@ KERNEL softmax_loss_backward(ROWS, int width, int channels, int inner_rows, int 
                              const real* normaliser, const real* in, const real* label, real* in_diff) {
     FOR_ROWS(r) {
         size_t step = (size_t)inner_rows * width;
-        size_t from = (size_t)(r / inner_rows) * channels * step + (size_t)(r % inner_rows) * width;
+        size_t from = channel_start(r, channels, inner_rows, width);
         real scale = weight[0] / normaliser[0];
         FOR_TILES(t, width) {
             const real* a = in + from + t;
@@ -109,7 +108,7 @@ KERNEL infogain_loss_forward(ROWS, int width, int channels, int inner_rows, int 
                              const real* in, const real* label, real* loss, real* valid) {
     FOR_ROWS(r) {
         size_t step = (size_t)inner_rows * width;
-        size_t from = (size_t)(r / inner_rows) * channels * step + (size_t)(r % inner_rows) * width;
+        size_t from = channel_start(r, channels, inner_rows, width);
         size_t to = (size_t)r * width;
         FOR_TILES(t, width) {
             const real* a = in + from + t;
@@ -126,9 +125,8 @@ KERNEL infogain_loss_forward(ROWS, int width, int channels, int inner_rows, int 
             }
             FOR_TILE(i, t, width) {
                 int k = (int)label[to + t + i];
-                real nothing = sum[i] - sum[i];
                 bool counts = k != ignore_label, known = k >= 0 && k < channels;
-                loss[to + t + i] = !counts ? 0 : known ? value[i] : nothing / nothing;
+                loss[to + t + i] = !counts ? 0 : known ? value[i] : not_a_number(sum[i]);
                 valid[to + t + i] = counts ? 1 : 0;
             }
         }
@@ -141,7 +139,7 @@ KERNEL infogain_loss_backward(ROWS, int width, int channels, int inner_rows, int
                               const real* label, real* in_diff) {
     FOR_ROWS(r) {
         size_t step = (size_t)inner_rows * width;
-        size_t from = (size_t)(r / inner_rows) * channels * step + (size_t)(r % inner_rows) * width;
+        size_t from = channel_start(r, channels, inner_rows, width);
         real scale = weight[0] / normaliser[0];
         FOR_TILES(t, width) {
             const real* a = in + from + t;

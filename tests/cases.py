@@ -72,17 +72,41 @@ def check(file: str, case: str, bound: float) -> None:
         run(case, net)
         errors = compare(net, group, bound)
     worst = max(errors, key=lambda name: errors[name])
-    print(f"{case}: worst {errors[worst]:.1e} at {worst}")
+    print(f"{case}: worst in {worst}: {errors[worst]!r}")
 
 
-def relative_error(got: Any, expected: Any, scale: float | None = None) -> float:
-    """Largest deviation over the largest magnitude expected (1 if that is 0); infinite if NaN sits elsewhere."""
+class RelativeError(float):
+    """Worst error of an array over the largest magnitude expected.
+
+    Its repr, which a failing assert shows, tells the place.
+    """
+
+    place: str
+
+    def __new__(cls, value: float, place: str = "nowhere") -> RelativeError:
+        error = super().__new__(cls, value)
+        error.place = place
+        return error
+
+    def __repr__(self) -> str:
+        return f"{float(self):.2e} at {self.place}"
+
+
+def relative_error(got: Any, expected: Any, scale: float | None = None) -> RelativeError:
+    """Largest deviation over the largest magnitude expected (1 if that is 0), with its place.
+
+    A NaN or an infinity in either array is an infinite error.
+    """
     got, expected = np.asarray(device.current().tonumpy(got), np.float64), np.asarray(expected, np.float64)
     assert got.shape == expected.shape, f"shape {got.shape}, {expected.shape} expected"
     if got.size == 0:
-        return 0.0
-    error = np.abs(got - expected).max()
-    return float(error / (scale or np.abs(expected).max() or 1.0)) if np.isfinite(error) else float("inf")
+        return RelativeError(0.0)
+    with np.errstate(invalid="ignore"):
+        deviation = np.array(np.abs(got - expected))
+    deviation[~np.isfinite(deviation)] = np.inf
+    worst = np.unravel_index(deviation.argmax(), deviation.shape)
+    place = f"{tuple(map(int, worst))}: got {got[worst]:.9g}, expected {expected[worst]:.9g}"
+    return RelativeError(deviation[worst] / (scale or np.abs(expected).max() or 1.0), place)
 
 
 def loss_bound(bound: float) -> float:
@@ -93,8 +117,8 @@ def loss_bound(bound: float) -> float:
     return bound if device.current().name == "cpu" else max(bound, 2e-3)
 
 
-def compare(net: Net, group: Any, bound: float) -> dict[str, float]:
-    """Compare everything the case stores; returns the errors, raises with the worst ones named."""
+def compare(net: Net, group: Any, bound: float) -> dict[str, RelativeError]:
+    """Compare everything the case stores; returns the errors, raises with those beyond the bound and their places."""
     errors = {}
     for kind, find in (
         ("blobs", lambda n: net.blobs[n].data),
@@ -106,6 +130,6 @@ def compare(net: Net, group: Any, bound: float) -> dict[str, float]:
         for i in group["param_diffs"][layer]:
             blob = net.params[layer][int(i)]
             errors[f"param_diffs/{layer}/{i}"] = relative_error(blob.diff, group["param_diffs"][layer][i][()])
-    wrong = {name: f"{error:.2e}" for name, error in errors.items() if not error <= bound}
+    wrong = {name: error for name, error in errors.items() if not error <= bound}
     assert not wrong, f"beyond {bound}: {wrong}"
     return errors

@@ -4,6 +4,7 @@ every run.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -31,6 +32,15 @@ def start_on(request: pytest.FixtureRequest) -> Iterator[None]:
         if backend is not None and not (backend.name.startswith(wanted) and backend.dtype == np.float32):
             device.use(wanted)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_works() -> Iterator[None]:
+    """Give SIGINT its default meaning where it is ignored, as under nohup, for tests and their children alike."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

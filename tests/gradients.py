@@ -1,11 +1,11 @@
-"""Central differences: what a layer's backward pass must agree with."""
+"""Central differences, with which a layer's backward pass must agree."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from cases import relative_error
 
 from fcnlite.blob import Blob
 from fcnlite.layers import Layer
@@ -38,7 +38,7 @@ def check_gradients(
         Whether to check the parameters' gradients too.
     """
     rng = np.random.default_rng(seed)
-    bottoms = [Blob(np.array(array, np.float64)) for array in inputs]
+    bottoms = [Blob(np.array(array, np.float64), needs_diff=True) for array in inputs]
     tops = layer(*bottoms)
     tops = tops if isinstance(tops, tuple) else (tops,)
     weights = [np.asarray(rng.standard_normal(top.shape)) for top in tops]
@@ -61,21 +61,19 @@ def check_gradients(
     assert checked, "no gradient to check"
     gradients = [(name, blob, np.array(blob.diff)) for name, blob in checked]
     for name, blob, got in gradients:
-        expected = _differences(blob, value, step)
-        assert got.shape == expected.shape
-        scale = max(1.0, np.abs(expected).max(initial=0))
-        error = np.abs(got - expected).max(initial=0) / scale
-        assert error <= bound, f"{layer.type}, {name}: off by {error:.2e}\n{got}\n{expected}"
+        expected = central_differences(blob.data, value, step)
+        error = relative_error(got, expected, scale=max(1.0, np.abs(expected).max(initial=0)))
+        assert error <= bound, f"{layer.type}, {name}"
 
 
-def _differences(blob: Blob, value: Any, step: float) -> np.ndarray:
-    flat = blob.data.reshape(-1)
-    out = np.empty(flat.size)
-    for i in range(flat.size):
-        before = flat[i]
-        flat[i] = before + step
+def central_differences(array: np.ndarray, value: Callable[[], float], step: float = STEP) -> np.ndarray:
+    """Differences of a scalar function of an array, which is changed in place one element at a time."""
+    differences = np.empty(array.shape)
+    for index in np.ndindex(array.shape):
+        before = array[index]
+        array[index] = before + step
         above = value()
-        flat[i] = before - step
-        out[i] = (above - value()) / (2 * step)
-        flat[i] = before
-    return out.reshape(blob.shape)
+        array[index] = before - step
+        differences[index] = (above - value()) / (2 * step)
+        array[index] = before
+    return differences

@@ -43,7 +43,9 @@ def command(ranks: int, *words: object) -> list[str]:
     return [mpiexec(), "-n", str(ranks), sys.executable, *map(str, words)]
 
 
-def run(ranks: int, words: Sequence[object], cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def run(
+    ranks: int, words: Sequence[object], cwd: Path, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
     """Run this Python in so many processes and wait for them."""
     return subprocess.run(
         command(ranks, *words), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cases
 import h5py
 import numpy as np
-from cases import rule
 from test_reference_solvers import batches
 
 import fcnlite.random
@@ -21,33 +19,53 @@ from fcnlite.solver import SGDSolver, get_solver
 
 ITER_SIZE = 6
 UPDATES = 12
+FILES = {case: file for file in ("solvers.h5", "more-solvers.h5") for case in cases.names(file)}
+# Every type, and what several passes or processes could get wrong; `python parallel_cases.py FOLDER KIND all` runs all.
+CHOSEN = [
+    "solver-l1",
+    *(
+        f"more-solver-{name}"
+        for name in (
+            "adadelta adagrad adam adam-resumed batch-norm clip-iter3 dropout frozen nesterov rmsprop shared".split()
+        )
+    ),
+]
 
 
 def solver_of(case: str, group: Any, world: parallel.World | None, exact: bool) -> SGDSolver:
     """The reference case with iter_size 6, so that 2 and 3 processes can share its passes."""
     fcnlite.random.set_random_seed(int(group.attrs["random_seed"]))
     net = Net(group.attrs["net"], phase="TRAIN")
-    cases.fill_params(case, net)
+    rule_case, first = group.attrs.get("rule_case", case), int(group.attrs.get("start", 0))
+    cases.fill_params(rule_case, net)
     param = read_solver(group.attrs["solver"])
     param.iter_size = ITER_SIZE
-    return get_solver(param, net=net, source=batches(case, group, net), world=world, exact=exact)
+    source = batches(rule_case, group, net, first)
+    solver = get_solver(param, net=net, source=source, world=world, exact=exact)
+    if "resumed_from" in group.attrs:
+        solver.restore(cases.REFERENCE / group.attrs["resumed_from"])
+    return solver
 
 
 def train(case: str, world: parallel.World | None = None, exact: bool = False) -> dict[str, np.ndarray]:
     """Parameters, losses and the state of the masks after twelve updates."""
-    with h5py.File(cases.REFERENCE / "solvers.h5") as file:
+    with h5py.File(cases.REFERENCE / FILES[case]) as file:
         solver = solver_of(case, file[case], world, exact)
         losses = []
         for _ in range(UPDATES):
             solver.step(1)
             losses.append(float(solver.loss))
-    found = {f"{p.layer}/{p.index}": device.current().tonumpy(p.blob.data) for p in solver.net.learnable_params}
+    found = {
+        f"{p.layer}/{p.index}": device.current().tonumpy(p.blob.data) for p in solver.net.learnable_params
+    }
     return found | {"loss": np.array(losses), "masks": fcnlite.random.mask_state()}
 
 
-def main(folder: str, kind: str) -> None:
+def main(folder: str, kind: str, which: str = "chosen") -> None:
     world = parallel.world()
-    for case in cases.names("solvers.h5"):
+    if kind == "double":
+        device.use("cpu", dtype=np.float64)
+    for case in FILES if which == "all" else CHOSEN:
         found = train(case, world, kind == "exact")
         np.savez(Path(folder) / f"{case}-{kind}-{world.size}-{world.rank}.npz", **found)
 

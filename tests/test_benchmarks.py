@@ -10,7 +10,7 @@ from commands import draw, ends
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import dense, patches, upper_bounds
+from benchmarks import budget, dense, patches, upper_bounds
 from fcnlite.geometry import measure
 
 
@@ -56,3 +56,12 @@ def test_both_dense_forms_are_compared(capsys: pytest.CaptureFixture[str]) -> No
     assert float(out.rsplit(": ", 1)[1].split()[0]) < 5e-6
     assert ends(dense.main, [*options, "--size", 10]) == 2
     assert "sees padding" in capsys.readouterr().err
+
+
+def test_the_core_stays_small_enough_to_read(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    lines = budget.lines_by_part()
+    assert all(lines.values()), lines  # each part is found
+    assert budget.core_lines() < budget.LIMIT, lines
+    monkeypatch.setattr("sys.argv", ["budget"])
+    budget.main()
+    assert f"core{budget.core_lines():>14,}   of {budget.LIMIT:,}" in capsys.readouterr().out

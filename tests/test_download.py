@@ -115,8 +115,7 @@ def test_a_cut_download_goes_on_where_it_stopped(server, weights, tmp_path):
     server.cuts = [400_000, 1, 200_000, 7]
     assert fetch(weights, tmp_path).read_bytes() == CONTENT
     begins = [int(asked[6:-1]) for asked in server.requests[1:]]
-    assert len(begins) == 4 and begins == sorted(begins)
-    assert 300_000 < begins[0] <= 400_000 and 500_000 < begins[-1] <= 600_000
+    assert begins == [400_000, 400_001, 600_001, 600_008]  # not a byte is fetched twice
 
 
 @pytest.mark.parametrize("ranges, etag", [(False, '"one"'), (True, ""), (True, 'W/"weak"')])
@@ -159,7 +158,7 @@ def test_a_missing_file_is_an_error_at_once(server, weights, tmp_path):
 
 def test_a_wrong_checksum_is_refused(server, weights, tmp_path):
     server.content = CONTENT[:-1] + b"?"
-    with pytest.raises(InputError, match=f"has not the published checksum .sha1 {SHA1}.*was not kept$"):
+    with pytest.raises(InputError, match=f"does not have the published checksum .sha1 {SHA1}.*was not kept$"):
         fetch(weights, tmp_path)
     assert files(tmp_path) == []
 

@@ -1,4 +1,6 @@
-"""Which part of fcnlite may import which: dependencies point one way, and only the backends know CuPy and ctypes."""
+"""Which module of fcnlite may import which: dependencies point down, and only the backends know CuPy and ctypes."""
+
+from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
@@ -8,13 +10,40 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Each of these knows those before it only, through whatever it imports; what calls them, such as a command, comes last.
-ORDER = ["backend", "device", "blob", "layers", "net", "solver", "training"]
-# These know one another, the errors and the folder of shipped files, and nothing of arrays on a device, layers or nets.
-APART = {"data", "io", "metrics", "proto", "vis"}
+# The floors of the house, the ground first. A module imports from its own floor and those below; it stands on the floor
+# that names it or, most narrowly, a package around it. Modules on one floor may know one another.
+FLOORS = (
+    ("errors", "resources", "tables"),
+    ("proto",),
+    ("io",),
+    ("data", "metrics"),
+    ("vis",),
+    ("backend",),
+    ("device", "random"),
+    ("blob", "hostblob"),
+    ("fillers", "learning_rate", "parallel"),
+    ("layers.base", "layers.columns", "layers.launch", "layers.window"),
+    ("layers",),
+    ("netspec", "receptive_field", "updates"),
+    ("coord_map", "deploy", "geometry"),
+    ("models", "surgery"),
+    ("convolutionalise",),
+    ("net",),
+    ("dense", "describe", "published", "scoring", "solver"),
+    ("export", "report"),
+    ("training",),
+    ("caffe",),
+    ("commands",),
+    ("__main__", "caffe.__main__", "train"),
+)
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in (ROOT / "fcnlite").rglob("*.py")
+}
+# Outside libraries that one place of fcnlite may import.
+FENCED = {
+    "fcnlite.backend": {"cupy", "cupy_backends", "ctypes"},
+    "fcnlite.parallel": {"mpi4py"},
 }
 
 
@@ -33,43 +62,50 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 @cache
 def imported_by(module: str) -> frozenset[str]:
-    """What a module imports; importing a module of a package runs the package's own file too."""
-    found = set(imports(ast.parse(MODULES[module].read_text())))
-    parents = {name.rpartition(".")[0] for name in found if name.count(".") > 1}
-    return frozenset(found | (parents & MODULES.keys()))
+    """The modules that a module names in its imports."""
+    return frozenset(imports(ast.parse(MODULES[module].read_text())))
 
 
-def known_to(part: str) -> set[str]:
-    """The parts of fcnlite that a part imports, directly or through others."""
-    reached: set[str] = set()
-    left = {name for name in MODULES if name.split(".")[1:2] == [part]}
-    while left:
-        module = left.pop()
-        reached.add(module)
-        left |= (imported_by(module) & MODULES.keys()) - reached
-    return {name.split(".")[1] for name in reached if "." in name}
+def floor_of(module: str) -> int | None:
+    """The number of a module's floor, None if it has none."""
+    parts = module.split(".")[1:]
+    for length in range(len(parts), 0, -1):
+        for number, names in enumerate(FLOORS):
+            if ".".join(parts[:length]) in names:
+                return number
+    return None
 
 
-@pytest.mark.parametrize("part", ORDER[:-1])
-def test_dependencies_point_one_way(part: str) -> None:
-    above = {*ORDER[ORDER.index(part) + 1 :], "commands", "scoring"}
-    assert not known_to(part) & above
+def advice(module: str) -> str:
+    """Where a module without a floor belongs: above all that it imports and not above what imports it."""
+    below = [floor_of(name) for name in imported_by(module) if name in MODULES]
+    above = [floor_of(name) for name in MODULES if module in imported_by(name)]
+    lowest = max((floor for floor in below if floor is not None), default=0)
+    highest = min((floor for floor in above if floor is not None), default=len(FLOORS) - 1)
+    places = f"not below {FLOORS[lowest]} and not above {FLOORS[highest]}"
+    return f"{module} has no floor: name it in FLOORS of tests/test_imports.py, {places}"
 
 
-@pytest.mark.parametrize("part", sorted(APART))
-def test_data_pictures_metrics_and_files_know_nothing_of_layers(part: str) -> None:
-    assert known_to(part) <= APART | {"errors", "resources"}
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"fcnlite"}))
+def test_dependencies_point_down(module: str) -> None:
+    floor = floor_of(module)
+    assert floor is not None, advice(module)
+    floors = {name: floor_of(name) for name in imported_by(module) & MODULES.keys()}
+    upward = {name: FLOORS[above] for name, above in floors.items() if above is not None and above > floor}
+    assert not upward, f"{module}, on the floor {FLOORS[floor]}, imports from floors above it: {upward}"
 
 
-def test_training_knows_no_command() -> None:
-    assert not known_to("training") & {"commands", "caffe"}
+def test_the_package_itself_imports_nothing_of_its_own() -> None:
+    """Every import of a module runs `fcnlite/__init__.py`, which fetches its names on first use."""
+    assert not imported_by("fcnlite") & MODULES.keys()
 
 
-def test_only_the_backends_know_cupy_and_ctypes() -> None:
+@pytest.mark.parametrize("home", FENCED)
+def test_a_library_stays_behind_its_fence(home: str) -> None:
     for module in MODULES:
-        if not module.startswith("fcnlite.backend."):
+        if not f"{module}.".startswith(f"{home}."):
             tops = {name.split(".")[0] for name in imported_by(module)}
-            assert not tops & {"cupy", "cupy_backends", "ctypes"}, module
+            assert not tops & FENCED[home], module
 
 
 @pytest.mark.parametrize("folder", ["fcnlite", "benchmarks"])
@@ -95,9 +131,12 @@ def test_private_names_stay_in_their_module(folder: str) -> None:
 
 
 def test_the_imports_are_seen() -> None:
-    """As a check of the above: what they must find, they do."""
+    """As a check of the above: it finds the imports it must find, and a floor for any depth of package."""
     source = (
         "if TYPE_CHECKING:\n import a\ndef f():\n from fcnlite import net\n from fcnlite.blob import Blob"
     )
     assert list(imports(ast.parse(source))) == ["fcnlite.net", "fcnlite.blob"]
-    assert {"backend", "blob", "layers", "proto", "data"} <= known_to("net")
+    assert {"fcnlite.blob", "fcnlite.device"} <= imported_by("fcnlite.layers.convolution")
+    assert floor_of("fcnlite.layers.sources.data") == floor_of("fcnlite.layers.relu")
+    assert (floor_of("fcnlite.layers.base") or 0) < (floor_of("fcnlite.layers.relu") or 0)
+    assert floor_of("fcnlite.nowhere") is None

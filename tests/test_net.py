@@ -95,7 +95,7 @@ def test_lean_pass_gives_the_same_gradients_and_frees_blobs(net):
         [p.blob.diff for p in net.learnable_params if p.blob.has_diff], expected, strict=True
     ):
         np.testing.assert_array_equal(got, want)
-    held = [name for name, blob in net.blobs.items() if blob._data is not None or blob._diff is not None]
+    held = [name for name, blob in net.blobs.items() if blob.has_data or blob.has_diff]
     assert held == ["data", "label", "loss"]
 
 

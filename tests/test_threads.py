@@ -24,16 +24,15 @@ THREADS = (1, 2, 3, 5)
 
 @pytest.fixture(autouse=True)
 def restored():
-    before = device.current()
-    yield
-    device._current = before
+    with device.using(device.current()):
+        yield
 
 
 def run(make, shape, threads):
     """Everything a layer computes, forwards and backwards, on so many threads."""
     device.use("cpu", threads=threads)
     rng = np.random.default_rng(0)
-    layer, bottom = make(), Blob(rng.standard_normal(shape, np.float32))
+    layer, bottom = make(), Blob(rng.standard_normal(shape, np.float32), needs_diff=True)
     layer(Blob(shape=shape))
     for blob in layer.blobs:
         blob.data = rng.standard_normal(blob.shape, np.float32)

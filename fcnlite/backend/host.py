@@ -19,7 +19,7 @@ from scipy.linalg import cython_blas
 
 from fcnlite.backend import compile as compiler
 from fcnlite.backend.blas import product
-from fcnlite.backend.source import signature, source
+from fcnlite.backend.source import Signature, signature, source, unit_of
 from fcnlite.errors import InputError
 
 _REALS = {
@@ -40,7 +40,7 @@ class HostBackend:
     xp : module
         The array library (NumPy).
     dtype : numpy.dtype
-        What ``real`` is in the kernels.
+        What `real` is in the kernels.
     strip_bytes, whole_bytes : int
         Size to which convolutions keep a thread's column buffer, and the one all threads share.
     checks_data : bool
@@ -62,8 +62,8 @@ class HostBackend:
         self.dtype = dtype
         self.threads = threads or _default_threads()
         real, self._real, prefix = _REALS[dtype]
-        self._library = ctypes.CDLL(str(compiler.library(source(), real)))
-        self._functions: dict[str, Any] = {}
+        self._libraries = {source(): ctypes.CDLL(str(compiler.library(source(), real)))}
+        self._functions: dict[tuple[str, str], Any] = {}  # by name and translation unit
         self._blas_gemm = _blas_function(prefix + "gemm")
         self._start_threads()
         _started.add(self)
@@ -87,7 +87,7 @@ class HostBackend:
         return np.zeros(shape, dtype or self.dtype)
 
     def asarray(self, array: Any, dtype: Any = None) -> np.ndarray:
-        """A contiguous array of this device with the working precision (or ``dtype``)."""
+        """A contiguous array of this device with the working precision (or `dtype`)."""
         return np.asarray(array, dtype or self.dtype, order="C")
 
     def tonumpy(self, array: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ class HostBackend:
         return scalar
 
     def workspace(self, count: int) -> np.ndarray:
-        """A flat scratch array of at least ``count`` elements, one for each thread, reused from call to call."""
+        """A flat scratch array of at least `count` elements, one for each thread, reused from call to call."""
         space = getattr(self._local, "space", None)
         if space is None or space.size < count:
             self._local.space = None  # free the old one first
@@ -109,10 +109,10 @@ class HostBackend:
     # Work
 
     def launch(self, name: str, rows: int, *arguments: Any) -> None:
-        """Run kernel ``name`` over ``rows`` rows; the arguments are those after ROWS in its source."""
+        """Run kernel `name` over `rows` rows; the arguments are those after ROWS in its source."""
         kernel = signature(name)
         kernel.check(rows, arguments, self.dtype, np.ndarray)
-        function = self._function(name)
+        function = self._function(kernel)
         values = [a.__array_interface__["data"][0] if isinstance(a, np.ndarray) else a for a in arguments]
         if self._inside_task() or rows * max(1, arguments[0]) < _SMALL:
             function(0, rows, *values)
@@ -121,7 +121,7 @@ class HostBackend:
         self.parallel(len(bounds), lambda i: function(*bounds[i], *values))
 
     def parallel(self, count: int, task: Callable[[int], None]) -> None:
-        """Call ``task(0) .. task(count - 1)``, shared out over the threads; a task runs on one thread alone."""
+        """Call `task(0) .. task(count - 1)`, shared out over the threads; a task runs on one thread alone."""
         if count <= 1 or self._inside_task():
             for i in range(count):
                 task(i)
@@ -150,7 +150,7 @@ class HostBackend:
     def gemm(self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool = False) -> None:
         """out = a @ b, or out += a @ b, without temporaries.
 
-        Each matrix may be a slice of a larger one or its transpose; ``out`` has dense rows.
+        Each matrix may be a slice of a larger one or its transpose; `out` has dense rows.
         """
         if self._inside_task():
             self._gemm_tile(a, b, out, accumulate)
@@ -204,17 +204,25 @@ class HostBackend:
     def _number(self, value: float) -> Any:
         return ctypes.byref(self._real(value))
 
-    def _function(self, name: str) -> Any:
-        function = self._functions.get(name)
+    def _function(self, kernel: Signature) -> Any:
+        unit = unit_of(kernel.name)
+        function = self._functions.get((kernel.name, unit))
         if function is None:
-            function = getattr(self._library, name)
+            function = getattr(self._library(unit), kernel.name)
             function.restype = None
             function.argtypes = [ctypes.c_int, ctypes.c_int] + [
                 ctypes.c_void_p if p.pointer else ctypes.c_int if p.ctype == "int" else self._real
-                for p in signature(name).parameters
+                for p in kernel.parameters
             ]
-            self._functions[name] = function
+            self._functions[kernel.name, unit] = function
         return function
+
+    def _library(self, unit: str) -> ctypes.CDLL:
+        """The compiled kernels of a translation unit: fcnlite's own, or those of a user's file."""
+        if unit not in self._libraries:
+            real, _, _ = _REALS[self.dtype]
+            self._libraries[unit] = ctypes.CDLL(str(compiler.library(unit, real)))
+        return self._libraries[unit]
 
 
 _started: WeakSet[HostBackend] = WeakSet()
@@ -231,7 +239,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _split(count: int, parts: int) -> list[tuple[int, int]]:
-    """[0, count) in at most ``parts`` nearly equal ranges."""
+    """[0, count) in at most `parts` nearly equal ranges."""
     parts = max(1, min(count, parts))
     edges = [count * i // parts for i in range(parts + 1)]
     return list(itertools.pairwise(edges))

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from fcnlite.commands.options import Parser, guarded, refuse_overwrite
-from fcnlite.errors import InputError
-from fcnlite.io.caffemodel import write_caffemodel
-from fcnlite.io.convert import Progress, convert_state, convert_weights
-from fcnlite.io.hdf5 import write_hdf5
-from fcnlite.io.weights import names_hdf5, read_weights
-from fcnlite.proto import read_net, to_text, upgrade
+from fcnlite.errors import InputError, warn
+from fcnlite.io.convert import Layers, convert_state, convert_weights
+from fcnlite.io.weights import iter_weights, names_hdf5
+from fcnlite.proto import NetParameter, read_net, upgrade
 
 _HELP = """\
 Convert Caffe's files. The suffix of OUT says what to write:
@@ -57,57 +55,12 @@ def _check_paths(source: Path, target: Path) -> None:
         raise InputError(f"{source}: its name says that it is {told}; give {target} the suffix for that")
 
 
-def convert_classifier(
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    prototxt: str | os.PathLike[str] | None = None,
-    progress: Progress = None,
-) -> str:
-    """Write a classifier's weights as those of its fully convolutional form (paper, section 3.1).
-
-    Inner products become convolutions over the maps they covered, so that the net takes images of any size and
-    gives a map of the classifier's scores.
-
-    Parameters
-    ----------
-    source, target : path
-        `.caffemodel` or HDF5; the net's new form goes along in either.
-    prototxt : path, optional
-        The classifier; without it, the net of the catalogue that has these layers.
-    progress : callable, optional
-        Called with the number of bytes just written, many times.
-
-    Returns
-    -------
-    str
-        What was copied and what reshaped.
-
-    Raises
-    ------
-    FileNotFoundError, InputError
-        A file is missing or damaged, or the weights fit no classifier known.
-    """
-    # Nets and layers are needed for this alone; plain conversions need neither them nor a compiler.
-    from fcnlite.convolutionalise import classifier_to_fcn
-
-    target = Path(target)
-    net = upgrade(read_net(Path(prototxt))) if prototxt is not None else None
-    try:
-        convolutional, params, report = classifier_to_fcn(read_weights(source), net)
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
-    if names_hdf5(target):
-        write_hdf5(target, params.items(), to_text(convolutional), progress)
-    else:
-        write_caffemodel(target, params.items(), convolutional, progress)
-    return str(report)
-
-
-@contextmanager
-def _bar(source: Path) -> Iterator[Callable[[int], object]]:
-    """A progress bar over the bytes of a file, on a terminal."""
+def _with_bar(layers: Layers, source: Path) -> Layers:
+    """Hand layers on and show the bytes done as a bar, on a terminal."""
     with tqdm(total=source.stat().st_size, unit="B", unit_scale=True, disable=None, desc=source.name) as bar:
-        yield bar.update
+        for name, arrays in layers:
+            yield name, arrays
+            bar.update(sum(array.nbytes for array in arrays))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,12 +74,45 @@ def _parser() -> argparse.ArgumentParser:
         help="the net the weights belong to: stored in an HDF5 file, so that it loads without a prototxt",
     )
     parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="write weights that have nothing for a layer of the prototxt",
+    )
+    parser.add_argument(
         "--classifier-to-fcn",
         action="store_true",
         help="turn a classifier's inner products into convolutions, to run on images of any size and to start "
         "training from (a classifier not in the catalogue needs its --prototxt)",
     )
     return parser
+
+
+def _net_of(options: argparse.Namespace) -> NetParameter | None:
+    """The net of --prototxt as it is stored, for prediction in HDF5; refused if the weights lack one of its layers."""
+    if options.prototxt is None:
+        return None
+    # Layers are needed for this alone; plain conversions do without them.
+    from fcnlite.deploy import deployed
+    from fcnlite.geometry import measure
+    from fcnlite.net.parameters import is_given, lacking
+
+    net = read_net(options.prototxt)
+    if names_hdf5(options.target):
+        net = deployed(net)
+    form = upgrade(deployed(net))
+    try:
+        measured = measure(form)
+    except InputError as error:
+        warn(f"{options.prototxt}: not compared with the weights: {error}")
+        return net
+    known = {layer for layer, arrays in iter_weights(options.source) if len(arrays)}
+    wanted = {layer.name for layer in measured if any(not p.shared for p in layer.parameters)} - known
+    told = lacking([p.name for p in form.layer if p.name in wanted and not is_given(p)], options.source)
+    if told and not options.allow_missing:
+        raise InputError(f"{told} in {options.prototxt}; name the layers alike, or give --allow-missing")
+    if told:
+        warn(f"{told} in {options.prototxt}")
+    return net
 
 
 @guarded("fcnlite convert")
@@ -136,19 +122,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _check_paths(options.source, options.target)
     refuse_overwrite([options.prototxt] if options.prototxt else [], [options.target])
     report = ""
-    with _bar(options.source) as progress:
-        if options.classifier_to_fcn:
-            if _is_state(options.target):
-                raise InputError(
-                    "--classifier-to-fcn goes with weights, not with a solver state; leave it out"
-                )
-            report = convert_classifier(options.source, options.target, options.prototxt, progress)
-        elif not _is_state(options.target):
-            convert_weights(options.source, options.target, options.prototxt, progress)
-        elif options.prototxt is None:
-            convert_state(options.source, options.target, progress)
-        else:
-            raise InputError("--prototxt goes with weights, not with a solver state; leave it out")
+    watch = partial(_with_bar, source=options.source)
+    if options.classifier_to_fcn:
+        if _is_state(options.target):
+            raise InputError("--classifier-to-fcn goes with weights, not with a solver state; leave it out")
+        # Nets and layers are needed for this alone; plain conversions need neither them nor a compiler.
+        from fcnlite.convolutionalise import convert_classifier
+
+        report = convert_classifier(options.source, options.target, options.prototxt, watch)
+    elif not _is_state(options.target):
+        convert_weights(options.source, options.target, _net_of(options), watch)
+    elif options.prototxt is None:
+        convert_state(options.source, options.target)
+    else:
+        raise InputError("--prototxt goes with weights, not with a solver state; leave it out")
     if report:
         print(report)
     print(f"{options.target}: {tqdm.format_sizeof(options.target.stat().st_size, 'B')}")

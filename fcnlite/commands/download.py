@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import pooch
-
 from fcnlite.commands.options import Parser, guarded
+from fcnlite.io.fetch import digest
 from fcnlite.published import Published, catalogue, convert, default_folder, fetch, find
 
 
@@ -45,8 +44,8 @@ def _list() -> None:
 def _get(weights: Published, folder: Path, hdf5: bool) -> None:
     path = fetch(weights, folder)
     if not weights.sha1:
-        received = pooch.file_hash(str(path), alg="sha1")
-        print(f"{weights.name}: its authors published no checksum; what came has sha1 {received}")
+        received = digest(path, "sha1")
+        print(f"{weights.name}: its authors published no checksum; the file received has sha1 {received}")
     if hdf5:
         path = convert(weights, path)
     print(f"{path}  [{weights.licence}]")
@@ -62,7 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if not chosen.names:
         parser.error("name at least one net, or --list them")
-    pooch.get_logger().setLevel("ERROR")  # it has a progress bar and our own words to say the same
     wanted = [find(name) for name in chosen.names]
     for weights in wanted:
         _get(weights, chosen.to or default_folder(), chosen.hdf5)

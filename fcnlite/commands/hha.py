@@ -1,14 +1,12 @@
-"""Encodes depth images as HHA images: ``fcnlite hha DEPTH_DIR HHA_DIR``."""
+"""`fcnlite hha DEPTH_DIR HHA_DIR`: depth images encoded as HHA images."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from fcnlite.commands.options import Parser, amount, guarded
-from fcnlite.data.hha import Camera, encode, read_depth
-from fcnlite.errors import InputError
-from fcnlite.vis import write_image
+from fcnlite.data.hha import Camera, encode_folder
 
 
 @guarded("fcnlite hha")
@@ -34,29 +32,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     encode_folder(options.depth, options.hha, None if options.camera is None else Camera(*options.camera))
     return 0
-
-
-def encode_folder(depth: Path, hha: Path, camera: Camera | None = None) -> None:
-    """Encode every PNG of folder `depth` that folder `hha` lacks.
-
-    Raises
-    ------
-    FileNotFoundError, InputError
-        If there is no such folder, it holds no PNGs, or one is no depth image.
-    """
-    if not depth.is_dir():
-        raise FileNotFoundError(f"there is no folder {depth}")
-    paths = sorted(depth.glob("*.png"))
-    if not paths:
-        raise InputError(f"{depth} holds no .png images")
-    if hha.resolve() == depth.resolve():
-        raise InputError(f"{hha} is the folder of the depth images; name another one")
-    hha.mkdir(parents=True, exist_ok=True)
-    for path in tqdm(paths, unit="image", disable=None):
-        if not (hha / path.name).exists():
-            millimetres = read_depth(path)
-            try:
-                image = encode(millimetres / 1000, camera)
-            except InputError as error:
-                raise InputError(f"{path}: {error}") from None
-            write_image(hha / path.name, image)

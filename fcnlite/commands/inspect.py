@@ -10,6 +10,7 @@ from typing import Any
 from fcnlite import models
 from fcnlite.commands.options import Parser, guarded, image_size
 from fcnlite.describe import by, describe
+from fcnlite.tables import headed
 
 _HELP = """\
 Show what is in a file of Caffe's, or what a net of the catalogue is made of:
@@ -57,7 +58,7 @@ def _render_net(described: Mapping[str, Any]) -> list[str]:
     header = ["layer", "type", "output", "weights", "parameters", "multiply-adds", "field", "stride", "pad"]
     rows = [_row(layer) for layer in described["layers"]]
     inputs = ", ".join(f"{name} {by(shape)}" for name, shape in described["inputs"].items())
-    lines = [f"{described['name']}: {inputs}", "", *_table(header, rows, left=4), ""]
+    lines = [f"{described['name']}: {inputs}", "", *headed(header, rows, left=4), ""]
     fixed = f", and {total['fixed_parameters']:,} fixed" if total["fixed_parameters"] else ""
     lines += [
         f"{total['parameters']:,} learned parameters{fixed} ({_bytes(total['parameter_bytes'])})",
@@ -103,7 +104,7 @@ def _render_weights(described: Mapping[str, Any]) -> list[str]:
     return [
         f"{described['name']}: weights alone ({described['problem']})",
         "",
-        *_table(["layer", "shapes", "parameters"], rows, left=2),
+        *headed(["layer", "shapes", "parameters"], rows, left=2),
         "",
         f"{total['parameters']:,} parameters ({_bytes(total['parameter_bytes'])} as float32)",
     ]
@@ -113,7 +114,7 @@ def _render_solver(described: Mapping[str, Any]) -> list[str]:
     rows = [
         [name, ", ".join(v) if isinstance(v, list) else str(v)] for name, v in described["settings"].items()
     ]
-    return [f"{described['name']}: solver", "", *_table(["setting", "value"], rows, left=2)]
+    return [f"{described['name']}: solver", "", *headed(["setting", "value"], rows, left=2)]
 
 
 def _render_state(described: Mapping[str, Any]) -> list[str]:
@@ -125,20 +126,6 @@ def _render_state(described: Mapping[str, Any]) -> list[str]:
         f"history: {len(history)} arrays, {described['totals']['history_values']:,} values",
         *[f"  {i}: {by(shape)}" for i, shape in enumerate(history)],
     ]
-
-
-def _table(header: list[str], rows: list[list[str]], left: int) -> list[str]:
-    """Align columns: the first `left` to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-
-    def line(cells: list[str]) -> str:
-        aligned = [
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths))
-        ]
-        return "  ".join(aligned).rstrip()
-
-    return [line(header), line(["-" * width for width in widths]), *map(line, rows)]
 
 
 def _both(pair: Sequence[float] | None) -> str:

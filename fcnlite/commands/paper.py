@@ -1,4 +1,4 @@
-"""What the paper reports, in its two versions, for the nets and data sets here; all values in percent."""
+"""The figures that the paper reports, in its two versions, for the nets and data sets here; all values in percent."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ TABLES: dict[tuple[str, str], Table] = {
 
 
 def table(paper: str, data_set: str) -> Table:
-    """What a version of the paper reports on a data set.
+    """The table of a version of the paper for a data set.
 
     Raises
     ------

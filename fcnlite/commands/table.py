@@ -1,4 +1,4 @@
-"""The paper's tables, measured here beside published: ``fcnlite table``."""
+"""The paper's tables, measured here beside published: `fcnlite table`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from fcnlite.io import write_text
 from fcnlite.metrics import Scores
 from fcnlite.net import Net, load
 from fcnlite.scoring import Evaluation, check_fits, evaluate
+from fcnlite.tables import aligned
 from fcnlite.training.plan import NYUD_MODES
 
 _HELP = """\
@@ -87,17 +88,16 @@ def _percent(scores: Scores) -> tuple[float, ...]:
 
 
 def text(made: Iterable[Row]) -> str:
-    """The lines as a text table, "-" for what is not there."""
-    made = list(made)
-    wide = max(len(row.name) for row in made)
-    head = [f"{'':<{wide}}  {'here':^27}    {'published':^27}"]
-    head += [f"{'':<{wide}}  " + "    ".join(["  ".join(f"{c:>5}" for c in part)] * 2) for part in COLUMNS]
-    cells = [
-        "    ".join("  ".join(f"{_cell(v):>5}" for v in part) for part in (row.here, row.reported))
-        for row in made
-    ]
-    lines = head + [f"{row.name:<{wide}}  {line}" for row, line in zip(made, cells)]
-    return "\n".join(line.rstrip() for line in lines)
+    """The lines as a text table, "-" for a figure that is missing."""
+    rows = [[row.name, *_cells(row.here), "", *_cells(row.reported)] for row in made]
+    heads = [["", *(f"{word:>5}" for word in part), "", *part] for part in COLUMNS]
+    lines = aligned([*heads, *rows])
+    wide = max(len(row[0]) for row in rows)
+    return "\n".join([f"{'':<{wide}}  {'here':^27}    {'published':^27}".rstrip(), *lines])
+
+
+def _cells(figures: Sequence[float | None]) -> list[str]:
+    return [f"{_cell(figure):>5}" for figure in figures]
 
 
 def _cell(value: float | None) -> str:
@@ -105,7 +105,7 @@ def _cell(value: float | None) -> str:
 
 
 def open_net(weights: str) -> Net:
-    """The net of a file of weights; ``NET=FILE`` says which one it is, where the weights could be several's."""
+    """The net of a file of weights; `NET=FILE` says which one it is, where the weights could be several's."""
     if "=" not in weights or Path(weights).is_file():
         return load(weights)
     name, _, path = weights.partition("=")

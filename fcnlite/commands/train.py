@@ -1,4 +1,4 @@
-"""Train a net: ``fcnlite train``."""
+"""Train a net: `fcnlite train`."""
 
 from __future__ import annotations
 
@@ -342,7 +342,7 @@ def _chain(given: dict[str, Any]) -> tuple[Chain, dict[str, Any]] | None:
 
 
 def _starts_from_classifier(stages: Sequence[str], given: dict[str, Any]) -> bool:
-    """Whether a net that the paper starts from a coarser one is to start from a classifier."""
+    """True if the net is one that the paper starts from a coarser one, and --init names a classifier."""
     return (
         len(stages) > 1
         and "resume" not in given

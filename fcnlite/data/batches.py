@@ -1,12 +1,15 @@
-"""Feeds a net: the samples of a data set in their order as blobs, the next ones prepared in a background
-thread while the net computes."""
+"""Batches that feed a net: the samples of a data set in their order, as blobs.
 
-import queue
-import threading
-import weakref
+The next ones are prepared in a background thread while the net computes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -21,72 +24,40 @@ SAMPLING = 1  # sets the draws of patch sampling apart from those of mirroring a
 class Prefetch(Iterator[T], Generic[T]):
     """Iterates over `items` from a background thread, at most `depth` ahead of the reader, in order.
 
-    An exception raised while making an item reaches the reader in that item's place. The thread ends with
-    the items, with `close()`, at the end of a `with` block, or when the object is collected.
+    An exception raised while making an item reaches the reader in that item's place and ends the iteration. The
+    thread ends with the items, with `close()`, at the end of a `with` block, or when the object is collected.
     """
 
     def __init__(self, items: Iterable[T], depth: int = 2) -> None:
         if depth < 1:
             raise ValueError(f"depth must be at least 1, not {depth}")
-        self._ready: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._free = threading.Semaphore(depth)
-        stop = threading.Event()
-        # The thread must not hold a reference to self, or self would never be collected.
-        self._thread = threading.Thread(
-            target=_produce, args=(iter(items), self._ready, self._free, stop), name="prefetch", daemon=True
-        )
-        self._finish = weakref.finalize(self, _stop, self._free, stop)
-        self._thread.start()
+        self._items = iter(items)
+        self._pool = ThreadPoolExecutor(1, "prefetch")
+        self._ahead = deque(self._pool.submit(next, self._items) for _ in range(depth))
 
     def __next__(self) -> T:
-        if not self._finish.alive:
+        if not self._ahead:
             raise StopIteration
-        kind, value = self._ready.get()
-        if kind == "item":
-            self._free.release()
-            return value
-        self.close()
-        if kind == "error":
-            raise value
-        raise StopIteration
+        try:
+            item = self._ahead.popleft().result()
+        except BaseException:  # StopIteration at the end of the items
+            self.close()
+            raise
+        self._ahead.append(self._pool.submit(next, self._items))
+        return item
 
     def close(self) -> None:
         """Stop the thread and wait for it; afterwards the iterator is at its end. May be called twice."""
-        self._finish()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        self._ahead.clear()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __enter__(self) -> "Prefetch[T]":
+    def __enter__(self) -> Prefetch[T]:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _produce(
-    items: Iterator[T], ready: queue.SimpleQueue, free: threading.Semaphore, stop: threading.Event
-) -> None:
-    try:
-        while True:
-            free.acquire()
-            if stop.is_set():
-                return
-            try:
-                item = next(items)
-            except StopIteration:
-                ready.put(("end", None))
-                return
-            ready.put(("item", item))
-            del item
-    except BaseException as error:  # carried over to the reader, whatever it is
-        ready.put(("error", error))
-
-
-def _stop(free: threading.Semaphore, stop: threading.Event) -> None:
-    stop.set()
-    free.release()
 
 
 class Batches(Iterator[dict[str, np.ndarray]]):
@@ -128,7 +99,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
     Yields {blob name: (1, C, H, W) float32}: "data" and "label" for most data sets. Mirroring and jitter
     (paper, section 4.3, "Augmentation") draw from a generator of their own, seeded by position, so that they
     change neither the order nor what a resumed run sees. So does patch sampling: the positions of an (H, W) map
-    that count are ``np.random.default_rng((abs(seed), position, 1)).random((H, W)) < keep``, after moving, and the
+    that count are `np.random.default_rng((abs(seed), position, 1)).random((H, W)) < keep`, after moving, and the
     same for every label map of the image.
     """
 
@@ -186,7 +157,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         """Stop preparing batches; the iterator is then at its end."""
         self._made.close()
 
-    def __enter__(self) -> "Batches":
+    def __enter__(self) -> Batches:
         return self
 
     def __exit__(
@@ -225,8 +196,11 @@ def _make(
 
 
 def moved(blob: np.ndarray, dy: int, dx: int, flip: bool, fill: float) -> np.ndarray:
-    """A (C, H, W) blob, mirrored left to right if `flip`, then shifted down by `dy` and right by `dx` pixels,
-    the uncovered part set to `fill`; the size stays."""
+    """Move the pixels of a (C, H, W) blob, whose size stays.
+
+    It is mirrored left to right if `flip`, then shifted down by `dy` and right by `dx` pixels, and the uncovered
+    part is set to `fill`.
+    """
     source = blob[:, :, ::-1] if flip else blob
     _, height, width = blob.shape
     out = np.full_like(blob, fill)

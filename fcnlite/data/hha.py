@@ -1,14 +1,23 @@
-"""HHA, the encoding of depth as an image that a colour net can start from: horizontal disparity, height above
-ground, angle between surface and gravity (Gupta et al., ECCV 2014; gravity as in their CVPR 2013 paper)."""
+"""HHA, the encoding of depth as an image that a colour net can start from (Gupta et al., ECCV 2014).
+
+Its channels are horizontal disparity, height above ground, and the angle between surface and gravity, which is found
+as in their CVPR 2013 paper.
+"""
+
+from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
+from tqdm import tqdm
 
 from fcnlite.data.files import open_image
 from fcnlite.errors import InputError
+from fcnlite.io.atomic import atomic_buffer
 
 # Radii of the windows that planes are fitted in: the finer for the angle, the coarser for finding gravity.
 FINE, COARSE = 3, 10
@@ -185,3 +194,30 @@ def read_depth(path: str | os.PathLike) -> np.ndarray:
     if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
         raise InputError(f"depth {path} is a {image.mode} image; expected 16-bit grey, in millimetres")
     return np.asarray(image).astype(np.float32)
+
+
+def encode_folder(depth: Path, hha: Path, camera: Camera | None = None) -> None:
+    """Encode every PNG of folder `depth` that folder `hha` lacks.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        If there is no such folder, it holds no PNGs, or one is no depth image.
+    """
+    if not depth.is_dir():
+        raise FileNotFoundError(f"there is no folder {depth}")
+    paths = sorted(depth.glob("*.png"))
+    if not paths:
+        raise InputError(f"{depth} holds no .png images")
+    if hha.resolve() == depth.resolve():
+        raise InputError(f"{hha} is the folder of the depth images; name another one")
+    hha.mkdir(parents=True, exist_ok=True)
+    for path in tqdm(paths, unit="image", disable=None):
+        if not (hha / path.name).exists():
+            millimetres = read_depth(path)
+            try:
+                image = encode(millimetres / 1000, camera)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from None
+            with atomic_buffer(hha / path.name) as buffer:
+                Image.fromarray(image).save(buffer, format="PNG")

@@ -1,8 +1,12 @@
-"""`.caffemodel`: Caffe's binary weights, in the present form and both older ones, read in place and written
-as a stream."""
+"""`.caffemodel`: Caffe's binary weights, in the present form and both older ones.
+
+Files are read in place and written as a stream.
+"""
+
+from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -109,7 +113,7 @@ def iter_caffemodel(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np
     Raises
     ------
     FileNotFoundError, InputError
-        There is no such file; it is cut short, damaged, or no Caffe model.
+        There is no such file; it is cut short, damaged, or not a Caffe model.
     """
     file = _open(path)
     for index, field in enumerate(_layer_fields(file)):
@@ -149,12 +153,12 @@ def read_definition(path: str | os.PathLike[str]) -> Any:
     Returns
     -------
     NetParameter
-        As written: :func:`fcnlite.proto.upgrade` brings V1 layers up to date.
+        As written: `fcnlite.proto.upgrade` brings V1 layers up to date.
 
     Raises
     ------
     FileNotFoundError, InputError
-        As :func:`iter_caffemodel`.
+        As `iter_caffemodel`.
     """
     file = _open(path)
     net = NetParameter()
@@ -170,8 +174,7 @@ def read_definition(path: str | os.PathLike[str]) -> Any:
 def _described_layers(
     net: Any, params: Iterable[tuple[str, Sequence[np.ndarray]]]
 ) -> Iterator[tuple[Any, Any]]:
-    """Each LayerParameter to write (without blobs) with its arrays; layers that `net` lacks have only a
-    name."""
+    """Pair each LayerParameter to write (without blobs) with its arrays; one that `net` lacks has only a name."""
     if net is None:
         for name, arrays in params:
             yield LayerParameter(name=name), arrays
@@ -193,7 +196,6 @@ def write_caffemodel(
     path: str | os.PathLike[str],
     params: Iterable[tuple[str, Sequence[np.ndarray]]],
     net: Any = None,
-    progress: Callable[[int], object] | None = None,
 ) -> None:
     """Write a `.caffemodel` in the present form, array by array: no copy of the weights is made.
 
@@ -206,8 +208,6 @@ def write_caffemodel(
     net : NetParameter, optional
         Says the layers' types, bottoms, tops and settings, and their order. Without it the file has names and
         weights only, which is all that Caffe looks at when it loads weights.
-    progress : callable, optional
-        Called with the number of bytes just written, many times.
 
     Raises
     ------
@@ -218,7 +218,7 @@ def write_caffemodel(
         if net is not None and net.name:
             file.write(delimited(1, net.name.encode()))
         for layer, arrays in _described_layers(net, params):
-            _write_layer(file, layer, [stored(array) for array in arrays], progress)
+            _write_layer(file, layer, [stored(array) for array in arrays])
             if file.tell() > MAX_MESSAGE:
                 raise InputError(
                     f"{path}: over 2 GB, more than Caffe can read from a .caffemodel; write .caffemodel.h5"
@@ -235,9 +235,7 @@ def _halves(layer: Any) -> tuple[bytes, bytes]:
     return head.SerializeToString(), tail.SerializeToString()
 
 
-def _write_layer(
-    file: BinaryIO, layer: Any, arrays: list[np.ndarray], progress: Callable[[int], object] | None
-) -> None:
+def _write_layer(file: BinaryIO, layer: Any, arrays: list[np.ndarray]) -> None:
     head, tail = _halves(layer)
     frames = [blob_frame(array) for array in arrays]
     sizes = [
@@ -248,6 +246,6 @@ def _write_layer(
     file.write(head)
     for key, (before, after), array in zip(keys, frames, arrays, strict=True):
         file.write(key + before)
-        write_array(file, array, progress)
+        write_array(file, array)
         file.write(after)
     file.write(tail)

@@ -1,5 +1,4 @@
-"""Caffe's HDF5 weights: `/data/LAYER/0`, `/data/LAYER/1`, ... with a group for every layer, even without
-parameters."""
+"""Caffe's HDF5 weights: `/data/LAYER/0`, `/data/LAYER/1`, ... and a group for every layer without parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ _BROKEN = (
 
 
 def is_hdf5(path: str | os.PathLike[str]) -> bool:
-    """Whether a file exists and begins as HDF5 files do."""
+    """Tell whether a file exists and begins as HDF5 files do."""
     return Path(path).is_file() and bool(h5py.is_hdf5(path))
 
 
@@ -63,7 +62,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 
 
 def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
-    """What `name` is in the group, if anything; links, which may lead out of the file, are refused."""
+    """Look up a group or dataset by name, None if there is none; links, which may lead out of the file, are refused."""
     link = group.get(name, getlink=True)
     if link is None:
         return None
@@ -149,7 +148,7 @@ def _layer_groups(
     address = h5py.h5o.get_info(group.id).addr
     if depth > _MAX_DEPTH or address in seen:
         raise InputError(
-            f"{group.file.filename}: {group.name} is nested without end; this is no file of weights"
+            f"{group.file.filename}: {group.name} is nested without end; this is not a file of weights"
         )
     seen.add(address)
     for name in group:
@@ -181,7 +180,7 @@ def iter_hdf5(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.ndarr
     Raises
     ------
     FileNotFoundError, InputError
-        There is no such file; it is damaged, or no file of weights.
+        There is no such file; it is damaged, or not a file of weights.
     """
     with open_hdf5(path) as file:
         data = member(file, "data")
@@ -297,9 +296,7 @@ def _bands(shape: tuple[int, ...], row_bytes: int) -> Iterator[tuple[slice | int
         yield (*(slice(None),) * axis, slice(start, min(start + step, shape[axis])))
 
 
-def create_array(
-    group: h5py.Group, name: str, array: np.ndarray, progress: Callable[[int], object] | None = None
-) -> None:
+def create_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
     """Store an array as a plain dataset, in bands, so that a mapped file is never copied as a whole."""
     array = stored(array)
     dataset = group.create_dataset(name, array.shape, array.dtype)
@@ -308,8 +305,6 @@ def create_array(
     rows = next((dim for dim in array.shape if dim > 1), 1)
     for band in _bands(array.shape, array.nbytes // rows):
         dataset[band] = array[band]
-        if progress is not None:
-            progress(array[band].nbytes)
 
 
 def _check_name(path: Path, name: str) -> None:
@@ -320,7 +315,10 @@ def _check_name(path: Path, name: str) -> None:
 
 
 class _Disk(io.FileIO):
-    """A file that HDF5 writes to. A failed write would make HDF5 crash; so it is told only when HDF5 is done."""
+    """File object for h5py that remembers a write error until HDF5 has closed.
+
+    Raising inside HDF5's callback crashes the process.
+    """
 
     failure: OSError | None = None
 
@@ -359,7 +357,6 @@ def write_hdf5(
     path: str | os.PathLike[str],
     params: Iterable[tuple[str, Sequence[np.ndarray]]],
     deploy: str | None = None,
-    progress: Callable[[int], object] | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write weights in Caffe's HDF5 layout.
@@ -373,10 +370,8 @@ def write_hdf5(
         numbers become float32.
     deploy : str, optional
         The prototxt of the net that the weights belong to, stored as the root attribute "prototxt".
-    progress : callable, optional
-        Called with the number of bytes just written, many times.
     notes : mapping, optional
-        What else a user of the weights must know (class names, mean colour), stored as JSON.
+        Facts that a user of the weights must know (class names, mean colour), stored as JSON.
 
     Raises
     ------
@@ -395,7 +390,7 @@ def write_hdf5(
             try:
                 group = data.require_group(name)
                 for i, array in enumerate(arrays):
-                    create_array(group, str(i), array, progress)
+                    create_array(group, str(i), array)
             except (
                 RuntimeError,
                 TypeError,

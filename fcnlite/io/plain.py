@@ -1,12 +1,14 @@
-"""JSON from a disk, read with suspicion: every value is held against the type it should have."""
+"""JSON from a disk, read with suspicion: every value is compared with the type it should have."""
+
+from __future__ import annotations
 
 import json
 import os
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from fcnlite.errors import InputError
 
@@ -26,12 +28,12 @@ def read_json(path: str | os.PathLike[str], kind: Any = Any) -> Any:
     ----------
     path : path
     kind : type
-        What it should be, as :func:`check` takes it.
+        Its type, as `check` takes it.
 
     Raises
     ------
     InputError
-        The file is no JSON, or holds something else; the message names the file and the value.
+        The file is not JSON, or holds something else; the message names the file and the value.
     """
     try:
         return parse_json(Path(path).read_text(encoding="utf-8"), path, kind)
@@ -40,7 +42,7 @@ def read_json(path: str | os.PathLike[str], kind: Any = Any) -> Any:
 
 
 def parse_json(text: str, where: object, kind: Any = Any) -> Any:
-    """The value in a JSON text; `where` says in errors where that stands, the rest is as in :func:`read_json`."""
+    """The value in a JSON text, as `read_json` gives it; `where` names the text in errors."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -56,13 +58,13 @@ def check(value: Any, kind: Any, where: object, name: str = "") -> None:
     ----------
     value : any
     kind : type or mapping
-        bool, int, float (finite), str, None, Any; Literal, unions, ``list[T]`` and
-        ``dict[str, T]`` of these; ``Annotated[T, (least, most)]`` for numbers within bounds; a TypedDict, or a
-        mapping from names to kinds, for the keys that an object must have.
+        A mapping from names to kinds for an object that must have these keys, `{str: kind}` for one with any keys;
+        otherwise as in type hints: bool, int, float (finite), str, None, Any; Literal, unions, `list[T]` and
+        `dict[str, T]` of these; `Annotated[T, (least, most)]` for numbers within bounds.
     where : object
-        What the message names: a file.
+        Name of the file, for the message.
     name : str
-        Which value in it.
+        Name of the value in it.
     """
     wrong = _misfit(value, kind, name)
     if wrong:
@@ -70,41 +72,46 @@ def check(value: Any, kind: Any, where: object, name: str = "") -> None:
 
 
 def _misfit(value: Any, kind: Any, name: str) -> str:
-    """What is wrong with a value; nothing if it fits."""
-    kind = get_type_hints(kind, include_extras=True) if is_typeddict(kind) else kind
+    """The first fault of a value; empty if it fits."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return ""
     if isinstance(kind, Mapping) or origin is dict:
-        if not isinstance(value, dict):
-            return _told(value, name, "an object")
-        lacking = [key for key in kind if key not in value] if origin is None else []
-        if lacking:
-            return f"'{lacking[0]}' is missing{f' in {name}' if name else ''}"
-        kinds = kind if origin is None else dict.fromkeys(value, inner[1])
-        found = (
-            _misfit(value[key], each, f"{name}.{key}" if name else str(key)) for key, each in kinds.items()
-        )
-        return next(filter(None, found), "")
+        return _misfit_of_object(value, kind if origin is None else {str: inner[1]}, name)
     if origin is list:
         if not isinstance(value, list):
             return _told(value, name, "a list")
-        return next(filter(None, (_misfit(v, inner[0], f"{name}[{i}]") for i, v in enumerate(value))), "")
+        return _first(_misfit(item, inner[0], f"{name}[{i}]") for i, item in enumerate(value))
     if origin in (Union, types.UnionType):
         wrong = [_misfit(value, each, name) for each in inner]
         return "" if "" in wrong else wrong[0]
     if origin is Literal:
         return "" if value in inner else _told(value, name, f"one of {', '.join(map(str, inner))}")
     if origin is Annotated:
-        (least, most), plain = inner[1], inner[0]
-        if not _is(value, plain) or least <= value <= most:  # what is no number at all is told below
-            return _misfit(value, plain, name)
-        return _told(value, name, f"from {least:g} to {most:g}")
+        plain, (least, most) = inner
+        fits = not _is(value, plain) or least <= value <= most  # the plain type's own fault is told below
+        return _misfit(value, plain, name) if fits else _told(value, name, f"from {least:g} to {most:g}")
     return "" if _is(value, kind) else _told(value, name, _NAMES[kind])
 
 
+def _misfit_of_object(value: Any, kinds: Mapping[Any, Any], name: str) -> str:
+    """The first fault of an object whose keys are known, or whose values have all the kind of the key `str`."""
+    if not isinstance(value, dict):
+        return _told(value, name, "an object")
+    if str in kinds:
+        kinds = dict.fromkeys(value, kinds[str])
+    lacking = [key for key in kinds if key not in value]
+    if lacking:
+        return f"'{lacking[0]}' is missing{f' in {name}' if name else ''}"
+    return _first(_misfit(value[key], kinds[key], f"{name}.{key}" if name else key) for key in kinds)
+
+
+def _first(faults: Iterable[str]) -> str:
+    return next(filter(None, faults), "")
+
+
 def _is(value: Any, kind: type) -> bool:
-    """Whether a value is of a plain type; true and false are no numbers, whole numbers are floats."""
+    """Tell whether a value is of a plain type; true and false are not numbers, whole numbers are floats."""
     if kind is str:
         return type(value) is str and "\0" not in value  # which no path can hold
     if kind is float:

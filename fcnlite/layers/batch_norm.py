@@ -8,7 +8,8 @@ from typing import Any
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.layers.base import Layer, new_array, register, rows_of
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import new_array, rows_of
 from fcnlite.proto import TEST, FillerParameter
 
 
@@ -90,6 +91,9 @@ class BatchNorm(_Normalise):
                 self.param.param.add(lr_mult=0)
             elif self.param.param[i].lr_mult != 0:
                 raise self.fail(f"param {i} must have lr_mult 0: the statistics are no weights to learn")
+
+    def running(self) -> list[Blob]:
+        return [] if self.is_global else self.blobs
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape, channels = bottom[0].shape, self.blobs[0].count

@@ -1,6 +1,6 @@
 """Training in stages, coarse to fine: FCN-32s, then 16s from its weights, then 8s (paper, section 4.2).
 
-A chain's folder holds ``chain.json``, a run's folder for each stage (``1-fcn32s``, ``2-fcn16s``, ..) and at the end
+A chain's folder holds `chain.json`, a run's folder for each stage (`1-fcn32s`, `2-fcn16s`, ..) and at the end
 the last stage's weights. What is done can be told from the folder at any moment, so a chain that was stopped
 anywhere goes on from there.
 """
@@ -11,7 +11,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict, get_type_hints
+from typing import Any, Literal
 
 from fcnlite.errors import InputError
 from fcnlite.io import check, iter_weights, read_json, write_text
@@ -23,34 +23,11 @@ CHAIN = "chain.json"
 TAKE = ("final", "best")
 
 
-class _Written(TypedDict):
-    """What chain.json holds."""
-
-    stages: list[str]
-    take: Literal["final", "best"]
-    given: dict[str, Any]
-
-
-class _Options(TypedDict):
-    """Options that a chain may be given beside what a plan keeps under the same name."""
-
-    recipe: str
-    year: int
-    sbd: str
-    mapping: str
-    context: str
-    val_split: str
-
-
-class _Scores(TypedDict):
-    mean_iu: float | None
-
-
-class _Validation(TypedDict):
-    """What is read of a validation's file."""
-
-    iteration: int
-    labels: dict[str, _Scores]
+_WRITTEN = {"stages": list[str], "take": Literal["final", "best"], "given": dict[str, Any]}  # in chain.json
+# Options that a chain may be given beside those that a plan keeps under the same name.
+_OPTIONS = {"recipe": str, "year": int, "sbd": str, "mapping": str, "context": str, "val_split": str}
+# The values that are read of a validation's file.
+_VALIDATION = {"iteration": int, "labels": {str: {"mean_iu": float | None}}}
 
 
 def stages_of(net: str) -> list[str]:
@@ -65,12 +42,12 @@ def stages_of(net: str) -> list[str]:
 
 
 def is_classifier(weights: str | os.PathLike[str]) -> bool:
-    """Whether a file of weights is no FCN: those have layers called score."""
+    """True if a file of weights has no layer called score, as every FCN has."""
     return not any(layer.startswith("score") for layer, _ in iter_weights(weights))
 
 
 def holds_chain(path: str | os.PathLike[str]) -> bool:
-    """Whether a chain was started in this folder."""
+    """True if a chain was started in this folder."""
     return (Path(path) / CHAIN).is_file()
 
 
@@ -124,10 +101,10 @@ class Chain:
         InputError
             chain.json is damaged.
         """
-        values = read_json(path / CHAIN, _Written)
+        values = read_json(path / CHAIN, _WRITTEN)
         if not values["stages"] or not set(values["stages"]).issubset(HEAVY):
             raise InputError(f"{path / CHAIN} is damaged: its stages are not nets with a recipe")
-        given, known = values["given"], Plan.kinds() | get_type_hints(_Options)
+        given, known = values["given"], Plan.kinds() | _OPTIONS
         check(given, {option: known[option] for option in given if option in known}, path / CHAIN, "given")
         return cls(path, values["stages"], values["take"], given)
 
@@ -171,7 +148,7 @@ class Chain:
         folder = self.folder(number)
         found = []
         for path in (folder.path / "validation").glob("iter_*.json"):
-            scores = read_json(path, _Validation)
+            scores = read_json(path, _VALIDATION)
             iteration = scores["iteration"]
             mean_iu = next((head["mean_iu"] for head in scores["labels"].values()), None)
             weights = folder.snapshots / f"{self.stages[number]}_iter_{iteration}.caffemodel.h5"

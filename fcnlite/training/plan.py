@@ -55,7 +55,7 @@ PIXEL_SCALES = ("scale_data", "scale_color", "scale_hha")  # what such layers ar
 
 @dataclass
 class Plan:
-    """All that decides what a run computes; ``settings.json`` keeps it.
+    """All that decides what a run computes; `settings.json` keeps it.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ class Plan:
 
     @classmethod
     def kinds(cls) -> dict[str, Any]:
-        """What each of its values may be, as `fcnlite.io.check` takes it."""
+        """The type of each value, as `fcnlite.io.check` takes it."""
         return get_type_hints(cls, include_extras=True)
 
     def to_json(self) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def _choose_data(plan: Plan, given: dict[str, Any]) -> None:
     for option, keyword in options.items():
         if option in given:
             if keyword not in usable:
-                raise InputError(f"--{option} is no option of the data set {plan.data_set}")
+                raise InputError(f"--{option} is not an option of the data set {plan.data_set}")
             plan.data_options[keyword] = given[option]
     if plan.net in NYUD_MODES and plan.data_set == "nyud":
         plan.data_options["mode"] = NYUD_MODES[plan.net]

@@ -1,5 +1,6 @@
-"""How the paper trains each net: learning rate, iterations, momentum and the rest, under the net's name in
-fcnlite.models."""
+"""The paper's training of each net, by its name in `fcnlite.models`: learning rate, iterations, momentum ..."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
@@ -116,7 +117,7 @@ DEMO_ITERATIONS = 600
 
 
 def from_nothing(data_set: str, width: int | None = None) -> Recipe:
-    """How to train a net without weights to start from.
+    """The recipe for a net without weights to start from.
 
     Parameters
     ----------

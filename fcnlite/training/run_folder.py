@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO, TypedDict
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -22,23 +22,19 @@ SNAPSHOTS = "snapshots"
 STATE = ".solverstate.h5"
 
 
-class _Settings(TypedDict):
-    plan: dict[str, Any]
-
-
-class Record(TypedDict):
-    """What is read again of a line of the log."""
-
-    iteration: int
-    loss: float
-    lr: float
+_SETTINGS = {"plan": dict[str, Any]}
+_RECORD = {
+    "iteration": int,
+    "loss": float,
+    "lr": float,
+}  # of a line of the log, the values that are read again
 
 
 class RunFolder:
     """A run's files.
 
-    ``settings.json``; ``log.jsonl``, a line an iteration; ``loss.png``; ``snapshots/NET_iter_N.caffemodel.h5`` and
-    ``.solverstate.h5``, Caffe's own; ``validation/iter_N.json``, ``.txt`` and ``.png``; ``NET.h5``, the final weights.
+    `settings.json`; `log.jsonl`, a line an iteration; `loss.png`; `snapshots/NET_iter_N.caffemodel.h5` and
+    `.solverstate.h5`, Caffe's own; `validation/iter_N.json`, `.txt` and `.png`; `NET.h5`, the final weights.
 
     Attributes
     ----------
@@ -95,7 +91,7 @@ class RunFolder:
         return self.path / SNAPSHOTS
 
     def holds_run(self) -> bool:
-        """Whether a run was started here."""
+        """True if a run was started here."""
         return (self.path / SETTINGS).is_file()
 
     # Settings
@@ -112,7 +108,7 @@ class RunFolder:
         InputError
             It is damaged.
         """
-        return read_json(self.path / SETTINGS, _Settings)
+        return read_json(self.path / SETTINGS, _SETTINGS)
 
     # Log
 
@@ -138,7 +134,7 @@ class RunFolder:
             for number, line in enumerate(lines, 1):
                 if not line.endswith("\n"):
                     return
-                yield parse_json(line, f"{path}, line {number},", Record)
+                yield parse_json(line, f"{path}, line {number},", _RECORD)
 
     def forget_after(self, iteration: int) -> list[dict[str, Any]]:
         """Drop what the log tells of later iterations, before going on from this one; returns what is left."""

@@ -32,7 +32,7 @@ SCORE_EVERY = 4000  # where the solver takes no snapshots
 
 @dataclass(frozen=True)
 class HeadScores:
-    """What one pair of score and label blobs is worth on a test net."""
+    """Scores of one pair of score and label blobs on a test net."""
 
     score: str
     label: str
@@ -46,7 +46,7 @@ def start_from(net: Net, weights: Sequence[str]) -> None:
     ----------
     net : Net
     weights : sequence of str
-        Files, each as ``FILE``, or as ``SUFFIX=FILE`` for the layers whose names end so (``color=rgb.h5`` fills
+        Files, each as `FILE`, or as `SUFFIX=FILE` for the layers whose names end so (`color=rgb.h5` fills
         conv1_1color from conv1_1).
 
     Raises
@@ -164,11 +164,11 @@ def train(
     path : path
         The solver prototxt.
     weights : sequence of str
-        What to start from, as for :func:`start_from`.
+        What to start from, as for `start_from`.
     iterations : int, optional
-        Where to stop instead of at ``max_iter``.
+        Where to stop instead of at `max_iter`.
     resume : path, optional
-        A solver state to go on from, instead of ``weights``.
+        A solver state to go on from, instead of `weights`.
     score_every : int, optional
         Iterations between two scorings of the test nets, 0 for none; by default as between snapshots.
     stop : object

@@ -101,7 +101,7 @@ def _initialise(net: Net, plan: Plan, say: Say) -> None:
 
 @dataclass(frozen=True)
 class _Step:
-    """An iteration begun; ``loss`` is for float(), which waits for it."""
+    """An iteration begun; `loss` is for float(), which waits for it."""
 
     iteration: int
     loss: Any
@@ -175,12 +175,12 @@ class Trainer:
 
     @property
     def validation_images(self) -> int:
-        """How many images a validation looks at."""
+        """Number of images in a validation."""
         number = len(self.val_data) if self.val_data is not None else 0
         return number if self.plan.validate is None else min(number, self.plan.validate)
 
     def describe(self) -> dict[str, Any]:
-        """What settings.json keeps."""
+        """The contents of settings.json."""
         return {
             "fcnlite": fcnlite.__version__,
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -281,7 +281,7 @@ class Trainer:
         self._note(bar, device.current().ahead)
 
     def _note(self, bar: Any, ahead: int = 0) -> None:
-        """Check and log the steps made, but for the last ``ahead``, which a GPU is left to get on with."""
+        """Check and log finished steps, leaving the last `ahead` in flight so that a GPU never waits."""
         while len(self._under_way) > ahead:
             step = self._under_way.popleft()
             loss = float(step.loss)
