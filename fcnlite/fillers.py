@@ -18,13 +18,13 @@ def fill(filler: Any, shape: Sequence[int]) -> np.ndarray:
     Parameters
     ----------
     filler : FillerParameter
-        ``type`` is constant, uniform, gaussian, positive_unitball, xavier, msra or bilinear.
+        `type` is constant, uniform, gaussian, positive_unitball, xavier, msra or bilinear.
     shape : sequence of int
 
     Returns
     -------
     numpy.ndarray
-        float32, from the stream that :func:`fcnlite.random.set_random_seed` seeds.
+        float32, from the stream that `fcnlite.random.set_random_seed` seeds.
     """
     try:
         draw = _FILLERS[filler.type]
@@ -40,7 +40,7 @@ def fill(filler: Any, shape: Sequence[int]) -> np.ndarray:
 def bilinear(shape: Sequence[int]) -> np.ndarray:
     """Upsampling weights: the bilinear kernel in every (output, input) pair, as Caffe's bilinear filler.
 
-    ``shape`` is (O, I, K, K); for a Deconvolution with a group for each channel, I is 1.
+    `shape` is (O, I, K, K); for a Deconvolution with a group for each channel, I is 1.
     """
     if len(shape) != 4 or shape[2] != shape[3]:
         raise InputError(
@@ -79,7 +79,7 @@ def _gaussian(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 def _uniform(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
     if not math.isfinite(filler.max - filler.min):
-        raise InputError(f"uniform filler: {filler.min:g} to {filler.max:g} is no range of numbers")
+        raise InputError(f"uniform filler: {filler.min:g} to {filler.max:g} is not a range of numbers")
     if filler.min > filler.max:
         raise InputError(f"uniform filler: min {filler.min:g} lies above max {filler.max:g}")
     return filler_stream().uniform(filler.min, filler.max, shape)

@@ -25,7 +25,7 @@ def seeded(seed, *shape):
 
 
 def away_from(values, points, by=0.05):
-    """The values, those within ``by`` of one of the points moved off: there differences mean nothing."""
+    """The values, those within `by` of one of the points moved off: there differences mean nothing."""
     for point in points:
         close = np.abs(values - point) < by
         values = np.where(close, point + np.where(values < point, -2 * by, 2 * by), values)
@@ -377,6 +377,11 @@ def test_a_loss_weight_scales_the_gradient():
     once = np.array(score.diff)
     layers.SoftmaxWithLoss(loss_weight=[0.25])(score, label).backward()
     np.testing.assert_allclose(score.diff, 0.25 * once, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 5, 4), (1, 2, 6), (1, 2, 3, 4, 3)])
+def test_im2col(shape):
+    check_gradients(layers.Im2col(kernel_size=2, pad=1, stride=2), [seeded(0, *shape)])
 
 
 def test_every_layer_is_here():
