@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from fcnlite.parallel import Passes, World
 
 log = logging.getLogger(__name__)
-HDF5 = 0
 
 
 class NamedNets:
@@ -298,7 +297,7 @@ class SGDSolver:
             The files of weights and of state; each appears whole or not at all.
         """
         stem = f"{os.fspath(prefix or self.snapshot_prefix())}_iter_{self.iter}"
-        ending = ".h5" if self.param.snapshot_format == HDF5 else ""
+        ending = ".h5" if self.param.snapshot_format == SolverParameter.HDF5 else ""
         weights, state = Path(f"{stem}.caffemodel{ending}"), Path(f"{stem}.solverstate{ending}")
         if self.world is not None:
             self.world.check_same(self.net)
