@@ -24,6 +24,7 @@ from fcnlite.layers.forks.permute import Permute
 from fcnlite.layers.forks.seg_accuracy import SegAccuracy
 from fcnlite.layers.forks.upsample import Upsample
 from fcnlite.layers.gather import BatchReindex, Embed, Filter
+from fcnlite.layers.im2col import Im2col
 from fcnlite.layers.inner_product import InnerProduct
 from fcnlite.layers.loss import InfogainLoss, SigmoidCrossEntropyLoss, SoftmaxWithLoss
 from fcnlite.layers.lrn import LRN
@@ -82,6 +83,7 @@ __all__ = [
     "Flatten",
     "HDF5Data",
     "HingeLoss",
+    "Im2col",
     "InfogainLoss",
     "InnerProduct",
     "Input",
