@@ -9,6 +9,7 @@ from gradients import check_gradients
 
 from fcnlite import InputError, layers, set_random_seed
 from fcnlite.blob import Blob
+from fcnlite.layers.forks.lattice import Lattice
 
 BOUND = 1e-5
 
@@ -293,3 +294,110 @@ def test_seg_accuracy_gives_pixel_and_class_accuracy_and_mean_iu():
     assert kept.matrix.sum() == 14
     with pytest.raises(InputError, match="label 7 is no class"):
         apply(layer, scores, np.full((1, 1, 2, 4), 7))
+
+
+def filtered(features, values, transposed=False):
+    """The permutohedral lattice's filter, a point and a vertex at a time (Adams, Baek and Davis 2010)."""
+    points, d = features.shape
+    scale = [np.float32(np.sqrt(2 / 3) * (d + 1) / np.sqrt((i + 1) * (i + 2))) for i in range(d)]
+    corners, vertices = [], {}
+    for point in features.astype(np.float32):
+        elevated, total = np.zeros(d + 1, np.float32), np.float32(0)
+        for j in range(d, 0, -1):
+            scaled = np.float32(point[j - 1] * scale[j - 1])
+            elevated[j], total = total - np.float32(j) * scaled, total + scaled
+        elevated[0] = total
+        base = np.rint(elevated / np.float32(d + 1)) * (d + 1)
+        rest = elevated - base
+        order = sorted(range(d + 1), key=lambda i: (-rest[i], i))
+        rank = np.empty(d + 1, int)
+        rank[order] = np.arange(d + 1)
+        rank += int(base.sum()) // (d + 1)
+        for i in range(d + 1):
+            turns = int(rank[i] < 0) - int(rank[i] > d)
+            rank[i] += turns * (d + 1)
+            base[i] += turns * (d + 1)
+        ordered = np.empty(d + 1, np.float32)
+        ordered[rank] = (elevated - base) / np.float32(d + 1)
+        weight = [1 - ordered[0] + ordered[d]] + [
+            ordered[d - k] - ordered[d - k + 1] for k in range(1, d + 1)
+        ]
+        mine = []
+        for k in range(d + 1):
+            key = tuple(int(base[i]) + (k if rank[i] <= d - k else k - d - 1) for i in range(d + 1))
+            mine.append((key, float(weight[k])))
+            vertices[key] = 0.0
+        corners.append(mine)
+    for value, mine in zip(values, corners):
+        for key, weight in mine:
+            vertices[key] += weight * value
+    for axis in range(d, -1, -1) if transposed else range(d + 1):
+        blurred = {}
+        for key, value in vertices.items():
+            sides = [
+                tuple(k - s + (s * (d + 1) if i == axis else 0) for i, k in enumerate(key)) for s in (1, -1)
+            ]
+            blurred[key] = value + sum(vertices.get(side, 0.0) for side in sides) / 2
+        vertices = blurred
+    return np.array([sum(weight * vertices[key] for key, weight in mine) for mine in corners])
+
+
+@pytest.mark.parametrize(("points", "dimensions"), [(40, 2), (40, 5), (1, 3), (60, 1)])
+def test_the_lattice_filters_as_one_made_vertex_by_vertex(points, dimensions):
+    features = (seeded(20 + dimensions, points, dimensions) * 2).astype(np.float32)
+    values, ones = seeded(21, 2, points), np.ones(points)
+    lattice = Lattice(features)
+    for transposed in (False, True):
+        out = lattice.filter(Blob(values).data, Blob(ones).data, transposed)
+        assert relative_error(out, np.array([filtered(features, v, transposed) for v in values])) <= BOUND
+
+
+def test_the_lattice_is_near_to_a_gaussian():
+    y, x = np.mgrid[:24, :24]
+    features = (np.stack([x, y], -1).reshape(-1, 2) / 3).astype(np.float32)
+    values = np.random.default_rng(0).random((1, 576))
+    exact = np.exp(-((features[:, None] - features) ** 2).sum(-1) / 2)
+    lattice, ones = Lattice(features), np.ones(576)
+    out, norm = (lattice.filter(Blob(v).data, Blob(ones).data) for v in (values, ones[None]))
+    assert relative_error(out / norm, values @ exact / exact.sum(0)) < 0.05  # the lattice is an approximation
+
+
+class TestMeanfield:
+    unary, q = seeded(30, 2, 3, 5, 6), seeded(31, 2, 3, 5, 6)
+    image = np.random.default_rng(32).uniform(0, 255, (2, 3, 5, 6))
+    settings = {"theta_alpha": 4, "theta_beta": 60, "theta_gamma": 2, "spatial_filter_weight": 3}
+
+    def test_is_the_formula(self):
+        layer = layers.MultiStageMeanfield(num_iterations=3, bilateral_filter_weight=5, **self.settings)
+        out = apply(layer, self.unary, self.q, self.image)
+        y, x = np.mgrid[:5, :6]
+        places = np.stack([x, y], -1).reshape(-1, 2).astype(np.float32)
+        for n in range(2):
+            colours = self.image[n].reshape(3, -1).T.astype(np.float32) / np.float32(60)
+            kinds = [places / np.float32(2), np.concatenate([places / np.float32(4), colours], 1)]
+            norms = [filtered(kind, np.ones(30)) for kind in kinds]
+            unary, q = (array[n].reshape(3, -1) for array in (self.unary, self.q))
+            for _ in range(3):
+                prob = np.exp(q) / np.exp(q).sum(0)
+                near, alike = (
+                    np.array([filtered(kind, p) for p in prob]) / norm for kind, norm in zip(kinds, norms)
+                )
+                q = unary + 3 * near + 5 * alike
+            assert relative_error(out[n].reshape(3, -1), q) <= BOUND
+
+    def test_weights_come_from_text_or_from_files(self, tmp_path):
+        (tmp_path / "bilateral.par").write_text("1\n2\n3\n")
+        layer = layers.MultiStageMeanfield(spatial_filter_weights_str="7 8 9", **self.settings)
+        layer.folder = tmp_path
+        layer.build(*(array.shape for array in (self.unary, self.q, self.image)))
+        space, colour, compatibility = (np.diag(blob.data[0, 0]) for blob in layer.blobs)
+        assert (space.tolist(), colour.tolist(), compatibility.tolist()) == ([7, 8, 9], [1, 2, 3], [-1] * 3)
+        layer = layers.MultiStageMeanfield(spatial_filter_weights_str="7 8", **self.settings)
+        with pytest.raises(InputError, match="2 spatial weights for 3 classes"):
+            layer.build(*(array.shape for array in (self.unary, self.q, self.image)))
+
+    @pytest.mark.usefixtures("double")
+    def test_gradients(self):
+        layer = fill("MultiStageMeanfield", num_iterations=2, **self.settings)
+        inputs = [array[:, :, :2, :3] for array in (self.unary, self.q, self.image)]
+        check_gradients(layer, inputs)

@@ -19,6 +19,7 @@ from fcnlite.layers.forks.axpy import Axpy
 from fcnlite.layers.forks.bn import BN
 from fcnlite.layers.forks.depthwise import ConvolutionDepthwise, DepthwiseConvolution
 from fcnlite.layers.forks.interp import Interp
+from fcnlite.layers.forks.meanfield import MultiStageMeanfield
 from fcnlite.layers.forks.normalize import Normalize
 from fcnlite.layers.forks.permute import Permute
 from fcnlite.layers.forks.seg_accuracy import SegAccuracy
@@ -94,6 +95,7 @@ __all__ = [
     "Log",
     "MVN",
     "MemoryData",
+    "MultiStageMeanfield",
     "MultinomialLogisticLoss",
     "Normalize",
     "PReLU",
