@@ -446,9 +446,7 @@ def test_solve_overwrites_no_snapshots_unasked(bright: Path, capsys: pytest.Capt
     path = solver_file(bright, "train.prototxt")
     assert ends(solve, [path, "--score-every", 0]) == 0
     kept = (bright / "s_iter_2.caffemodel").read_bytes()
-    fails(
-        capsys, solve, [path], "s_iter_2.solverstate is a snapshot of another run", "--overwrite begins anew"
-    )
+    fails(capsys, solve, [path], "s_iter_2.solverstate is a snapshot of another run", "--overwrite begins")
     assert (bright / "s_iter_2.caffemodel").read_bytes() == kept
     assert ends(solve, [path, "--overwrite"]) == 0
     assert ends(solve, [path, "--resume", bright / "s_iter_2.solverstate", "--iterations", 3]) == 0

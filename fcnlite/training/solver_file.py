@@ -10,6 +10,7 @@ import glob
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -211,7 +212,7 @@ def train(
         score_every = solver.param.snapshot or SCORE_EVERY
     prefix = Path(solver.snapshot_prefix())  # rather now than when there is something to save
     if resume is None and not overwrite:
-        _refuse_snapshots(prefix)
+        _refuse_snapshots(prefix, solver.param.snapshot, stop_at)
     warn_of_doubts(solver.net)
     while solver.iter < stop_at and not stop:
         solver.step(1)
@@ -240,16 +241,16 @@ def _refuse_unfed(net: Net, path: str | os.PathLike[str]) -> None:
     raise InputError(f"{path}: nothing feeds the inputs {', '.join(net.inputs)} of net '{net.name}'{hint}")
 
 
-def _refuse_snapshots(prefix: Path) -> None:
-    """Refuse to begin where another run's snapshots lie under the names that this one will use."""
-    there = sorted(path.name for path in prefix.parent.glob(f"{glob.escape(prefix.name)}_iter_*"))
-    states = [name for name in there if ".solverstate" in name]
-    if there:
-        resume = f"--resume {prefix.parent / states[-1]} goes on, " if states else ""
-        raise InputError(
-            f"{prefix.parent / there[-1]} is a snapshot of another run under this one's snapshot_prefix; {resume}"
-            "--overwrite begins anew"
-        )
+def _refuse_snapshots(prefix: Path, every: int, last: int) -> None:
+    """Refuse to begin where a snapshot of another run would be overwritten."""
+    for path in sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}_iter_*.solverstate*")):
+        number = re.fullmatch(r"_iter_(\d+)\.solverstate(\.h5)?", path.name[len(prefix.name) :])
+        iteration = int(number[1]) if number else -1
+        if iteration == last or (every and 0 < iteration < last and iteration % every == 0):
+            raise InputError(
+                f"{path} is a snapshot of another run, which this one would overwrite; --resume {path} goes on with"
+                " it, --overwrite begins anew"
+            )
 
 
 def _describe_data(net: Net) -> None:
