@@ -149,6 +149,13 @@ class Python(Layer):
         )
         return False
 
+    def take_every(self, step: int, first: int) -> bool:
+        """Serve the images number first, first + step, .. only; false if this is not one of the FCN data layers."""
+        if not isinstance(self.served, DataFeed):
+            return False
+        self.served.take_every(step, first)
+        return True
+
     def _import(self, module: str, name: str) -> type[PythonLayer]:
         if not _may_import:
             raise self.fail(
@@ -201,6 +208,7 @@ class DataFeed:
             raise layer.fail(f"{layer.param.python_param.layer} takes no bottoms")
         self._layer = layer
         self._next: dict[str, np.ndarray] | None = None
+        self._share: tuple[int, int] | None = None
         self._open(0)
 
     @property
@@ -213,6 +221,11 @@ class DataFeed:
         self._batches.close()
         self._next = None
         self._open(position)
+
+    def take_every(self, step: int, first: int) -> None:
+        """Serve the images number first, first + step, .. only; `seek` counts all."""
+        self._share = step, first
+        self.seek(0)
 
     def reshape(self, top: Sequence[Blob]) -> None:
         """Take the next image, unless it is at hand, and size the tops for it."""
@@ -233,6 +246,8 @@ class DataFeed:
             self._batches = open_data_layer(
                 given.layer, given.param_str, list(layer.param.top), layer.folder or Path(), position
             )
+            if self._share is not None:
+                self._batches.take_every(*self._share)
         except InputError as error:
             raise layer.fail(str(error)) from None
         except FileNotFoundError as error:
