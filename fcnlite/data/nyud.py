@@ -151,10 +151,12 @@ class NYUD(Dataset):
         if top == "label":
             return as_blob(sample.label)
         if top == "color":
-            return preprocess(sample.image, self.mean_bgr)
+            return preprocess(sample.image, self.mean_bgr, self.scale)
         if top == "depth":
             return log_depth(sample.others["depth"])[np.newaxis]
-        return preprocess(sample.others["hha"][:, :, ::-1], MEAN_HHA)  # HHA has no colours to swap
+        return preprocess(
+            sample.others["hha"][:, :, ::-1], MEAN_HHA, self.scale
+        )  # HHA has no colours to swap
 
 
 def log_depth(depth: np.ndarray) -> np.ndarray:

@@ -86,5 +86,5 @@ class SIFTFlow(Dataset):
 
     def blobs(self, index: int) -> dict[str, np.ndarray]:
         sample = self[index]
-        data = preprocess(sample.image, self.mean_bgr)
+        data = preprocess(sample.image, self.mean_bgr, self.scale)
         return {"data": data, "sem": as_blob(sample.label), "geo": as_blob(sample.others["geo"])}
