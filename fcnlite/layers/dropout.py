@@ -11,7 +11,8 @@ from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import launch_flat
-from fcnlite.proto import TRAIN
+from fcnlite.layers.window import POINT, Window
+from fcnlite.proto import TEST, TRAIN
 from fcnlite.random import bernoulli
 
 
@@ -26,6 +27,9 @@ class Dropout(Layer):
         if not 0 <= self.ratio < 1:
             raise self.fail(f"dropout_ratio {self.ratio:g} must be at least 0 and less than 1")
         self._kept: Any = None
+
+    def sight(self) -> Window | None:
+        return POINT if self.phase == TEST else None
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         top[0].reshape(*bottom[0].shape)
