@@ -34,6 +34,7 @@ from fcnlite.layers.neuron import (
 )
 from fcnlite.layers.pooling import Pooling
 from fcnlite.layers.python import Python
+from fcnlite.layers.recurrent import LSTM, RNN, LSTMUnit
 from fcnlite.layers.reduction import Reduction
 from fcnlite.layers.relu import PReLU, ReLU
 from fcnlite.layers.reshape import Flatten, Reshape
@@ -75,6 +76,8 @@ __all__ = [
     "Input",
     "LAYERS",
     "LRN",
+    "LSTM",
+    "LSTMUnit",
     "Layer",
     "Log",
     "MVN",
@@ -85,6 +88,7 @@ __all__ = [
     "Pooling",
     "Power",
     "Python",
+    "RNN",
     "ReLU",
     "Reduction",
     "Reshape",
