@@ -35,7 +35,6 @@ from fcnlite.proto import (
 )
 
 log = logging.getLogger(__name__)
-HDF5 = 0
 
 
 class NamedNets:
@@ -282,7 +281,7 @@ class SGDSolver:
             The files of weights and of state; each appears whole or not at all.
         """
         stem = f"{os.fspath(prefix or self.snapshot_prefix())}_iter_{self.iter}"
-        ending = ".h5" if self.param.snapshot_format == HDF5 else ""
+        ending = ".h5" if self.param.snapshot_format == SolverParameter.HDF5 else ""
         weights, state = Path(f"{stem}.caffemodel{ending}"), Path(f"{stem}.solverstate{ending}")
         self.net.save(weights)
         history = [device.current().tonumpy(h) for h in self.history]
