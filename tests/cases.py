@@ -24,10 +24,10 @@ def names(file: str) -> list[str]:
         return sorted(f)
 
 
-def build(case: str, group: Any) -> Net:
+def build(case: str, group: Any, force_backward: bool = True) -> Net:
     """The case's net with its parameters and inputs set by the rule."""
     fcnlite.random.set_random_seed(int(group.attrs.get("random_seed", 0)))
-    force = group.attrs.get("force_backward", True)
+    force = force_backward and group.attrs.get("force_backward", True)
     text = ("force_backward: true\n" if force else "") + group.attrs["prototxt"]
     net = Net(text, phase=group.attrs["phase"])
     fill_params(case, net)

@@ -123,12 +123,26 @@ def _upgrade_batch_norm(net: Any) -> None:
                 param.lr_mult = param.decay_mult = 0
 
 
+def _upgrade_pooling(net: Any) -> None:
+    """`ceil_mode: false`, which some forks write, to Caffe's `round_mode: FLOOR`."""
+    for layer in net.layer:
+        pooling = layer.pooling_param
+        if not pooling.HasField("ceil_mode"):
+            continue
+        mode = pooling.CEIL if pooling.ceil_mode else pooling.FLOOR
+        if pooling.HasField("round_mode") and pooling.round_mode != mode:
+            raise InputError(f"layer '{layer.name}': ceil_mode and round_mode contradict each other; give one")
+        pooling.round_mode = mode
+        pooling.ClearField("ceil_mode")
+
+
 def upgrade(net: Any) -> Any:
     """Bring a net to the present form, as Caffe's UpgradeNetAsNeeded does.
 
     V1 `layers` with enum types become `layer` with string types (names, learning rates and decays of
     parameters go to `param`), data transformations move to `transform_param`, `input` with `input_dim` or
-    `input_shape` becomes an Input layer, and batch norm layers with three `param` get zero rates.
+    `input_shape` becomes an Input layer, batch norm layers with three `param` get zero rates, and some forks' `ceil_mode`
+    of a pooling becomes `round_mode`.
 
     Parameters
     ----------
@@ -151,4 +165,5 @@ def upgrade(net: Any) -> Any:
     if upgraded.input:
         _upgrade_inputs(upgraded)
     _upgrade_batch_norm(upgraded)
+    _upgrade_pooling(upgraded)
     return upgraded
