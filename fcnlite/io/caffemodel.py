@@ -25,10 +25,10 @@ from fcnlite.io.wire import (
     stored,
     write_array,
 )
-from fcnlite.proto import LayerParameter, NetParameter, upgrade
+from fcnlite.proto import LayerParameter, NetParameter, check_names, upgrade
 
 _MAX_BLOBS = 1000  # a layer of Caffe's has at most some tens
-_MAX_DEFINITION = 64 << 20  # bytes of a net without its weights
+_MAX_DEFINITION = 16 << 20  # bytes of a net without its weights
 _LAYER, _V1_LAYER = 100, 2
 
 
@@ -168,6 +168,7 @@ def read_definition(path: str | os.PathLike[str]) -> Any:
         file.fail("its description of the net is damaged, or this is not a Caffe model")
     if not net.layer and not net.layers:
         file.fail("no layers in this file: it is not a Caffe model")
+    check_names(net, f"{os.fspath(path)}")
     return net
 
 
