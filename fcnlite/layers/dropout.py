@@ -18,7 +18,10 @@ from fcnlite.random import bernoulli
 
 @register
 class Dropout(Layer):
-    """TRAIN: x * kept / (1 - dropout_ratio), with each element kept by the seeded draw; TEST: identity."""
+    """TRAIN: x * kept / (1 - dropout_ratio), with each element kept by the seeded draw; TEST: identity.
+
+    SegNet's ``sample_weights_test: true`` draws in TEST too: Bayesian SegNet averages many such passes.
+    """
 
     in_place = True
 
@@ -30,11 +33,18 @@ class Dropout(Layer):
             mistake(f"layer '{self.name}' (Dropout): dropout_ratio 1 drops everything, of which Caffe makes NaN")
         self._kept: Any = None
 
+    @property
+    def _draws(self) -> bool:
+        return self.phase == TRAIN or self.param.dropout_param.sample_weights_test
+
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         top[0].reshape(*bottom[0].shape)
 
+    def mask_draws(self, bottom: Sequence[Blob]) -> int:
+        return bottom[0].count if self.phase == TRAIN else 0
+
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        if self.phase == TRAIN:
+        if self._draws:
             kept = bernoulli(bottom[0].count, 1 - self.ratio)
             self._kept = device.current().asarray(kept, np.uint8)
             self._run(bottom[0].data, top[0].new_data())
@@ -44,7 +54,7 @@ class Dropout(Layer):
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if not propagate_down[0]:
             return
-        if self.phase == TRAIN:
+        if self._draws:
             self._run(top[0].diff, bottom[0].new_diff())
         elif top[0] is not bottom[0]:
             launch_flat("copy_scaled", bottom[0].count, 1.0, top[0].diff, bottom[0].new_diff())
