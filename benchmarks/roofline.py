@@ -1,5 +1,6 @@
-"""What FCNs cost on a GPU, on paper: arithmetic, memory traffic and launches, layer by layer, and the time these
-leave as a floor on GPUs of record.
+"""Costs of FCNs on a GPU, on paper: arithmetic, memory traffic and launches, layer by layer.
+
+They give a floor of the time on GPUs of record.
 
     python -m benchmarks.roofline [--net fcn32s fcn16s fcn8s] [--size 500x500] [--gpu A100] [--layers]
 
@@ -146,8 +147,10 @@ class Counter:
 
 
 def traffic(name: str, given: dict[str, Any]) -> int:
-    """Bytes that a kernel reads and writes, by its arguments' names and `rows`: unless said below, one element a
-    lane of each array. Arrays are known by their `itemsize`."""
+    """Count the bytes that a kernel reads and writes, by its arguments' names and `rows`.
+
+    Unless `_TRAFFIC` says otherwise, it is one element a lane of each array. Arrays are known by their `itemsize`.
+    """
     lanes = given["rows"] * given["width"]
     arrays = {key: a for key, a in given.items() if hasattr(a, "itemsize") and hasattr(a, "shape")}
     if name in _TRAFFIC:
@@ -206,7 +209,7 @@ def counting() -> Iterator[Counter]:
 
 
 def count(name: str, size: tuple[int, int], train: bool, **options: Any) -> tuple[list[Work], float]:
-    """What one image costs.
+    """Count the work that one image costs.
 
     Parameters
     ----------
@@ -216,7 +219,7 @@ def count(name: str, size: tuple[int, int], train: bool, **options: Any) -> tupl
     train : bool
         A whole iteration with its update, instead of inference.
     **options
-        As for :func:`fcnlite.models.build`.
+        As for `fcnlite.models.build`.
 
     Returns
     -------

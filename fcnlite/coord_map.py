@@ -30,7 +30,7 @@ PASS_THROUGH_LAYERS = frozenset(
 
 
 class UndefinedMapException(InputError):
-    """The layer has no coordinate map: its output is no image of its input's plane."""
+    """The layer has no coordinate map: its output is not an image of its input's plane."""
 
 
 class AxisMismatchException(InputError):

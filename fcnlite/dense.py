@@ -36,7 +36,7 @@ def shift_and_stitch(net: Net, data: Any, output: str | None = None) -> Any:
     data : array_like
         (N, C, H, W), what the net takes.
     output : str, optional
-        The blob wanted, ahead of any upsampling (``score_fr`` of the paper's nets); by default the only output.
+        The blob wanted, ahead of any upsampling (`score_fr` of the paper's nets); by default the only output.
 
     Returns
     -------
@@ -198,7 +198,7 @@ def _set(window: Any, name: str, sides: Pair) -> None:
 
 
 def _is_local(layer: Any) -> bool:
-    """Whether a layer keeps positions apart: across channels only, where it has the choice."""
+    """Tell whether a layer keeps positions apart: it works across channels, where it has the choice."""
     if layer.type == "LRN":
         return layer.lrn_param.norm_region == layer.lrn_param.ACROSS_CHANNELS
     if layer.type in ("Softmax", "Concat", "Slice"):

@@ -1,9 +1,16 @@
-"""The one exception for a user's mistake: bad files, options or shapes, told in a single clear line."""
+"""A user's mistakes: errors for bad files, options or shapes, warnings for what can hardly be meant.
+
+Both are told in a single clear line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
+from typing import Any
 
 
 class InputError(ValueError):
@@ -18,6 +25,55 @@ class InputError(ValueError):
     def __init__(self, message: str = "", layer: str = ""):
         super().__init__(message)
         self.layer = layer
+
+
+class InputWarning(UserWarning):
+    """Something the user gave may be meant, but is more often a mistake; the message reads as an `InputError`'s.
+
+    Commands show each once, and a run keeps them in its log.
+    """
+
+
+_as_caffe: ContextVar[bool] = ContextVar("mistakes are warnings", default=False)
+
+
+def warn(message: str) -> None:
+    """Issue an `InputWarning`."""
+    warnings.warn(message, InputWarning, stacklevel=3)
+
+
+def mistake(message: str) -> None:
+    """Raise an `InputError` where Caffe would go on in silence; under `as_caffe` warn and go on."""
+    if not _as_caffe.get():
+        raise InputError(message)
+    warnings.warn(message, InputWarning, stacklevel=3)
+
+
+@contextmanager
+def as_caffe() -> Iterator[None]:
+    """Compute as Caffe does for the length of the block, in this thread: each `mistake` is a warning."""
+    before = _as_caffe.set(True)
+    try:
+        yield
+    finally:
+        _as_caffe.reset(before)
+
+
+@contextmanager
+def noting(warned: list[str]) -> Iterator[None]:
+    """Add the text of every `UserWarning` of the block to a list, once each, beside showing it."""
+    before = warnings.showwarning
+
+    def note(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, UserWarning) and str(message) not in warned:
+            warned.append(str(message))
+        before(message, category, *where, **more)
+
+    warnings.showwarning = note
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -54,7 +54,7 @@ def set_random_seed(seed: int) -> None:
 
 
 def bernoulli(count: int, probability: float) -> np.ndarray:
-    """Draw ``count`` bits as boost::bernoulli_distribution<float> does.
+    """Draw `count` bits as boost::bernoulli_distribution<float> does.
 
     Returns
     -------
@@ -93,6 +93,6 @@ def mask_state() -> np.ndarray:
 
 
 def set_mask_state(state: np.ndarray) -> None:
-    """Go on from a state that :func:`mask_state` gave."""
+    """Go on from a state that `mask_state` gave."""
     inner = {"key": np.asarray(state[:624], np.uint32), "pos": int(state[624])}
     _streams.masks.state = {"bit_generator": "MT19937", "state": inner}

@@ -292,8 +292,10 @@ class SGDSolver:
         return weights, state
 
     def snapshot_prefix(self) -> Path:
-        """Path prefix of snapshots: relative to the working folder if its parent exists there, otherwise to the
-        solver's folder, which is created.
+        """Path prefix of snapshots.
+
+        It is relative to the working folder if its parent exists there, otherwise to the solver's folder, which is
+        created.
 
         Raises
         ------

@@ -25,7 +25,7 @@ WIDTHS = (1, 2, 3, 5, 11, 16, 31, 33, 64, 100, 255, 257, 300)
 class Case:
     """One launch. Arrays are the smallest that the kernel may be given, so that nothing else may be touched.
 
-    ``whole`` names the arrays of which the kernel writes every element without reading any.
+    `whole` names the arrays of which the kernel writes every element without reading any.
     """
 
     kernel: str
@@ -44,7 +44,7 @@ class Case:
         return list(zip(signature(self.kernel).parameters, self.arguments))
 
     def filled(self, byte: int) -> tuple[Any, ...]:
-        """Fresh arguments, the arrays in ``whole`` holding nothing but this byte."""
+        """Fresh arguments, the arrays in `whole` holding nothing but this byte."""
         return tuple(
             np.full(a.nbytes, byte, np.uint8).view(a.dtype)
             if p.name in self.whole

@@ -156,9 +156,9 @@ def test_the_other_original_layers(tmp_path, monkeypatch):
     ("layer", "text", "message"),
     [
         ("MyLayer", "{}", "MyLayer is none of the FCN data layers"),
-        ("VOCSegDataLayer", "__import__('os').system('true')", "is no Python literal"),
-        ("VOCSegDataLayer", "{'voc_dir': ", "is no Python literal"),
-        ("VOCSegDataLayer", "[1]", "is no dict"),
+        ("VOCSegDataLayer", "__import__('os').system('true')", "is not a Python literal"),
+        ("VOCSegDataLayer", "{'voc_dir': ", "is not a Python literal"),
+        ("VOCSegDataLayer", "[1]", "is not a dict"),
         ("VOCSegDataLayer", "{'voc_dir': 'x', 'split': 'val'}", "lacks 'mean'"),
         ("VOCSegDataLayer", "{'voc_dir': 'x', 'split': 3, 'mean': 1}", "split is 3"),
         ("SIFTFlowSegDataLayer", "{'siftflow_dir': 'x', 'split': 'a', 'seed': 'b'}", "seed is 'b'"),

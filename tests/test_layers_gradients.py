@@ -25,7 +25,7 @@ def seeded(seed, *shape):
 
 
 def away_from(values, points, by=0.05):
-    """The values, those within ``by`` of one of the points moved off: there differences mean nothing."""
+    """The values, those within `by` of one of the points moved off: there differences mean nothing."""
     for point in points:
         close = np.abs(values - point) < by
         values = np.where(close, point + np.where(values < point, -2 * by, 2 * by), values)

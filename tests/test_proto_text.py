@@ -162,7 +162,7 @@ def test_fields_of_forks():
     with warnings.catch_warnings(), pytest.raises(InputError, match=":5: unknown field 'nam'"):
         warnings.simplefilter("ignore")
         parse_net(text)
-    with pytest.warns(UserWarning, match="no field of Caffe's; it is ignored") as caught:
+    with pytest.warns(UserWarning, match="is not a field of Caffe's; it is ignored") as caught:
         assert parse_net(text.replace("nam:", "top:").replace("1 }", '"t" }')).layer[0].name == "x"
     assert [str(w.message).split()[:2] for w in caught] == [
         ["<text>:1:", "'mem_param'"],

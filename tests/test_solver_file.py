@@ -1,4 +1,4 @@
-"""``fcnlite solve SOLVER.prototxt`` on a small net that the original experiments' data layers feed."""
+"""`fcnlite solve SOLVER.prototxt` on a small net that the original experiments' data layers feed."""
 
 import signal
 

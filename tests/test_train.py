@@ -334,7 +334,7 @@ def test_misspelt_words(data: Path, capsys) -> None:
     fails(capsys, main, ["voc", "--data", data, "--net", "fcn8"], "'fcn8'", "did you mean 'fcn8s'?")
     fails(capsys, main, ["voc", "--data", data, "--width", "many"], "--width", "'many' is not a whole number")
     fails(capsys, main, ["voc", "--data", data, "--lr", "-1"], "--lr", "'-1' is not a number above 0")
-    fails(capsys, main, ["siftflow", "--year", 2012], "--year is no option of the data set siftflow")
+    fails(capsys, main, ["siftflow", "--year", 2012], "--year is not an option of the data set siftflow")
 
 
 def test_a_net_for_another_data_set(data: Path, tmp_path: Path, capsys) -> None:

@@ -40,7 +40,7 @@ class HostBackend:
     xp : module
         The array library (NumPy).
     dtype : numpy.dtype
-        What ``real`` is in the kernels.
+        What `real` is in the kernels.
     strip_bytes, whole_bytes : int
         Size to which convolutions keep a thread's column buffer, and the one all threads share.
     checks_data : bool
@@ -87,7 +87,7 @@ class HostBackend:
         return np.zeros(shape, dtype or self.dtype)
 
     def asarray(self, array: Any, dtype: Any = None) -> np.ndarray:
-        """A contiguous array of this device with the working precision (or ``dtype``)."""
+        """A contiguous array of this device with the working precision (or `dtype`)."""
         return np.asarray(array, dtype or self.dtype, order="C")
 
     def tonumpy(self, array: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ class HostBackend:
         return scalar
 
     def workspace(self, count: int) -> np.ndarray:
-        """A flat scratch array of at least ``count`` elements, one for each thread, reused from call to call."""
+        """A flat scratch array of at least `count` elements, one for each thread, reused from call to call."""
         space = getattr(self._local, "space", None)
         if space is None or space.size < count:
             self._local.space = None  # free the old one first
@@ -109,7 +109,7 @@ class HostBackend:
     # Work
 
     def launch(self, name: str, rows: int, *arguments: Any) -> None:
-        """Run kernel ``name`` over ``rows`` rows; the arguments are those after ROWS in its source."""
+        """Run kernel `name` over `rows` rows; the arguments are those after ROWS in its source."""
         kernel = signature(name)
         kernel.check(rows, arguments, self.dtype, np.ndarray)
         function = self._function(kernel)
@@ -121,7 +121,7 @@ class HostBackend:
         self.parallel(len(bounds), lambda i: function(*bounds[i], *values))
 
     def parallel(self, count: int, task: Callable[[int], None]) -> None:
-        """Call ``task(0) .. task(count - 1)``, shared out over the threads; a task runs on one thread alone."""
+        """Call `task(0) .. task(count - 1)`, shared out over the threads; a task runs on one thread alone."""
         if count <= 1 or self._inside_task():
             for i in range(count):
                 task(i)
@@ -150,7 +150,7 @@ class HostBackend:
     def gemm(self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool = False) -> None:
         """out = a @ b, or out += a @ b, without temporaries.
 
-        Each matrix may be a slice of a larger one or its transpose; ``out`` has dense rows.
+        Each matrix may be a slice of a larger one or its transpose; `out` has dense rows.
         """
         if self._inside_task():
             self._gemm_tile(a, b, out, accumulate)
@@ -239,7 +239,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _split(count: int, parts: int) -> list[tuple[int, int]]:
-    """[0, count) in at most ``parts`` nearly equal ranges."""
+    """[0, count) in at most `parts` nearly equal ranges."""
     parts = max(1, min(count, parts))
     edges = [count * i // parts for i in range(parts + 1)]
     return list(itertools.pairwise(edges))

@@ -11,15 +11,17 @@ from typing import Any
 from fcnlite.commands.options import (
     Parser,
     add_device_options,
+    add_weights_options,
     at_least,
     guarded,
+    load_net,
     refuse_overwrite,
     use_device,
 )
 from fcnlite.data import HIDE, SPLITS, Dataset, Masked, catalogue, open_dataset, voc_upload
+from fcnlite.data.notes import Notes
 from fcnlite.errors import InputError
 from fcnlite.io import write_text
-from fcnlite.net import load
 from fcnlite.scoring import check_fits, evaluate
 
 _HELP = """\
@@ -39,8 +41,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = Parser("fcnlite evaluate", description=_HELP)
     made.add_argument("data_set", metavar="DATA_SET", help=", ".join(catalogue.names()))
-    made.add_argument("--weights", required=True, metavar="FILE", help="NET.h5, a snapshot, or a .caffemodel")
-    made.add_argument("--prototxt", metavar="FILE", help="the net, where the weights do not tell it")
+    add_weights_options(made)
     made.add_argument("--mode", choices=("rgb", "rgbd", "hha", "rgb-hha"), help="nyud: what the net reads")
     add_data_options(made)
     made.add_argument(
@@ -110,6 +111,15 @@ def _open(options: argparse.Namespace) -> Dataset:
     return dataset
 
 
+def _use_pixels(dataset: Dataset, notes: Notes, options: argparse.Namespace) -> str:
+    """Feed the net pixels as the options say, else as its weights' notes, else as the data set; returns it in words."""
+    own = Notes.of(dataset, {})
+    wanted = (notes if notes.told else own).use(options.mean, options.scale)
+    if wanted.pixels != own.pixels:
+        dataset.use_pixels(wanted.mean_bgr, wanted.scale)
+    return wanted.pixels
+
+
 @guarded("fcnlite evaluate")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
@@ -117,8 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     use_device(options.device, options.threads)
     refuse_overwrite([options.weights], [options.json] if options.json else [])
     dataset = _open(options)
-    net = load(options.weights, options.prototxt)
+    net = load_net(options)
     check_fits(net, dataset, options.weights)
+    print(f"pixels: {_use_pixels(dataset, net.notes, options)}")
     found = evaluate(net, dataset, options.limit, options.save)
     if dataset.has_labels:
         print(

@@ -1,5 +1,7 @@
-"""Feeds a net: the samples of a data set in their order as blobs, the next ones prepared in a background
-thread while the net computes."""
+"""Batches that feed a net: the samples of a data set in their order, as blobs.
+
+The next ones are prepared in a background thread while the net computes.
+"""
 
 from __future__ import annotations
 
@@ -170,8 +172,11 @@ def _make(
 
 
 def moved(blob: np.ndarray, dy: int, dx: int, flip: bool, fill: float) -> np.ndarray:
-    """A (C, H, W) blob, mirrored left to right if `flip`, then shifted down by `dy` and right by `dx` pixels,
-    the uncovered part set to `fill`; the size stays."""
+    """Move the pixels of a (C, H, W) blob, whose size stays.
+
+    It is mirrored left to right if `flip`, then shifted down by `dy` and right by `dx` pixels, and the uncovered
+    part is set to `fill`.
+    """
     source = blob[:, :, ::-1] if flip else blob
     _, height, width = blob.shape
     out = np.full_like(blob, fill)

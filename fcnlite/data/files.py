@@ -1,5 +1,9 @@
-"""Reading what data sets are made of: lists of ids, images, label maps. Whatever is wrong with a file is
-told in one line that names it."""
+"""Readers of the files of data sets: lists of ids, images, label maps.
+
+A mistake in a file is told in one line that names the file.
+"""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence

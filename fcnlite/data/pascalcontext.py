@@ -1,5 +1,9 @@
-"""PASCAL-Context (Mottaghi et al., CVPR 2014): the images of VOC 2010 labelled in full with 459 classes, of
-which the 59 most frequent are learned and all others are background."""
+"""PASCAL-Context (Mottaghi et al., CVPR 2014): the images of VOC 2010 labelled in full with 459 classes.
+
+The 59 most frequent classes are learned; all others are background.
+"""
+
+from __future__ import annotations
 
 import os
 from pathlib import Path

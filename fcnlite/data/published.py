@@ -46,7 +46,7 @@ class Part:
 
     @property
     def is_archive(self) -> bool:
-        """Whether the file is unpacked."""
+        """True if the file is to be unpacked."""
         return self.file_name.endswith(_ARCHIVES)
 
 

@@ -1,5 +1,9 @@
-"""SIFT Flow (Liu et al., 2009; labels of Tighe and Lazebnik, ECCV 2010): 256 x 256 outdoor scenes with two
-labels each, what is there (33 classes) and how it lies (sky, horizontal, vertical)."""
+"""SIFT Flow (Liu et al., 2009; labels of Tighe and Lazebnik, ECCV 2010): 256 x 256 outdoor scenes.
+
+Each has two labels: semantic (33 classes) and geometric (sky, horizontal, vertical).
+"""
+
+from __future__ import annotations
 
 import os
 from pathlib import Path
@@ -82,5 +86,5 @@ class SIFTFlow(Dataset):
 
     def blobs(self, index: int) -> dict[str, np.ndarray]:
         sample = self[index]
-        data = preprocess(sample.image, self.mean_bgr)
+        data = preprocess(sample.image, self.mean_bgr, self.scale)
         return {"data": data, "sem": as_blob(sample.label), "geo": as_blob(sample.others["geo"])}

@@ -1,5 +1,10 @@
-"""PASCAL VOC 2011 and 2012 segmentation, and any folder laid out like it: ImageSets/Segmentation/SPLIT.txt,
-JPEGImages/ID.jpg, SegmentationClass/ID.png and, for classes of one's own, a file classes.txt."""
+"""PASCAL VOC 2011 and 2012 segmentation, and any folder laid out like it.
+
+Such a folder has ImageSets/Segmentation/SPLIT.txt, JPEGImages/ID.jpg, SegmentationClass/ID.png and, for classes of
+one's own, a file classes.txt.
+"""
+
+from __future__ import annotations
 
 import os
 import re

@@ -1,5 +1,6 @@
-"""Caffe's binary files: weights (`.caffemodel`, HDF5) and solver states, read with suspicion and written
-atomically."""
+"""Caffe's binary files, read with suspicion and written atomically: weights (`.caffemodel`, HDF5), solver states."""
+
+from __future__ import annotations
 
 from fcnlite.io.atomic import atomic_path, write_text
 from fcnlite.io.caffemodel import read_definition

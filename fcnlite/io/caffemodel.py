@@ -1,5 +1,9 @@
-"""`.caffemodel`: Caffe's binary weights, in the present form and both older ones, read in place and written
-as a stream."""
+"""`.caffemodel`: Caffe's binary weights, in the present form and both older ones.
+
+Files are read in place and written as a stream.
+"""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -109,7 +113,7 @@ def iter_caffemodel(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np
     Raises
     ------
     FileNotFoundError, InputError
-        There is no such file; it is cut short, damaged, or no Caffe model.
+        There is no such file; it is cut short, damaged, or not a Caffe model.
     """
     file = _open(path)
     for index, field in enumerate(_layer_fields(file)):
@@ -149,12 +153,12 @@ def read_definition(path: str | os.PathLike[str]) -> Any:
     Returns
     -------
     NetParameter
-        As written: :func:`fcnlite.proto.upgrade` brings V1 layers up to date.
+        As written: `fcnlite.proto.upgrade` brings V1 layers up to date.
 
     Raises
     ------
     FileNotFoundError, InputError
-        As :func:`iter_caffemodel`.
+        As `iter_caffemodel`.
     """
     file = _open(path)
     net = NetParameter()
@@ -170,8 +174,7 @@ def read_definition(path: str | os.PathLike[str]) -> Any:
 def _described_layers(
     net: Any, params: Iterable[tuple[str, Sequence[np.ndarray]]]
 ) -> Iterator[tuple[Any, Any]]:
-    """Each LayerParameter to write (without blobs) with its arrays; layers that `net` lacks have only a
-    name."""
+    """Pair each LayerParameter to write (without blobs) with its arrays; one that `net` lacks has only a name."""
     if net is None:
         for name, arrays in params:
             yield LayerParameter(name=name), arrays

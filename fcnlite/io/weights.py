@@ -1,5 +1,7 @@
 """Weights of a net, whatever file they are in: one way to read and one to write `.caffemodel` and HDF5."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +17,12 @@ HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
 
 def names_hdf5(path: str | os.PathLike[str]) -> bool:
-    """Whether the suffix of a path asks for HDF5."""
+    """Tell whether the suffix of a path asks for HDF5."""
     return Path(path).suffix.lower() in HDF5_SUFFIXES
 
 
 def holds_hdf5(path: str | os.PathLike[str]) -> bool:
-    """Whether to read a file as HDF5: by its content, and by its suffix when the content is no help."""
+    """Tell a file of HDF5 by its content, or by its suffix when the content does not decide."""
     return is_hdf5(path) or names_hdf5(path)
 
 
@@ -49,7 +51,7 @@ def iter_weights(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.nd
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray]]:
-    """All layers of a file of weights by name, as :func:`iter_weights` gives them.
+    """All layers of a file of weights by name, as `iter_weights` gives them.
 
     If a name occurs twice, the later layer that has parameters counts, as in Caffe.
     """
@@ -79,7 +81,7 @@ def write_weights(
         The net they belong to: gives a `.caffemodel` its layers' types, bottoms and tops, and either format
         its layers without parameters.
     deploy : str, optional
-        Prototxt stored in an HDF5 file, from which :func:`fcnlite.net.load` builds the net.
+        Prototxt stored in an HDF5 file, from which `fcnlite.net.load` builds the net.
     notes : mapping, optional
         Plain values stored in an HDF5 file as JSON: what `fcnlite.net.Net` keeps of the data it was trained on.
 

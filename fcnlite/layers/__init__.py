@@ -1,5 +1,7 @@
 """Caffe's layers: one module a family, each class registered under its Caffe type name."""
 
+from __future__ import annotations
+
 import fcnlite.layers.arithmetic  # noqa: F401  (operators on blobs)
 from fcnlite.blob import Blob
 from fcnlite.layers.accuracy import Accuracy

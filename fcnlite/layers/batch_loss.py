@@ -9,7 +9,7 @@ from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import launch_flat, new_array
-from fcnlite.layers.loss import check_labels
+from fcnlite.layers.loss import check_labels, check_similarities
 
 L2 = 2
 
@@ -144,6 +144,7 @@ class ContrastiveLoss(_BatchLoss):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         backend = device.current()
+        check_similarities(self, bottom[2].data)
         squares = _difference(bottom)
         launch_flat("eltwise_prod", bottom[0].count, squares, squares, squares)
         self.squares, loss = new_array((2, self.batch))

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from fcnlite import device
 from fcnlite.blob import Blob
+from fcnlite.errors import mistake
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import launch_flat, new_array
 from fcnlite.layers.softmax import softmax_rows
@@ -19,14 +20,50 @@ NO_LABEL = -(2**31)  # an ignore_label that no label equals
 
 
 def check_labels(layer: Layer, labels: Any, channels: int, ignore: int = NO_LABEL) -> None:
-    """Raise if a label is neither a class nor ignored, which is undefined behaviour in Caffe."""
-    if not device.current().checks_data:
-        return  # the kernel answers with NaN, and whoever reads the loss sees it
-    wrong = ~((labels >= 0) & (labels < channels)) & (labels != ignore)  # NaN too
+    """Refuse labels that are not class numbers.
+
+    A label that is neither a class nor ignored is undefined behaviour in Caffe; on a GPU the kernel answers with NaN,
+    and whoever reads the loss sees it. Of a fraction Caffe takes the whole part.
+    """
+    if device.current().checks_data:
+        wrong = ~((labels >= 0) & (labels < channels)) & (labels != ignore)  # NaN too
+        if wrong.any():
+            void = f", void label {ignore}" if ignore != NO_LABEL else ""
+            raise layer.fail(
+                f"label {_first(labels, wrong):g} is not a class: there are classes 0 to {channels - 1}{void}"
+            )
+    if _may_look(layer) and (fractions := labels != labels.astype("int32")).any():
+        value = _first(labels, fractions)
+        whole = round(255 * value)
+        scaled = f" (class {whole} divided by 255?)" if value < 1 and abs(255 * value - whole) < 1e-3 else ""
+        mistake(str(layer.fail(f"label {value:g} is not a class number but a fraction{scaled}")))
+
+
+def check_targets(layer: Layer, targets: Any, ignore: int) -> None:
+    """Refuse targets that are not probabilities, of which Caffe computes a loss that means nothing."""
+    if not _may_look(layer):
+        return
+    wrong = ~((targets >= 0) & (targets <= 1)) & (targets.astype("int32") != ignore)
     if wrong.any():
-        value = labels[wrong].reshape(-1)[0]
-        void = f", void label {ignore}" if ignore != NO_LABEL else ""
-        raise layer.fail(f"label {value:g} is no class: there are classes 0 to {channels - 1}{void}")
+        told = f"target {_first(targets, wrong):g} is not a probability, 0 to 1"
+        mistake(str(layer.fail(f"{told} (a mask of 0 and 255 has to be divided by 255)")))
+
+
+def check_similarities(layer: Layer, labels: Any) -> None:
+    """Refuse marks of similar pairs that are neither 0 nor 1; to Caffe all but 0 are similar."""
+    if _may_look(layer) and (wrong := (labels != 0) & (labels != 1)).any():
+        mistake(str(layer.fail(f"label {_first(labels, wrong):g} is neither 0 nor 1 (similar)")))
+
+
+def _may_look(layer: Layer) -> bool:
+    """True where looking at data costs little: always on the CPU, on a GPU in the layer's first pass."""
+    first = not getattr(layer, "looked", False)
+    vars(layer)["looked"] = True
+    return first or device.current().checks_data
+
+
+def _first(values: Any, chosen: Any) -> float:
+    return float(values[chosen].reshape(-1)[0])
 
 
 class _NormalisedLoss(Layer):
@@ -150,6 +187,7 @@ class SigmoidCrossEntropyLoss(_NormalisedLoss):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         count = bottom[0].count
         loss, valid = new_array((2, count))
+        check_targets(self, bottom[1].data, self.ignore)
         arrays = (bottom[0].data, bottom[1].data, loss, valid)
         launch_flat("sigmoid_loss_forward", count, self.ignore, *arrays)
         top[0].data = self.mean_loss(loss, valid, bottom[0].shape[0])

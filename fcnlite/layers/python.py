@@ -1,8 +1,7 @@
-"""Caffe's Python layer: the data layers of the original FCN experiments, served by fcnlite.data, and layers that
-users write.
+"""Caffe's Python layer: layers that users write, and the original FCN experiments' data layers.
 
 A prototxt must not be able to run code that its reader has not chosen. So a user's layer runs when the program has
-loaded its module itself; modules are imported for a prototxt only after :func:`allow_python_layers`.
+loaded its module itself; modules are imported for a prototxt only after `allow_python_layers`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _may_import = False
 
 
 def allow_python_layers(allow: bool = True) -> None:
-    """Whether nets may import the modules of their Python layers, from the prototxt's folder or ``sys.path``.
+    """Whether nets may import the modules of their Python layers, from the prototxt's folder or `sys.path`.
 
     That runs code: allow it for nets whose folder you trust.
     """
@@ -38,19 +37,19 @@ def allow_python_layers(allow: bool = True) -> None:
 
 
 class PythonLayer:
-    """What users' layers derive from (pycaffe's ``caffe.Layer``).
+    """What users' layers derive from (pycaffe's `caffe.Layer`).
 
     Subclasses define setup, reshape, forward and, where something is to be learned through them, backward; all get
-    lists of :class:`~fcnlite.hostblob.HostBlob`.
+    lists of `~fcnlite.hostblob.HostBlob`.
 
     Attributes
     ----------
     param_str : str
-        What the prototxt says in ``python_param { param_str: ... }``.
+        What the prototxt says in `python_param { param_str: ... }`.
     phase : int
         TRAIN (0) or TEST (1).
     blobs : HostBlobs
-        Learnable parameters, made in setup with ``self.blobs.add_blob(*shape)``.
+        Learnable parameters, made in setup with `self.blobs.add_blob(*shape)`.
     type : str
         "Python".
     """
@@ -82,13 +81,13 @@ class PythonLayer:
     def backward(
         self, top: Sequence[HostBlob], propagate_down: Sequence[bool], bottom: Sequence[HostBlob]
     ) -> None:
-        """Write the bottoms' diffs where ``propagate_down`` says so, and add to the parameters'."""
+        """Write the bottoms' diffs where `propagate_down` says so, and add to the parameters'."""
         raise NotImplementedError(f"{type(self).__name__} defines no backward(top, propagate_down, bottom)")
 
 
 @register
 class Python(Layer):
-    """Caffe's Python layer: hands over to what ``python_param`` names by module and layer."""
+    """Caffe's Python layer: hands over to what `python_param` names by module and layer."""
 
     bottoms = (0, MANY)
     tops = (0, MANY)
@@ -133,7 +132,7 @@ class Python(Layer):
         return self.served.dataset if isinstance(self.served, DataFeed) else None
 
     def seek(self, position: int) -> None:
-        """Go on as if ``position`` forwards had been made, if this is one of the FCN data layers."""
+        """Go on as if `position` forwards had been made, if this is one of the FCN data layers."""
         if isinstance(self.served, DataFeed):
             self.served.seek(position)
 
@@ -197,7 +196,7 @@ class DataFeed:
         return self._batches.dataset
 
     def seek(self, position: int) -> None:
-        """Go on as if ``position`` forwards had been made."""
+        """Go on as if `position` forwards had been made."""
         self._batches.close()
         self._next = None
         self._open(position)

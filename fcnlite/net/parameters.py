@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +61,33 @@ def copy_layer(
             )
         # Into the blob's own array: nets that share it see the change.
         blob.data[...] = device.current().asarray(array.reshape(blob.shape))
+
+
+def is_given(param: Any) -> bool:
+    """True for a layer whose weights follow from its description: it does not learn, and has a filler to say so.
+
+    Parameters
+    ----------
+    param : LayerParameter
+    """
+    fillers = [
+        getattr(param, message).weight_filler
+        for message in ("convolution_param", "inner_product_param")
+        if param.HasField(message) and getattr(param, message).HasField("weight_filler")
+    ]
+    if param.HasField("scale_param") and param.scale_param.HasField("filler"):
+        fillers.append(param.scale_param.filler)
+    fixed = any(f.type == "bilinear" or (f.type == "constant" and f.value) for f in fillers)
+    return fixed and len(param.param) > 0 and all(spec.lr_mult == 0 for spec in param.param)
+
+
+def lacking(layers: Sequence[str], weights: object) -> str:
+    """The message about layers for which a file of weights has nothing; "" if there are none."""
+    if not layers:
+        return ""
+    several = "layers " if len(layers) > 1 else "layer "
+    names = ", ".join(f"'{name}'" for name in layers[:4]) + (", .." if layers[4:] else "")
+    return f"{weights}: nothing in it for {several}{names} of the net"
 
 
 def share(params: Mapping[str, Sequence[Blob]], with_: Mapping[str, Sequence[Blob]]) -> None:

@@ -1,8 +1,9 @@
-"""Caffe's messages (NetParameter, SolverParameter, ...), their text form, and what Caffe does to a net before
-use.
+"""Caffe's messages (NetParameter, SolverParameter, ...), their text form, and Caffe's changes to a net before use.
 
-Every message class is an attribute of this package: ``from fcnlite.proto import NetParameter``.
+Every message class is an attribute of this package: `from fcnlite.proto import NetParameter`.
 """
+
+from __future__ import annotations
 
 from typing import Any
 

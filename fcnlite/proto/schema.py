@@ -5,6 +5,8 @@ into protobuf descriptors when this module is imported, in a pool of its own, so
 beside a real `caffe_pb2` in the same process.
 """
 
+from __future__ import annotations
+
 import re
 from typing import Any
 
@@ -532,7 +534,7 @@ def message_class(name: str) -> Any:
     Parameters
     ----------
     name : str
-        A message's name as in the table, such as ``"NetParameter"``.
+        A message's name as in the table, such as `"NetParameter"`.
 
     Raises
     ------
@@ -543,7 +545,7 @@ def message_class(name: str) -> Any:
 
 
 def is_repeated(field: Any) -> bool:
-    """Whether a field holds a list (protobuf renamed the question between its versions)."""
+    """Tell whether a field holds a list (protobuf renamed the property between its versions)."""
     if hasattr(field, "is_repeated"):
         return bool(field.is_repeated)
     return bool(field.label == field.LABEL_REPEATED)

@@ -5,6 +5,8 @@ that a mistake is told with its file, its line and the nearest name that exists,
 forks of Caffe know, and which change no number, are passed over.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import warnings
@@ -214,7 +216,7 @@ class _Walk:
         self.blocks.append(_Block(known.message_type, name.text, brace.text, brace.line))
 
     def listed(self, name: _Token, known: FieldDescriptor) -> None:
-        """``[a, b, c]``, the short way to write a repeated field."""
+        """`[a, b, c]`, the short way to write a repeated field."""
         if not is_repeated(known):
             self.fail(name.line, f"'{name.text}' takes one value, not a list")
         while self.peek().text != "]":
@@ -295,7 +297,7 @@ class _Walk:
 
 
 def _belongs(name: str, message: Descriptor) -> str:
-    """A hint for a field written one level too high: ``"; it belongs in param { }"``."""
+    """A hint for a field written one level too high: `"; it belongs in param { }"`."""
     inside = [
         field.name
         for field in message.fields
@@ -314,7 +316,7 @@ def _kind(known: FieldDescriptor) -> str:
 
 
 def _fits(word: str, known: FieldDescriptor) -> bool:
-    """Whether a bare word is a value of the field's type."""
+    """Tell whether a bare word is a value of the field's type."""
     if known.enum_type is not None:
         return (
             word in known.enum_type.values_by_name
@@ -339,12 +341,12 @@ def _integer(word: str) -> int:
 
 
 def _own_words(error: text_format.ParseError) -> str:
-    """What protobuf says of a text that passed the walk (a number out of range), without its own position."""
+    """The message of protobuf about a text that passed the walk (a number out of range), without its own position."""
     return re.sub(r"^\d+:\d+ ?: ", "", str(error)).replace('"caffe.', '"')
 
 
 def parse_message(text: str, filename: str, name: str) -> Any:
-    """Parse the text of the message called `name`; errors are those of :func:`parse_net`."""
+    """Parse the text of the message called `name`; errors are those of `parse_net`."""
     walk = _Walk(text, filename, descriptor(name))
     text = walk.run()
     message = message_class(name)()
@@ -356,7 +358,9 @@ def parse_message(text: str, filename: str, name: str) -> Any:
     if missing:
         raise InputError(f"{filename}: required field {missing[0]} is missing")
     for skipped, line in walk.skipped.items():
-        warnings.warn(f"{filename}:{line}: '{skipped}' is no field of Caffe's; it is ignored", stacklevel=3)
+        warnings.warn(
+            f"{filename}:{line}: '{skipped}' is not a field of Caffe's; it is ignored", stacklevel=3
+        )
     return message
 
 
@@ -365,7 +369,7 @@ def _looks_like_text(source: str) -> bool:
 
 
 def folder_of(source: Any) -> Path | None:
-    """The folder of the file that a source of :func:`read_net` names; None for a text, a message or no file."""
+    """The folder of the file that a source of `read_net` names; None for a text, a message or no file."""
     named = isinstance(source, os.PathLike) or (isinstance(source, str) and not _looks_like_text(source))
     return Path(source).parent if named and os.path.isfile(source) else None
 
@@ -400,7 +404,7 @@ def parse_net(text: str, filename: str = "<text>") -> Any:
     Parameters
     ----------
     text : str
-        Prototxt, in any of the forms Caffe took (`layer`, V1 `layers`, `input` fields); see :func:`upgrade`.
+        Prototxt, in any of the forms Caffe took (`layer`, V1 `layers`, `input` fields); see `upgrade`.
     filename : str
         What error messages call it.
 
@@ -411,8 +415,8 @@ def parse_net(text: str, filename: str = "<text>") -> Any:
     Raises
     ------
     InputError
-        The text has a mistake: ``FILE:LINE: unknown field 'kernel_sise' in ConvolutionParameter; did you mean
-        'kernel_size'?``
+        The text has a mistake: `FILE:LINE: unknown field 'kernel_sise' in ConvolutionParameter; did you mean
+        'kernel_size'?`
     """
     return parse_message(text, filename, "NetParameter")
 
@@ -429,12 +433,12 @@ def read_net(source: str | os.PathLike[str]) -> Any:
     Returns
     -------
     NetParameter
-        As written: :func:`upgrade` brings old forms up to date.
+        As written: `upgrade` brings old forms up to date.
 
     Raises
     ------
     FileNotFoundError, InputError
-        There is no such file, it is no text, or the text has a mistake.
+        There is no such file, it is not text, or the text has a mistake.
     """
     text, filename = load_text(source)
     return parse_message(text, filename, "NetParameter")
@@ -456,14 +460,14 @@ def locate(source: str | os.PathLike[str], layer: str) -> str:
     Parameters
     ----------
     source : path or str
-        What :func:`read_net` was given.
+        What `read_net` was given.
     layer : str
         The layer's name.
 
     Returns
     -------
     str
-        ``"FILE:LINE: "``, or an empty string when the layer is not found (a net built by a program).
+        `"FILE:LINE: "`, or an empty string when the layer is not found (a net built by a program).
     """
     try:
         text, filename = load_text(source)

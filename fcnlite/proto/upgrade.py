@@ -1,5 +1,7 @@
 """Older ways to write a net, brought to the present one, as Caffe does when it reads a file."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from fcnlite.errors import InputError
@@ -25,7 +27,7 @@ _DISCARDED = ("layer", "type", "param", "blob_share_mode", "blobs_lr", "weight_d
 
 
 def v1_type(layer: Any) -> str:
-    """The string type (``"InnerProduct"``) of a V1LayerParameter's enum (``INNER_PRODUCT``)."""
+    """The string type (`"InnerProduct"`) of a V1LayerParameter's enum (`INNER_PRODUCT`)."""
     name = layer.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[layer.type].name
     return _V1_TYPES.get(name, "".join(word.capitalize() for word in name.split("_")))
 
@@ -114,8 +116,7 @@ def _upgrade_inputs(net: Any) -> None:
 
 
 def _upgrade_batch_norm(net: Any) -> None:
-    """Batch norm statistics of old nets, kept from the solver: their three parameters are no longer
-    learned."""
+    """Keep the batch norm statistics of old nets from the solver: their three parameters are not learned."""
     for layer in net.layer:
         if layer.type == "BatchNorm" and len(layer.param) == 3:
             for param in layer.param:

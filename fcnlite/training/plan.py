@@ -223,7 +223,7 @@ def _choose_data(plan: Plan, given: dict[str, Any]) -> None:
     for option, keyword in options.items():
         if option in given:
             if keyword not in usable:
-                raise InputError(f"--{option} is no option of the data set {plan.data_set}")
+                raise InputError(f"--{option} is not an option of the data set {plan.data_set}")
             plan.data_options[keyword] = given[option]
     if plan.net in NYUD_MODES and plan.data_set == "nyud":
         plan.data_options["mode"] = NYUD_MODES[plan.net]

@@ -1,5 +1,6 @@
-"""Data: records (Datum) from an LMDB database, cropped, mirrored, mean-free and scaled (Caffe's DataLayer and
-DataTransformer). LMDB itself is read by the optional package ``lmdb``.
+"""Data: records (Datum) from an LMDB database, transformed (Caffe's DataLayer and DataTransformer).
+
+They are cropped, mirrored, freed of the mean and scaled. LMDB itself is read by the optional package `lmdb`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from fcnlite.proto import TRAIN, BlobProto, DataParameter, Datum
 class Data(Layer):
     """Tops: batches of records in the database's order, round and round, and, with a second top, their labels.
 
-    ``data_param``: source, the database's folder; batch_size; backend, which must be LMDB. ``transform_param``:
+    `data_param`: source, the database's folder; batch_size; backend, which must be LMDB. `transform_param`:
     crop_size, at random in phase TRAIN, else the centre; mirror, for every other image at random; mean_file or
     mean_value, subtracted; scale, multiplied last; force_color or force_gray for encoded images, which come as BGR.
 
@@ -76,7 +77,7 @@ class Data(Layer):
         pass
 
     def seek(self, position: int) -> None:
-        """Go on as if ``position`` forwards had been made."""
+        """Go on as if `position` forwards had been made."""
         self._position = position * self.batch
         self._transform.restart(self._position)
 
@@ -103,7 +104,7 @@ class Data(Layer):
                 grey = p.force_gray or (image.mode in ("L", "1") and not p.force_color)
                 pixels = np.asarray(image.convert("L" if grey else "RGB"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise self.fail(f"record {index} is no image that can be decoded ({error})") from None
+            raise self.fail(f"record {index} is not an image that can be decoded ({error})") from None
         return pixels[None] if grey else np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1))
 
 
@@ -127,7 +128,7 @@ def _open(layer: Layer, path: Path) -> _Database:
         try:
             database = _Database(lmdb.open(os.fspath(path), subdir=path.is_dir(), readonly=True, lock=False))
         except lmdb.Error as error:
-            raise layer.fail(f"'{path}' is no LMDB database ({error})") from None
+            raise layer.fail(f"'{path}' is not an LMDB database ({error})") from None
         _databases[path.resolve()] = database
     return database
 
@@ -158,12 +159,12 @@ class _Records(Sequence[Any]):
             try:
                 self._datum = Datum.FromString(self._cursor.value())
             except DecodeError:
-                raise self._layer.fail(f"record {index} of '{self._path}' is no Datum") from None
+                raise self._layer.fail(f"record {index} of '{self._path}' is not a Datum") from None
         return self._datum
 
 
 class _Transform:
-    """What ``transform_param`` says, for one image after another."""
+    """The changes that `transform_param` asks for, made to one image after another."""
 
     def __init__(self, layer: Data):
         p = layer.param.transform_param
@@ -180,7 +181,7 @@ class _Transform:
             self.restart(0)
 
     def restart(self, images: int) -> None:
-        """Draw as after so many images."""
+        """Rewind the random stream to where it stood after `images` images."""
         if self._mirror or self._random_crop:
             self._twister = fcnlite.random.twister(self._seed)
             draws = images * (int(self._mirror) + 2 * int(self._random_crop))
@@ -227,4 +228,4 @@ def _read_mean(layer: Data, name: str) -> np.ndarray:
         shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
         return np.array(blob.data, np.float32).reshape(shape[-3:])
     except (DecodeError, OSError, ValueError):
-        raise layer.fail(f"the mean '{path}' is no binaryproto of an image") from None
+        raise layer.fail(f"the mean '{path}' is not a binaryproto of an image") from None
