@@ -11,7 +11,8 @@ from onnx import TensorProto, ValueInfoProto
 from fcnlite.errors import InputError
 from fcnlite.export.onnx.check import Difference, check_structure, difference_in_runtime, make_samples
 from fcnlite.export.onnx.file import EMBEDDED_MOST, writing
-from fcnlite.export.onnx.model import build_model, for_prediction
+from fcnlite.export.onnx.model import build_model
+from fcnlite.export.prediction import for_prediction
 from fcnlite.net import Net
 
 WORST = 1e-4  # largest difference, relative to the largest score, at which a file is kept
@@ -96,7 +97,9 @@ def write_onnx(
                 f"of the largest score at {difference.where}; --force keeps it all the same"
             )
     shapes = [next(iter(sample.feeds.values())).shape for sample in samples]
-    return Report(_described(model.proto.graph.input), _described(model.proto.graph.output), difference, shapes)
+    return Report(
+        _described(model.proto.graph.input), _described(model.proto.graph.output), difference, shapes
+    )
 
 
 def _scores(net: Net) -> str:

@@ -46,7 +46,7 @@ def make_samples(net: Net, outputs: list[str], whole: bool, count: int = 2) -> l
     sizes: list[tuple[int, ...]] = [first[2:]] * count
     if len(first) == 4 and any(isinstance(n, str) for n in Sizes(net).dims(net.inputs[0])[2:]):
         takes = [size for size in _SIZES if _takes(net, size)][:count]
-        sizes = takes or sizes
+        sizes = [*takes] or sizes
     draw = np.random.default_rng(0)
     return [_sample(net, outputs, size, draw, whole) for size in sizes]
 

@@ -125,7 +125,9 @@ def scale(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
     top = graph.op("Mul", bottoms[0], _operand(graph, node, bottoms, p.axis))
     if p.bias_term:
         bias = len(layer.blobs) - 1
-        top = graph.op("Add", top, graph.parameter(layer, bias, _aligned(node, layer.blobs[bias].shape, p.axis)))
+        top = graph.op(
+            "Add", top, graph.parameter(layer, bias, _aligned(node, layer.blobs[bias].shape, p.axis))
+        )
     return [top]
 
 
@@ -164,7 +166,8 @@ def batch_norm(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
     weight = float(device.current().tonumpy(layer.blobs[2].data).reshape(-1)[0])
     factor = np.float32(weight)
     mean, variance = (
-        device.current().tonumpy(blob.data) / factor if weight else np.zeros(channels) for blob in layer.blobs[:2]
+        device.current().tonumpy(blob.data) / factor if weight else np.zeros(channels)
+        for blob in layer.blobs[:2]
     )
     ones, zeros = graph.constant(np.ones(channels)), graph.constant(np.zeros(channels))
     statistics = (graph.constant(mean), graph.constant(variance))

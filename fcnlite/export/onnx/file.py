@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
-from fcnlite.errors import InputError
-from fcnlite.export.onnx.model import KEY, Model
+from fcnlite.export.onnx.model import Model
 from fcnlite.io.atomic import atomic_path
 from fcnlite.io.wire import MAX_MESSAGE, delimited, delimited_key, varint, write_array
 
@@ -51,9 +47,7 @@ class Written:
 
 
 @contextmanager
-def writing(
-    path: str | os.PathLike[str], model: Model, most: int = EMBEDDED_MOST
-) -> Iterator[Written]:
+def writing(path: str | os.PathLike[str], model: Model, most: int = EMBEDDED_MOST) -> Iterator[Written]:
     """Write a model; it appears at `path` if the block, which may check it, succeeds.
 
     Parameters
@@ -97,7 +91,8 @@ def _write_embedded(file: BinaryIO, model: Model) -> dict[str, tuple[int, int]]:
     arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in model.tensors.items()}
     frames = {name: _tensor_frame(name, array) for name, array in arrays.items()}
     keys = {
-        name: delimited_key(_GRAPH_INITIALIZER, len(frames[name]) + array.nbytes) for name, array in arrays.items()
+        name: delimited_key(_GRAPH_INITIALIZER, len(frames[name]) + array.nbytes)
+        for name, array in arrays.items()
     }
     total = len(graph) + sum(len(keys[name]) + len(frames[name]) + arrays[name].nbytes for name in arrays)
     file.write(outer.SerializeToString() + delimited_key(_MODEL_GRAPH, total) + graph)

@@ -69,7 +69,9 @@ class OnnxGraph:
         str, or tuple of str for several outputs
             Names of the new values.
         """
-        made = [self.unique(f"{self._scope}/{kind}:{n}" if n else f"{self._scope}/{kind}") for n in range(outputs)]
+        made = [
+            self.unique(f"{self._scope}/{kind}:{n}" if n else f"{self._scope}/{kind}") for n in range(outputs)
+        ]
         given = {key: value for key, value in attributes.items() if value is not None}
         self.nodes.append(helper.make_node(kind, inputs, made, name=made[0], **given))
         return made[0] if outputs == 1 else tuple(made)

@@ -16,17 +16,16 @@ import fcnlite
 from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.data.notes import Notes
-from fcnlite.deploy import deploy
 from fcnlite.errors import InputError
-from fcnlite.export.onnx import elementwise, shapes, windows  # noqa: F401  (they fill the table of converters)
 from fcnlite.export.onnx.graph import OPSET, OnnxGraph
-from fcnlite.export.onnx.registry import CONVERTERS, FIXED_SIZE, refuse
+from fcnlite.export.onnx.registry import FIXED_SIZE, converters, refuse
+from fcnlite.export.prediction import needed
+from fcnlite.io.onnx import KEY
 from fcnlite.net import Net
 from fcnlite.proto import to_text
 
 _IR_VERSION = 8  # that of OPSET
-_OTHER_SIZES = ((32, 64), (1, 2))  # what a net is tried with: this much higher and wider than it was built for
-KEY = "fcnlite."  # before the names of our metadata
+_MORE = (32, 64)  # a net is tried with inputs that are this much higher and wider than it was built for
 
 
 @dataclass
@@ -51,16 +50,6 @@ class Model:
     def nbytes(self) -> int:
         """Size of all arrays."""
         return sum(array.nbytes for array in self.tensors.values())
-
-
-def for_prediction(net: Net) -> Net:
-    """The net without losses and labels: itself if it has none, else a new one that shares its weights."""
-    param = deploy(net.param, {name: blob.shape for name, blob in net.blobs.items()})
-    if [layer.name for layer in param.layer] == [layer.name for layer in net.param.layer]:
-        return net
-    bare = Net(param, "TEST")
-    bare.share_with(net)
-    return bare
 
 
 def build_model(net: Net, output: str | None = None, whole: bool = False, licence: str = "") -> Model:
@@ -110,7 +99,7 @@ def build_model(net: Net, output: str | None = None, whole: bool = False, licenc
 
 
 def _refuse_unknown(net: Net) -> None:
-    unknown = [n.layer for n in net.nodes if n.layer.type not in CONVERTERS and n.layer.type != "Input"]
+    unknown = [n.layer for n in net.nodes if n.layer.type not in converters() and n.layer.type != "Input"]
     if unknown:
         named = ", ".join(f"'{layer.name}' ({layer.type})" for layer in unknown)
         raise InputError(f"ONNX cannot express the layers {named}")
@@ -125,23 +114,12 @@ def _add_layers(graph: OnnxGraph, net: Net, wanted: Sequence[str]) -> None:
             continue
         graph.enter(layer.name)
         since = len(graph.nodes)
-        made = CONVERTERS[layer.type](graph, node, [graph.values[blob] for blob in node.bottoms])
+        made = converters()[layer.type](graph, node, [graph.values[blob] for blob in node.bottoms])
         if len(made) != len(node.tops):
             raise refuse(layer, f"{len(node.tops)} tops")
         for blob, value in zip(node.tops, made):
             name = blob.name if last[blob] is node else f"{blob.name}/{layer.name}"
             graph.values[blob] = graph.rename(value, name, since)
-
-
-def needed(net: Net, wanted: Sequence[str]) -> list[Any]:
-    """The nodes that some blobs depend on, in order."""
-    open_blobs = {net.blobs[name] for name in wanted}
-    kept = []
-    for node in reversed(net.nodes):
-        if open_blobs.intersection(node.tops):
-            open_blobs.update(node.bottoms)
-            kept.append(node)
-    return kept[::-1]
 
 
 def _named(graph: OnnxGraph, blob: Blob) -> str:
@@ -166,13 +144,13 @@ class Sizes:
         self.built = {name: blob.shape for name, blob in net.blobs.items()}
         self.seen = [self.built]
         for batch in (1, 0):
-            other = next((shapes for more in self._trials() if (shapes := self._try(batch, *more))), None)
+            other = next((found for more in self._trials() if (found := self._try(batch, *more))), None)
             if other:
                 self.seen.append(other)
                 break
 
     def _trials(self) -> list[tuple[int, int]]:
-        return [(0, 0)] if self.is_fixed else [*_OTHER_SIZES, (0, 0)]
+        return [(0, 0)] if self.is_fixed else [_MORE, (0, 0)]
 
     def _try(self, batch: int, high: int, wide: int) -> dict[str, tuple[int, ...]] | None:
         """Every blob's shape with inputs that much larger; None if the net does not take them."""
@@ -191,10 +169,12 @@ class Sizes:
         return [n if n == m else self._symbol(name, i) for i, (n, m) in enumerate(zip(built, other))]
 
     def _symbol(self, name: str, axis: int) -> str:
-        first = self.built[self.net.inputs[0]]
-        is_image = name in self.net.inputs and self.built[name][2:] == first[2:]
-        plain = {0: "N", 2: "H", 3: "W"} if is_image or axis == 0 else {}
-        return plain.get(axis, f"{name}_{axis}")
+        first = self.net.inputs[0]
+        for at, symbol in ((0, "N"), (2, "H"), (3, "W")):
+            as_input = [seen[first][at : at + 1] == seen[name][axis : axis + 1] for seen in self.seen]
+            if axis == at and all(as_input):
+                return symbol
+        return f"{name}_{axis}"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import TypeAlias
 
 from fcnlite.blob import Node
@@ -13,7 +14,7 @@ from fcnlite.layers import Layer
 # Takes the graph, the node and the names of its bottoms' values; returns those of its tops'.
 Converter: TypeAlias = Callable[[OnnxGraph, Node, list[str]], Sequence[str]]
 
-CONVERTERS: dict[str, Converter] = {}
+_CONVERTERS: dict[str, Converter] = {}
 FIXED_SIZE: set[str] = set()  # types whose operators depend on the size of the maps
 
 
@@ -29,12 +30,19 @@ def converts(*types: str, fixed_size: bool = False) -> Callable[[Converter], Con
     """
 
     def register(converter: Converter) -> Converter:
-        CONVERTERS.update(dict.fromkeys(types, converter))
+        _CONVERTERS.update(dict.fromkeys(types, converter))
         if fixed_size:
             FIXED_SIZE.update(types)
         return converter
 
     return register
+
+
+def converters() -> dict[str, Converter]:
+    """All converters, by layer type."""
+    for family in ("elementwise", "shapes", "windows"):
+        import_module(f"fcnlite.export.onnx.{family}")
+    return _CONVERTERS
 
 
 def refuse(layer: Layer, reason: str) -> InputError:

@@ -23,7 +23,9 @@ def crop(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
     ends = graph.shape_of(bottoms[1], start=first)
     if any(offsets):
         ends = graph.op("Add", ends, graph.integers(*offsets))
-    return [graph.op("Slice", bottoms[0], graph.integers(*offsets), ends, graph.integers(*range(first, rank)))]
+    return [
+        graph.op("Slice", bottoms[0], graph.integers(*offsets), ends, graph.integers(*range(first, rank)))
+    ]
 
 
 @converts("Concat")
@@ -167,5 +169,3 @@ def parameter(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
 def silence(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
     """Nothing: it reads blobs so that they are not outputs."""
     return []
-
-

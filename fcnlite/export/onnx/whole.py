@@ -18,7 +18,11 @@ def image_input(graph: OnnxGraph, net: Net) -> ValueInfoProto:
 
     As in `fcnlite.data.dataset.preprocess` the mean is subtracted in double precision.
     """
-    if len(net.inputs) != 1 or len(net.blobs[net.inputs[0]].shape) != 4 or net.blobs[net.inputs[0]].channels != 3:
+    if (
+        len(net.inputs) != 1
+        or len(net.blobs[net.inputs[0]].shape) != 4
+        or net.blobs[net.inputs[0]].channels != 3
+    ):
         raise InputError(f"the net takes {', '.join(net.inputs)}, not one picture; leave out --whole")
     blob = net.blobs[net.inputs[0]]
     notes: Any = getattr(net, "notes", None) or Notes()
@@ -42,7 +46,9 @@ def label_output(graph: OnnxGraph, net: Net, scores: list[ValueInfoProto]) -> Va
         )
     blob = net.blobs[scores[0].name]
     if len(blob.shape) != 4:
-        raise InputError(f"blob '{scores[0].name}' has shape {blob.shape}, not the N x C x H x W of score maps")
+        raise InputError(
+            f"blob '{scores[0].name}' has shape {blob.shape}, not the N x C x H x W of score maps"
+        )
     dtype = TensorProto.UINT8 if blob.channels <= 256 else TensorProto.INT32
     graph.enter("labels")
     best = graph.op("ArgMax", scores[0].name, axis=1, keepdims=0)

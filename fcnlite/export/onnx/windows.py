@@ -1,9 +1,7 @@
 """Layers whose outputs read a window of the input: convolution both ways, pooling, normalisation, pyramids.
 
-Caffe's pooling rounds its output size up, drops windows that would begin beyond the upper padding, and divides
-averages by the window clipped to the padded image. Runtimes disagree about ONNX's own `ceil_mode`, so it is not used:
-padding more at the end of an axis has the same effect, for maps of any size. Rounding (H + 2P - K) / S up is rounding
-down with S - 1 more pixels at the end; windows that begin beyond H + P are dropped by having no more than K - 1 there.
+Caffe's pooling rounds its output size up, and runtimes disagree about ONNX's own `ceil_mode`; it is not used
+(see `fcnlite.export.windows`).
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import numpy as np
 from fcnlite.blob import Node
 from fcnlite.export.onnx.graph import OnnxGraph
 from fcnlite.export.onnx.registry import converts, refuse
+from fcnlite.export.windows import PoolingWindow
 
 MAX, AVE = 0, 1
 _LOWEST = float(np.finfo(np.float32).min)  # the maximum of no pixels, in Caffe
@@ -48,27 +47,14 @@ def _window(layer: Any) -> dict[str, Any]:
     }
 
 
-class _PoolingWindow:
-    """A Pooling layer's window for each axis, and the padding that makes rounding down give Caffe's size."""
-
-    def __init__(self, layer: Any):
-        self.kernel, self.pad, self.stride = layer.kernel, layer.pad, layer.stride
-        self.dilation, self.extent = layer.dilation, layer.extent
-        up = [0 if layer.floor else stride - 1 for stride in self.stride]
-        ends = [pad + more for pad, more in zip(self.pad, up)]
-        if max(self.pad) > 0:  # on all axes, if any is padded
-            ends = [min(end, extent - 1) for end, extent in zip(ends, self.extent)]
-        self.end = ends
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The attributes that every operator over this window has."""
-        dilated = max(self.dilation) > 1
-        return {
-            "kernel_shape": list(self.kernel),
-            "strides": list(self.stride),
-            "dilations": list(self.dilation) if dilated else None,
-        }
+def _settings(window: PoolingWindow) -> dict[str, Any]:
+    """The attributes of every operator over a pooling window."""
+    dilated = max(window.dilation) > 1
+    return {
+        "kernel_shape": list(window.kernel),
+        "strides": list(window.stride),
+        "dilations": list(window.dilation) if dilated else None,
+    }
 
 
 def padded(graph: OnnxGraph, value: str, begin: Sequence[int], end: Sequence[int], filler: float) -> str:
@@ -87,13 +73,13 @@ def pooling(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
         if len(node.tops) > 1:
             raise refuse(layer, "global pooling with a second top")
         return [graph.op("GlobalMaxPool" if layer.pool == MAX else "GlobalAveragePool", bottom)]
-    window = _PoolingWindow(layer)
+    window = PoolingWindow(layer)
     if layer.pool == AVE:
         return [_average(graph, bottom, window)]
     return _maximum(graph, bottom, window, places=len(node.tops) > 1)
 
 
-def _maximum(graph: OnnxGraph, bottom: str, window: _PoolingWindow, places: bool) -> list[str]:
+def _maximum(graph: OnnxGraph, bottom: str, window: PoolingWindow, places: bool) -> list[str]:
     reaches = [end < kernel for end, kernel in zip(window.end, window.kernel)]
     if all(reaches):
         pads = [*window.pad, *window.end]
@@ -101,27 +87,27 @@ def _maximum(graph: OnnxGraph, bottom: str, window: _PoolingWindow, places: bool
         bottom = padded(graph, bottom, window.pad, window.end, _LOWEST)
         pads = None
     if not places:
-        return [graph.op("MaxPool", bottom, pads=pads, **window.settings)]
-    top, indices = graph.op("MaxPool", bottom, outputs=2, pads=pads, **window.settings)
+        return [graph.op("MaxPool", bottom, pads=pads, **_settings(window))]
+    top, indices = graph.op("MaxPool", bottom, outputs=2, pads=pads, **_settings(window))
     plane = graph.op("ReduceProd", graph.shape_of(bottom, start=2), keepdims=1)
     return [top, graph.op("Cast", graph.op("Mod", indices, plane), to=1)]
 
 
-def _average(graph: OnnxGraph, bottom: str, window: _PoolingWindow) -> str:
-    overhang = [end - pad for end, pad in zip(window.end, window.pad)]
+def _average(graph: OnnxGraph, bottom: str, window: PoolingWindow) -> str:
+    overhang = window.overhang
     dilated = max(window.dilation) > 1
     if dilated or any(more >= kernel for more, kernel in zip(overhang, window.kernel)):
         return _average_by_hand(graph, bottom, window, overhang)
     if not any(overhang):
         pads = [*window.pad, *window.pad]
-        return graph.op("AveragePool", bottom, pads=pads, count_include_pad=1, **window.settings)
+        return graph.op("AveragePool", bottom, pads=pads, count_include_pad=1, **_settings(window))
     # Caffe's own padding counts, what hangs over beyond it does not.
     bottom = padded(graph, bottom, window.pad, window.pad, 0)
     pads = [*[0] * len(overhang), *overhang]
-    return graph.op("AveragePool", bottom, pads=pads, count_include_pad=0, **window.settings)
+    return graph.op("AveragePool", bottom, pads=pads, count_include_pad=0, **_settings(window))
 
 
-def _average_by_hand(graph: OnnxGraph, bottom: str, window: _PoolingWindow, overhang: Sequence[int]) -> str:
+def _average_by_hand(graph: OnnxGraph, bottom: str, window: PoolingWindow, overhang: Sequence[int]) -> str:
     """The sum over each window through a convolution with ones, divided by the same of ones.
 
     AveragePool has dilations from opset 19 on only.
@@ -130,8 +116,10 @@ def _average_by_hand(graph: OnnxGraph, bottom: str, window: _PoolingWindow, over
     sizes = graph.shape_of(bottom, start=2)
     planes = graph.op("Reshape", bottom, graph.op("Concat", graph.integers(-1, 1), sizes, axis=0))
     inside = padded(graph, planes, window.pad, window.pad, 0)
-    covered = graph.op("Expand", graph.constant(np.ones((1, 1, *[1] * len(overhang)))), graph.shape_of(inside))
-    attributes = {**window.settings, "pads": [*[0] * len(overhang), *overhang]}
+    covered = graph.op(
+        "Expand", graph.constant(np.ones((1, 1, *[1] * len(overhang)))), graph.shape_of(inside)
+    )
+    attributes = {**_settings(window), "pads": [*[0] * len(overhang), *overhang]}
     total, count = (graph.op("Conv", values, one, **attributes) for values in (inside, covered))
     mean = graph.op("Div", total, count)
     channels = graph.shape_of(bottom, end=2)
@@ -147,7 +135,7 @@ def lrn(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
     if p.norm_region == p.ACROSS_CHANNELS:
         return [graph.op("LRN", x, size=size, alpha=p.alpha, beta=p.beta, bias=p.k)]
     reach = (size - 1) // 2
-    window = {"kernel_shape": [size, size], "pads": [reach] * 4, "strides": [1, 1]}
+    window: dict[str, Any] = {"kernel_shape": [size, size], "pads": [reach] * 4, "strides": [1, 1]}
     mean = graph.op("AveragePool", graph.op("Mul", x, x), count_include_pad=1, **window)
     scale = graph.op("Add", graph.op("Mul", mean, graph.constant(p.alpha)), graph.constant(1))
     return [graph.op("Div", x, graph.op("Pow", scale, graph.constant(p.beta)))]
@@ -159,7 +147,7 @@ def pyramid(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
     layer: Any = node.layer
     levels = []
     for pool in layer.pools:
-        window = _PoolingWindow(pool)
+        window = PoolingWindow(pool)
         average = pool.pool == AVE
         levels.append(
             _average(graph, bottoms[0], window) if average else _maximum(graph, bottoms[0], window, False)[0]

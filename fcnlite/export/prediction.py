@@ -1,0 +1,30 @@
+"""The part of a net that others' tools take over: from its inputs to its scores, without losses and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fcnlite.blob import Node
+from fcnlite.deploy import deploy
+from fcnlite.net import Net
+
+
+def for_prediction(net: Net) -> Net:
+    """The net without losses and labels: itself if it has none, else a new one that shares its weights."""
+    param = deploy(net.param, {name: blob.shape for name, blob in net.blobs.items()})
+    if [layer.name for layer in param.layer] == [layer.name for layer in net.param.layer]:
+        return net
+    bare = Net(param, "TEST")
+    bare.share_with(net)
+    return bare
+
+
+def needed(net: Net, wanted: Sequence[str]) -> list[Node]:
+    """The nodes that some blobs depend on, in order."""
+    open_blobs = {net.blobs[name] for name in wanted}
+    kept = []
+    for node in reversed(net.nodes):
+        if open_blobs.intersection(node.tops):
+            open_blobs.update(node.bottoms)
+            kept.append(node)
+    return kept[::-1]
