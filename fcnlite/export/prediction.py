@@ -12,7 +12,9 @@ from fcnlite.net import Net
 def for_prediction(net: Net) -> Net:
     """The net without losses and labels: itself if it has none, else a new one that shares its weights."""
     param = deploy(net.param, {name: blob.shape for name, blob in net.blobs.items()})
-    if [layer.name for layer in param.layer] == [layer.name for layer in net.param.layer]:
+    if [(each.name, each.type) for each in param.layer] == [
+        (each.name, each.type) for each in net.param.layer
+    ]:
         return net
     bare = Net(param, "TEST")
     bare.share_with(net)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from fcnlite import device
 from fcnlite.blob import Blob
@@ -23,8 +23,10 @@ class OnnxGraph:
     ----------
     nodes : list of NodeProto
         In the order in which they run.
+    constants : list of TensorProto
+        Small arrays, such as axes and factors.
     tensors : dict of str to numpy.ndarray
-        Constant arrays; parameters are views of the net's own memory.
+        The parameters, as views of the net's own memory.
     values : dict of Blob to str
         Name of the value that a blob holds at this point of the pass: layers in place give a blob several.
     parameters : dict
@@ -33,6 +35,7 @@ class OnnxGraph:
 
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
         self.tensors: dict[str, np.ndarray] = {}
         self.values: dict[Blob, str] = {}
         self.parameters: dict[tuple[Blob, tuple[int, ...]], str] = {}
@@ -79,7 +82,7 @@ class OnnxGraph:
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
         """Add a small constant array; returns its name."""
         name = self.unique(f"{self._scope}/constant")
-        self.tensors[name] = np.asarray(value, dtype)
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
     def integers(self, *values: int) -> str:

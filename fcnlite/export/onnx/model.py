@@ -35,9 +35,9 @@ class Model:
     Attributes
     ----------
     proto : ModelProto
-        Without its initializers: the arrays need not be copied into it.
+        Without the parameters, which need not be copied into it.
     tensors : dict of str to numpy.ndarray
-        The initializers.
+        The parameters, further initializers of its graph.
     extra : list of ValueInfoProto
         Values that are not outputs, but worth comparing: the scores behind a label map.
     """
@@ -85,7 +85,7 @@ def build_model(net: Net, output: str | None = None, whole: bool = False, licenc
     wanted = [output] if output else list(net.outputs)
     scores = [_value(_named(graph, net.blobs[name]), sizes.dims(name)) for name in wanted]
     outputs = [label_output(graph, net, scores)] if whole else scores
-    made = helper.make_graph(graph.nodes, net.name or "net", inputs, outputs)
+    made = helper.make_graph(graph.nodes, net.name or "net", inputs, outputs, graph.constants)
     proto = helper.make_model(
         made,
         opset_imports=[helper.make_opsetid("", OPSET)],

@@ -105,15 +105,17 @@ def inner_product(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]
 
 @converts("Reduction")
 def reduction(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
-    """ReduceSum, ReduceL1, ReduceSumSquare or ReduceMean of the axes from `axis` on, times coeff."""
+    """ReduceSum, also of |x| and x^2, or ReduceMean of the axes from `axis` on, times coeff."""
     p, rank = node.layer.param.reduction_param, len(node.bottoms[0].shape)
     axes = list(range(p.axis % rank, rank))
-    if p.operation == p.SUM:
-        total = graph.op("ReduceSum", bottoms[0], graph.integers(*axes), keepdims=0)
-    else:
-        operator = {p.ASUM: "ReduceL1", p.SUMSQ: "ReduceSumSquare", p.MEAN: "ReduceMean"}[p.operation]
-        total = graph.op(operator, bottoms[0], axes=axes, keepdims=0)
-    return [times(graph, total, p.coeff)]
+    terms = bottoms[0]
+    if p.operation == p.MEAN:
+        return [times(graph, graph.op("ReduceMean", terms, axes=axes, keepdims=0), p.coeff)]
+    if p.operation == p.ASUM:
+        terms = graph.op("Abs", terms)
+    elif p.operation == p.SUMSQ:
+        terms = graph.op("Mul", terms, terms)
+    return [times(graph, graph.op("ReduceSum", terms, graph.integers(*axes), keepdims=0), p.coeff)]
 
 
 @converts("ArgMax")

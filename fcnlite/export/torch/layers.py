@@ -273,6 +273,8 @@ def _same(module: Any, x: Tensor, count: int) -> tuple[Tensor, ...]:
 @reads("Eltwise")
 def _read_eltwise(node: Node) -> Function:
     p = node.layer.param.eltwise_param
+    if p.operation == p.MAX:
+        return _largest
     return partial(_eltwise, operation=p.EltwiseOp.Name(p.operation), factors=list(p.coeff))
 
 
@@ -280,10 +282,15 @@ def _eltwise(module: Any, *x: Tensor, operation: str, factors: Sequence[float]) 
     terms = [factor * each for factor, each in zip(factors, x)] if factors else list(x)
     total = terms[0]
     for term in terms[1:]:
-        if operation == "SUM":
-            total = total + term
-        else:
-            total = total * term if operation == "PROD" else torch.maximum(total, term)
+        total = total + term if operation == "SUM" else total * term
+    return total
+
+
+def _largest(module: Any, first: Tensor, second: Tensor, *others: Tensor) -> Tensor:
+    """The maximum; the gradient of equal ones goes to the second bottom rather than the first, as in Caffe."""
+    total = torch.where(first > second, first, second)
+    for other in others:
+        total = torch.where(other > total, other, total)
     return total
 
 
@@ -310,7 +317,7 @@ def _bias(module: Any, x: Tensor, *bias: Tensor, axis: int) -> Tensor:
 def _aligned(x: Tensor, operand: Tensor, axis: int) -> Tensor:
     """The operand with axes of 1 behind it, so that it meets `x` from `axis` on."""
     behind = x.dim() - axis % x.dim() - operand.dim() if operand.dim() else 0
-    return operand.reshape(*operand.shape, *[1] * behind)
+    return operand.reshape([*operand.shape, *[1] * behind])
 
 
 @reads("BatchNorm")
