@@ -54,11 +54,12 @@ def bilinear(shape: Sequence[int]) -> np.ndarray:
 
 
 def _fan(filler: Any, shape: tuple[int, ...]) -> float:
-    """Divisor of the variance: FAN_IN (default), FAN_OUT, or their mean."""
+    """The divisor of the variance: FAN_IN (default), FAN_OUT, or AVERAGE, their mean."""
     count = int(np.prod(shape))
     fan_in = count / shape[0] if shape else 1
     fan_out = count / shape[1] if len(shape) > 1 else count
-    return {0: fan_in, 1: fan_out, 2: (fan_in + fan_out) / 2}[filler.variance_norm]
+    fans = {filler.FAN_IN: fan_in, filler.FAN_OUT: fan_out, filler.AVERAGE: (fan_in + fan_out) / 2}
+    return fans[filler.variance_norm]
 
 
 def _constant(filler: Any, shape: tuple[int, ...]) -> np.ndarray:

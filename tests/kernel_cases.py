@@ -5,6 +5,7 @@ A kernel whose only whole number is `width` is taken to be elementwise; every ot
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from fcnlite.backend.source import Parameter, signature, signatures, source
-from fcnlite.layers.columns import Window, strips
+from fcnlite.layers.columns import geometry_numbers, strips
+from fcnlite.layers.window import Window
 
 Rng = np.random.Generator
 Named = dict[str, Any]
@@ -313,7 +315,7 @@ def _im2col(rng: Rng) -> Named:
 
 def _col2im(rng: Rng) -> Named:
     named, window, channels, image, (height, width) = _window(rng)
-    every = list(strips(window, image[0], height, _few(rng, height)))
+    every = list(strips(window, image, height, _few(rng, height)))
     begin, end, image_begin, image_end, fresh = every[rng.integers(len(every))]
     stride = window.stride[1]
     named |= {
@@ -332,6 +334,44 @@ def _col2im(rng: Rng) -> Named:
         "image": channels * image[0] * image[1],
         "updated": () if len(every) == 1 else ("image",),
     }
+
+
+def _window_nd(rng: Rng) -> tuple[Named, Window, int, tuple[int, ...], tuple[int, ...]]:
+    """The same over one to four axes, for the kernels that take any number."""
+    axes = _few(rng, 4)
+    sides = {
+        name: tuple(_few(rng, most, least) for _ in range(axes))
+        for name, most, least in (("kernel", 3, 1), ("pad", 2, 0), ("stride", 3, 1), ("dilation", 2, 1))
+    }
+    window = Window(**sides)
+    image = tuple(
+        max(1, e - 2 * p) + (_width(rng) if axis == axes - 1 else _few(rng, 3, 0))
+        for axis, (e, p) in enumerate(zip(window.extent, window.pad))
+    )
+    out = window.output_size(image)
+    named = {"axes": axes, "area": window.area, "geometry": geometry_numbers(window, image, out)}
+    return named, window, _few(rng, 2), image, out
+
+
+def _im2col_nd(rng: Rng) -> Named:
+    named, window, channels, image, out = _window_nd(rng)
+    height = math.prod(out[:-1])
+    first = _few(rng, height - 1, 0)
+    rows = _few(rng, height - first)
+    depth = channels * window.area
+    named |= {"rows": depth * rows, "width": out[-1], "out_row": first, "out_rows": rows}
+    return named | {"image": channels * math.prod(image), "col": depth * rows * out[-1]}
+
+
+def _col2im_nd(rng: Rng) -> Named:
+    named, window, channels, image, out = _window_nd(rng)
+    height, image_rows, stride = math.prod(out[:-1]), math.prod(image[:-1]), window.stride[-1]
+    begin = _few(rng, height - 1, 0)
+    rows, first = _few(rng, height - begin), _few(rng, 1, 0)
+    named |= {"rows": channels * image_rows * stride, "width": -(-image[-1] // stride)}
+    named |= {"out_row": begin, "out_rows": rows, "image_rows": image_rows, "first": first}
+    named |= {"col": channels * window.area * rows * out[-1], "image": channels * math.prod(image)}
+    return named | {"updated": () if first else ("image",)}
 
 
 def _copy_run(rng: Rng) -> Named:
@@ -485,6 +525,7 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "bias_forward": _bias,
     "centred_squares": _groups("groups", "mean"),
     "col2im": _col2im,
+    "col2im_nd": _col2im_nd,
     "contrastive_loss_backward": _pairs,
     "contrastive_loss_forward": _pair_losses,
     "copy_run": _copy_run,
@@ -496,6 +537,7 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "gather_forward": lambda rng: _gather(rng, False),
     "hinge_backward": _hinge_backward,
     "im2col": _im2col,
+    "im2col_nd": _im2col_nd,
     "infogain_loss_backward": _infogain_backward,
     "infogain_loss_forward": _infogain_forward,
     "logistic_loss_forward": _logistic_loss_forward,

@@ -379,6 +379,11 @@ def test_a_loss_weight_scales_the_gradient():
     np.testing.assert_allclose(score.diff, 0.25 * once, rtol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(2, 2, 5, 4), (1, 2, 6), (1, 2, 3, 4, 3)])
+def test_im2col(shape):
+    check_gradients(layers.Im2col(kernel_size=2, pad=1, stride=2), [seeded(0, *shape)])
+
+
 def test_every_layer_is_here():
     """Layers added later need a test above, or a reason to have none."""
     sources = {name for name, cls in LAYERS.items() if cls.bottoms == (0, 0)}

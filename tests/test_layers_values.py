@@ -399,9 +399,9 @@ def test_eltwise_max_sends_the_gradient_where_caffe_does():
         (layers.Filter(), [X, [1, 0, 1]], r"selector of 3 numbers"),
         (layers.SPP(), [X], r"pyramid_height 0 must lie"),
         (
-            layers.Convolution(num_output=1, kernel_size=1, axis=2),
+            layers.Convolution(num_output=1, kernel_size=[1, 2, 1]),
             [X],
-            r"axis 2: the channels must be axis 1",
+            r"kernel_size is given 3 times; give it once, or once for each of the 2 axes",
         ),
         (layers.Dropout(dropout_ratio=1), [X], r"dropout_ratio 1 must be at least 0 and less than 1"),
         (layers.Embed(num_output=3), [[0]], r"input_dim 0 must be at least 1"),
@@ -409,7 +409,7 @@ def test_eltwise_max_sends_the_gradient_where_caffe_does():
         (
             layers.Pooling(pool="AVE", kernel_size=2, top=["a", "b"]),
             [X],
-            r"only MAX pooling has a second top",
+            r"only MAX pooling over two axes has a second top",
         ),
     ],
     ids=lambda case: getattr(case, "type", ""),

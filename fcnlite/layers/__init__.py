@@ -16,6 +16,7 @@ from fcnlite.layers.crop import Crop
 from fcnlite.layers.dropout import Dropout
 from fcnlite.layers.eltwise import Eltwise
 from fcnlite.layers.gather import BatchReindex, Embed, Filter
+from fcnlite.layers.im2col import Im2col
 from fcnlite.layers.inner_product import InnerProduct
 from fcnlite.layers.loss import InfogainLoss, SigmoidCrossEntropyLoss, SoftmaxWithLoss
 from fcnlite.layers.lrn import LRN
@@ -70,6 +71,7 @@ __all__ = [
     "Flatten",
     "HDF5Data",
     "HingeLoss",
+    "Im2col",
     "InfogainLoss",
     "InnerProduct",
     "Input",

@@ -139,6 +139,14 @@ class Layer:
         """Compute the diffs of those bottoms that are wanted, and add to the parameters' diffs."""
         raise NotImplementedError
 
+    def running(self) -> list[Blob]:
+        """Parameters that forward passes change, as a batch normalisation's moving sums."""
+        return []
+
+    def mask_draws(self, bottom: Sequence[Blob]) -> int:
+        """Count of numbers that a forward pass draws from the stream of masks (see `fcnlite.random`)."""
+        return 0
+
     def fail(self, message: str) -> InputError:
         """An error that names this layer, to raise; a layer without a name is told by its arguments."""
         who = f"'{self.name}' ({self.type})" if self.param.name else repr(self)

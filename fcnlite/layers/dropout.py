@@ -30,6 +30,9 @@ class Dropout(Layer):
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         top[0].reshape(*bottom[0].shape)
 
+    def mask_draws(self, bottom: Sequence[Blob]) -> int:
+        return bottom[0].count if self.phase == TRAIN else 0
+
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if self.phase == TRAIN:
             kept = bernoulli(bottom[0].count, 1 - self.ratio)

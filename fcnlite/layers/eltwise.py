@@ -10,8 +10,7 @@ import numpy as np
 from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import launch_flat, new_array
-
-PROD, SUM, MAX = 0, 1, 2
+from fcnlite.proto import EltwiseParameter
 
 
 @register
@@ -29,7 +28,7 @@ class Eltwise(Layer):
         self.factors = list(p.coeff) or [1.0] * len(bottom)
         if len(self.factors) != len(bottom):
             raise self.fail(f"{len(self.factors)} coefficients for {len(bottom)} bottoms")
-        if p.coeff and self.operation != SUM:
+        if p.coeff and self.operation != EltwiseParameter.SUM:
             raise self.fail("coefficients go with the SUM operation only")
         self._winner: Any = None
 
@@ -40,11 +39,11 @@ class Eltwise(Layer):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         count, out = bottom[0].count, top[0].new_data()
         first, second = bottom[0].data, bottom[1].data
-        if self.operation == SUM:
+        if self.operation == EltwiseParameter.SUM:
             launch_flat("eltwise_sum", count, self.factors[0], first, self.factors[1], second, out)
             for factor, blob in zip(self.factors[2:], bottom[2:]):
                 launch_flat("add_scaled", count, factor, blob.data, out)
-        elif self.operation == PROD:
+        elif self.operation == EltwiseParameter.PROD:
             launch_flat("eltwise_prod", count, first, second, out)
             for blob in bottom[2:]:
                 launch_flat("eltwise_prod", count, blob.data, out, out)
@@ -60,9 +59,9 @@ class Eltwise(Layer):
             if not propagate_down[i]:
                 continue
             target = blob.new_diff()
-            if self.operation == SUM:
+            if self.operation == EltwiseParameter.SUM:
                 launch_flat("copy_scaled", count, self.factors[i], diff, target)
-            elif self.operation == MAX:
+            elif self.operation == EltwiseParameter.MAX:
                 launch_flat("eltwise_max_backward", count, i, self._winner, diff, target)
             elif self.stable:
                 launch_flat("copy_scaled", count, 1.0, diff, target)

@@ -13,9 +13,8 @@ from fcnlite.errors import mistake
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import launch_flat, new_array
 from fcnlite.layers.softmax import softmax_rows
-from fcnlite.proto import BlobProto
+from fcnlite.proto import BlobProto, LossParameter
 
-FULL, VALID, BATCH_SIZE, NONE = range(4)
 NO_LABEL = -(2**31)  # an ignore_label that no label equals
 
 
@@ -84,17 +83,17 @@ class _NormalisedLoss(Layer):
         if p.HasField("normalization"):
             self.normalization = p.normalization
         elif p.HasField("normalize"):
-            self.normalization = VALID if p.normalize else BATCH_SIZE
+            self.normalization = LossParameter.VALID if p.normalize else LossParameter.BATCH_SIZE
         else:
             self.normalization = unless_given
 
     def divisor(self, valid: Any, batch: int) -> Any:
         """The normaliser, shape (); ``valid`` holds 1 for each prediction that counts."""
         backend = device.current()
-        if self.normalization == VALID:
+        if self.normalization == LossParameter.VALID:
             return backend.xp.maximum(backend.total(valid), 1).reshape(())
-        fixed = {FULL: valid.size, BATCH_SIZE: batch, NONE: 1}[self.normalization]
-        return backend.asarray([max(fixed, 1)]).reshape(())
+        fixed = {LossParameter.FULL: valid.size, LossParameter.BATCH_SIZE: batch, LossParameter.NONE: 1}
+        return backend.asarray([max(fixed[self.normalization], 1)]).reshape(())
 
     def mean_loss(self, loss: Any, valid: Any, batch: int) -> Any:
         """The sum of ``loss`` over the normaliser, which is kept for backward."""
@@ -108,7 +107,7 @@ class _SoftmaxLoss(_NormalisedLoss):
     tops = (1, 2)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.read_loss_param(VALID)
+        self.read_loss_param(LossParameter.VALID)
 
     def size_tops(self, bottom: Sequence[Blob], top: Sequence[Blob], axis: int) -> None:
         """Set ``rows``, (outer, channels, inner rows, width) of the scores, and the tops' shapes."""
@@ -177,7 +176,7 @@ class SigmoidCrossEntropyLoss(_NormalisedLoss):
     messages = ("loss_param",)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.read_loss_param(BATCH_SIZE)
+        self.read_loss_param(LossParameter.BATCH_SIZE)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if bottom[0].count != bottom[1].count or not bottom[0].shape:

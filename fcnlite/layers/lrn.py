@@ -9,8 +9,7 @@ from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import new_array
-
-ACROSS_CHANNELS = 0
+from fcnlite.proto import LRNParameter
 
 
 @register
@@ -27,7 +26,7 @@ class LRN(Layer):
         size = int(p.local_size)
         if size % 2 == 0:
             raise self.fail(f"local_size {size} must be odd")
-        across = p.norm_region == ACROSS_CHANNELS
+        across = p.norm_region == LRNParameter.ACROSS_CHANNELS
         reach = (size - 1) // 2
         self.reach = (reach, 0) if across else (0, reach)
         self.k = p.k if across else 1.0

@@ -18,8 +18,6 @@ from fcnlite.layers.base import name_loss_top
 from fcnlite.net.parameters import LearnableParam
 from fcnlite.proto import NetParameter, folder_of, insert_splits, locate
 
-_PERMISSIVE = 1
-
 
 class Origin:
     """The place of a net's description, by which errors name file and line.
@@ -146,7 +144,7 @@ class Builder:
         """Let the layer use a parameter that an earlier layer named."""
         mine, theirs = layer.blobs[i].shape, owner.blob.shape
         if mine != theirs:
-            permissive = spec.share_mode == _PERMISSIVE and layer.blobs[i].count == owner.blob.count
+            permissive = spec.share_mode == spec.PERMISSIVE and layer.blobs[i].count == owner.blob.count
             reason = (
                 "PERMISSIVE sharing of equal counts needs equal shapes here"
                 if permissive

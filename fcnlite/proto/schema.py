@@ -309,8 +309,8 @@ PoolingParameter
     Engine: engine=11:DEFAULT
     bool: global_pooling=12:false
     RoundMode: round_mode=13:CEIL
-# Not Caffe's, which refuses files that use it.
-    uint32*: dilation=1000
+# Not Caffe's, which refuses files that use them.
+    uint32*: dilation=1000 kernel_shape=1001 pad_shape=1002 stride_shape=1003
 
 PowerParameter
     float: power=1:1 scale=2:1 shift=3:0

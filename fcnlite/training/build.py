@@ -7,7 +7,6 @@ from pathlib import Path
 from fcnlite import models
 from fcnlite.data import Dataset, Masked, open_dataset
 from fcnlite.proto import LayerParameter, NetParameter, SolverParameter
-from fcnlite.solver import HDF5
 from fcnlite.training.plan import Plan
 
 # Nets trained from scratch divide pixels by this (a fixed Scale layer): a rate that suits the other layers is too
@@ -101,7 +100,7 @@ def solver_of(plan: Plan, snapshots: Path) -> SolverParameter:
         random_seed=plan.seed,
         display=0,
         snapshot=plan.snapshot,
-        snapshot_format=HDF5,
+        snapshot_format=SolverParameter.HDF5,
         snapshot_prefix=str(snapshots / plan.net),
         **policy,
     )
