@@ -14,10 +14,12 @@ import numpy as np
 
 from fcnlite.errors import InputError
 from fcnlite.io.plain import parse_json
-from fcnlite.io.wire import LENGTH, VARINT, WireFile
+from fcnlite.io.wire import LENGTH, VARINT, WireFile, delimited
 
 SUFFIX = ".onnx"
 KEY = "fcnlite."  # before the names of our metadata
+PRODUCER = "fcnlite"
+_PRODUCER = delimited(2, PRODUCER.encode())
 _GRAPH, _METADATA = 7, 14  # field numbers of onnx.proto: ModelProto's
 _INITIALIZER = 5  # GraphProto's
 _NAME, _RAW_DATA, _EXTERNAL = 8, 9, 13  # TensorProto's
@@ -33,12 +35,16 @@ class _Place(NamedTuple):
 
 
 def is_onnx(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file exists and begins as ONNX models do, with a small number in field 1 (Caffe has a name)."""
-    if not Path(path).is_file():
+    """Tell an ONNX model by its first bytes, in which fcnlite is its producer, or by its suffix.
+
+    Caffe's solver states begin alike, so that nothing less would do.
+    """
+    path = Path(path)
+    if not path.is_file():
         return False
     with open(path, "rb") as file:
-        start = file.read(2)
-    return len(start) == 2 and start[0] == 0x08 and start[1] < 0x80
+        start = file.read(len(_PRODUCER) + 2)
+    return path.suffix.lower() == SUFFIX or (start[:1] == b"\x08" and start[2:] == _PRODUCER)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from fcnlite.errors import InputError
 from fcnlite.export.onnx.graph import OPSET, OnnxGraph
 from fcnlite.export.onnx.registry import FIXED_SIZE, converters, refuse
 from fcnlite.export.prediction import needed
-from fcnlite.io.onnx import KEY
+from fcnlite.io.onnx import KEY, PRODUCER
 from fcnlite.net import Net
 from fcnlite.proto import to_text
 
@@ -90,7 +90,7 @@ def build_model(net: Net, output: str | None = None, whole: bool = False, licenc
         made,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=_IR_VERSION,
-        producer_name="fcnlite",
+        producer_name=PRODUCER,
         producer_version=fcnlite.__version__,
     )
     for key, value in _metadata(graph, net, licence).items():
