@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from fcnlite import device
 from fcnlite.blob import Node
-from fcnlite.deploy import deploy
+from fcnlite.deploy import FIXED, deploy
+from fcnlite.errors import InputError
 from fcnlite.net import Net
 
 
@@ -30,3 +34,22 @@ def needed(net: Net, wanted: Sequence[str]) -> list[Node]:
             open_blobs.update(node.bottoms)
             kept.append(node)
     return kept[::-1]
+
+
+def dummy_tops(node: Node) -> list[np.ndarray]:
+    """The tops of a DummyData layer, which are always the same.
+
+    Raises
+    ------
+    InputError
+        Its fillers draw new ones every time.
+    """
+    drawn = [
+        filler.type for filler in node.layer.param.dummy_data_param.data_filler if filler.type not in FIXED
+    ]
+    if drawn:
+        raise InputError(
+            f"layer '{node.layer.name}' (DummyData) draws its data ({drawn[0]}), which is not exported"
+        )
+    node.forward()
+    return [device.current().tonumpy(top.data) for top in node.tops]

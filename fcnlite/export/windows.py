@@ -23,10 +23,11 @@ class PoolingWindow:
     """
 
     def __init__(self, layer: Any):
-        self.kernel, self.pad, self.stride = layer.kernel, layer.pad, layer.stride
-        self.dilation = layer.dilation
+        window = layer.window
+        self.kernel, self.pad, self.stride = window.kernel, window.pad, window.stride
+        self.dilation = window.dilation
         up = [0 if layer.floor else stride - 1 for stride in self.stride]
         self.end = [pad + more for pad, more in zip(self.pad, up)]
         if max(self.pad) > 0:  # on all axes, if any is padded
-            self.end = [min(end, extent - 1) for end, extent in zip(self.end, layer.extent)]
+            self.end = [min(end, extent - 1) for end, extent in zip(self.end, window.extent)]
         self.overhang = [end - pad for end, pad in zip(self.end, self.pad)]

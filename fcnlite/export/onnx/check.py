@@ -69,7 +69,7 @@ def _sample(net: Net, outputs: list[str], size: tuple[int, ...], draw: Any, whol
     for name, shape in _shapes(net, size).items():
         if len(shape) == 4 and shape[1] == 3:
             image = _picture(draw, *shape[2:])
-            batch = np.stack([preprocess(image, notes.mean_bgr)] * shape[0])
+            batch = np.stack([preprocess(image, notes.mean_bgr, notes.scale)] * shape[0])
             feeds["image" if whole else name] = image if whole else batch
             inputs[name] = batch
         else:

@@ -204,7 +204,9 @@ def _metadata(graph: OnnxGraph, net: Net, licence: str) -> dict[str, str]:
     classes = next(iter(notes.classes.values()), ())
     if classes:
         found["classes"] = json.dumps(list(classes))
-    found["mean_bgr"] = json.dumps([float(value) for value in notes.mean_bgr])
+    found["pixels"] = json.dumps(
+        {"mean_bgr": [float(value) for value in notes.mean_bgr], "scale": notes.scale}
+    )
     if licence:
         found["licence"] = licence
     return found

@@ -46,5 +46,5 @@ def converters() -> dict[str, Converter]:
 
 
 def refuse(layer: Layer, reason: str) -> InputError:
-    """An error, to raise, saying that ONNX cannot express a layer."""
+    """The error, to raise, that ONNX cannot express a layer."""
     return InputError(f"layer '{layer.name}' ({layer.type}) cannot be written as ONNX: {reason}")

@@ -9,6 +9,7 @@ from fcnlite.blob import Node
 from fcnlite.export.onnx.elementwise import times
 from fcnlite.export.onnx.graph import OnnxGraph
 from fcnlite.export.onnx.registry import converts
+from fcnlite.export.prediction import dummy_tops
 
 _END = 2**31 - 1  # beyond any axis
 
@@ -165,6 +166,12 @@ def keep_chosen(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
 def parameter(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
     """The array itself."""
     return [graph.parameter(node.layer, 0)]
+
+
+@converts("DummyData")
+def dummy_data(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
+    """What its fillers give, if they draw nothing."""
+    return [graph.constant(array) for array in dummy_tops(node)]
 
 
 @converts("Silence")

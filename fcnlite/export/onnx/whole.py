@@ -30,7 +30,10 @@ def image_input(graph: OnnxGraph, net: Net) -> ValueInfoProto:
     image = graph.unique("image")
     bgr = graph.op("Gather", graph.op("Cast", image, to=TensorProto.DOUBLE), graph.integers(2, 1, 0), axis=2)
     centred = graph.op("Sub", bgr, graph.constant(notes.mean_bgr, np.float64))
-    planes = graph.op("Transpose", graph.op("Cast", centred, to=TensorProto.FLOAT), perm=[2, 0, 1])
+    single = graph.op("Cast", centred, to=TensorProto.FLOAT)
+    if notes.scale != 1:
+        single = graph.op("Mul", single, graph.constant(notes.scale))
+    planes = graph.op("Transpose", single, perm=[2, 0, 1])
     graph.values[blob] = graph.op("Unsqueeze", planes, graph.integers(0))
     return helper.make_tensor_value_info(image, TensorProto.UINT8, ["H", "W", 3])
 

@@ -16,7 +16,6 @@ from fcnlite.export.onnx.graph import OnnxGraph
 from fcnlite.export.onnx.registry import converts, refuse
 from fcnlite.export.windows import PoolingWindow
 
-MAX, AVE = 0, 1
 _LOWEST = float(np.finfo(np.float32).min)  # the maximum of no pixels, in Caffe
 
 
@@ -24,6 +23,7 @@ _LOWEST = float(np.finfo(np.float32).min)  # the maximum of no pixels, in Caffe
 def convolution(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
     """Conv; one for each bottom, with the same weights."""
     layer: Any = node.layer
+    _check_axes(layer)
     weights = [graph.parameter(layer, i) for i in range(len(layer.blobs))]
     return [graph.op("Conv", bottom, *weights, **_window(layer)) for bottom in bottoms]
 
@@ -32,8 +32,14 @@ def convolution(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
 def deconvolution(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
     """ConvTranspose, whose weights lie as Caffe's do."""
     layer: Any = node.layer
+    _check_axes(layer)
     weights = [graph.parameter(layer, i) for i in range(len(layer.blobs))]
     return [graph.op("ConvTranspose", bottom, *weights, **_window(layer)) for bottom in bottoms]
+
+
+def _check_axes(layer: Any) -> None:
+    if layer.channel_axis != 1 or not 1 <= layer.window.axes <= 3:
+        raise refuse(layer, f"channels on axis {layer.channel_axis} and {layer.window.axes} spatial axes")
 
 
 def _window(layer: Any) -> dict[str, Any]:
@@ -72,9 +78,9 @@ def pooling(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
     if layer.is_global:
         if len(node.tops) > 1:
             raise refuse(layer, "global pooling with a second top")
-        return [graph.op("GlobalMaxPool" if layer.pool == MAX else "GlobalAveragePool", bottom)]
+        return [graph.op("GlobalMaxPool" if layer.is_max else "GlobalAveragePool", bottom)]
     window = PoolingWindow(layer)
-    if layer.pool == AVE:
+    if not layer.is_max:
         return [_average(graph, bottom, window)]
     return _maximum(graph, bottom, window, places=len(node.tops) > 1)
 
@@ -148,7 +154,7 @@ def pyramid(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
     levels = []
     for pool in layer.pools:
         window = PoolingWindow(pool)
-        average = pool.pool == AVE
+        average = not pool.is_max
         levels.append(
             _average(graph, bottoms[0], window) if average else _maximum(graph, bottoms[0], window, False)[0]
         )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fcnlite import device
 from fcnlite.blob import Blob, Node
 from fcnlite.errors import InputError
-from fcnlite.export.prediction import for_prediction, needed
+from fcnlite.export.prediction import dummy_tops, for_prediction, needed
 from fcnlite.export.torch.layers import FUNCTIONS, Function
 from fcnlite.io.safetensors import parameter_names
 from fcnlite.net import Net
@@ -99,6 +99,9 @@ def _module(node: Node, learns: Mapping[int, bool], parameters: dict[Blob, nn.Pa
                 continue
             parameters[blob] = nn.Parameter(tensor, requires_grad=learns.get(id(blob), True))
         module.register_parameter(name, parameters[blob])
+    if layer.type == "DummyData":
+        for i, array in enumerate(dummy_tops(node)):
+            module.register_buffer(f"top_{i}", torch.from_numpy(np.array(array)), persistent=False)
     return module
 
 

@@ -23,6 +23,7 @@ Function: TypeAlias = Callable[..., Any]
 FUNCTIONS: dict[str, Callable[[Node], Function]] = {}  # by Caffe's type: reads a layer, gives its function
 _LOWEST = float(np.finfo(np.float32).min)
 _CONV: tuple[Any, ...] = (None, F.conv1d, F.conv2d, F.conv3d)
+_MAX_POOL: tuple[Any, ...] = (None, F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _DECONV: tuple[Any, ...] = (None, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
@@ -47,6 +48,8 @@ def _weights(module: Any) -> tuple[Tensor, Tensor | None]:
 def _read_window(node: Node) -> Function:
     layer: Any = node.layer
     window = layer.window
+    if layer.channel_axis != 1 or not 1 <= window.axes <= 3:
+        raise layer.fail("there is no PyTorch form of it with these axes")
     settings = {
         "stride": window.stride,
         "padding": window.pad,
@@ -70,7 +73,7 @@ def _deconvolution(module: Any, *bottoms: Tensor, **settings: Any) -> Any:
 @reads("Pooling")
 def _read_pooling(node: Node) -> Function:
     layer: Any = node.layer
-    average = layer.pool == layer.param.pooling_param.AVE
+    average = not layer.is_max
     if layer.is_global:
         return _global_average if average else partial(_global_maximum, places=len(node.tops) > 1)
     window = PoolingWindow(layer)
@@ -98,8 +101,9 @@ def _padded(x: Tensor, begin: Sequence[int], end: Sequence[int], value: float) -
 
 def _maximum(module: Any, x: Tensor, window: PoolingWindow, places: bool) -> Any:
     inside = _padded(x, window.pad, window.end, _LOWEST)
+    pool = _MAX_POOL[x.dim() - 2]
     settings = {"stride": window.stride, "dilation": window.dilation}
-    top, index = F.max_pool2d(inside, window.kernel, return_indices=True, **settings)
+    top, index = pool(inside, window.kernel, return_indices=True, **settings)
     if not places:
         return top
     width = inside.shape[3]
@@ -117,11 +121,11 @@ def _average(module: Any, x: Tensor, window: PoolingWindow) -> Tensor:
 
 
 def _sums(x: Tensor, window: PoolingWindow) -> Tensor:
-    if max(window.dilation) == 1:
+    if max(window.dilation) == 1 and x.dim() == 4:
         return F.avg_pool2d(x, window.kernel, window.stride, divisor_override=1)
     planes = x.reshape(-1, 1, *x.shape[2:])
     ones = torch.ones((1, 1, *window.kernel), dtype=x.dtype, device=x.device)
-    sums = F.conv2d(planes, ones, stride=window.stride, dilation=window.dilation)
+    sums = _CONV[x.dim() - 2](planes, ones, stride=window.stride, dilation=window.dilation)
     return sums.reshape(*x.shape[:2], *sums.shape[2:])
 
 
@@ -499,6 +503,15 @@ def _read_filter(node: Node) -> Function:
 def _filter(module: Any, *x: Tensor) -> tuple[Tensor, ...]:
     chosen = x[-1].reshape(-1) != 0
     return tuple(each[chosen] for each in x[:-1])
+
+
+@reads("DummyData")
+def _read_dummy_data(node: Node) -> Function:
+    return partial(_constants, count=len(node.tops))
+
+
+def _constants(module: Any, count: int) -> tuple[Tensor, ...]:
+    return tuple(getattr(module, f"top_{i}") for i in range(count))
 
 
 @reads("Parameter")
