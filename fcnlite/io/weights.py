@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, check_name
 from fcnlite.io import hdf5, onnx, safetensors
 from fcnlite.io.caffemodel import iter_caffemodel, write_caffemodel
 from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, write_hdf5
 from fcnlite.io.onnx import is_onnx, iter_onnx
 from fcnlite.io.plain import parse_json
 from fcnlite.io.safetensors import is_safetensors, iter_safetensors, write_safetensors
+
+Layer = tuple[str, list[np.ndarray]]
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
@@ -84,11 +86,18 @@ def iter_weights(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.nd
     FileNotFoundError, InputError
         There is no such file; it is cut short, damaged, or holds no weights.
     """
+    for name, arrays in _reader(path)(path):
+        check_name(name, f"{os.fspath(path)}")
+        yield name, arrays
+
+
+def _reader(path: str | os.PathLike[str]) -> Callable[[str | os.PathLike[str]], Iterator[Layer]]:
+    """The function that reads a file's format."""
     if holds_hdf5(path):
-        return iter_hdf5(path)
+        return iter_hdf5
     if is_safetensors(path):
-        return iter_safetensors(path)
-    return iter_onnx(path) if is_onnx(path) else iter_caffemodel(path)
+        return iter_safetensors
+    return iter_onnx if is_onnx(path) else iter_caffemodel
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray]]:
