@@ -85,7 +85,10 @@ def test_a_sum_in_place_is_refused_or_loses_its_first_bottom_as_in_caffe():
             inputs("a") + layer("Convolution", ["a"], "a", CONVOLUTION % (3, 0)),
             r"in place it would make \(2, 3, 3, 4\)",
         ),
-        (inputs("a") + layer("Pooling", ["a"], "a", "pooling_param { kernel_size: 1 }"), "does not work in place"),
+        (
+            inputs("a") + layer("Pooling", ["a"], "a", "pooling_param { kernel_size: 1 }"),
+            "does not work in place",
+        ),
         (
             inputs("a", "b") + layer("Eltwise", ["a", "b"], "b", "eltwise_param { operation: PROD }"),
             "top 'b' is one of its bottoms: it is bottom 1; in place top 0 must be bottom 0",
@@ -97,16 +100,20 @@ def test_a_sum_in_place_is_refused_or_loses_its_first_bottom_as_in_caffe():
             "'s' is one of its bottoms",
         ),
         (
-            inputs("a") + layer("Pooling", ["a"], "p", "pooling_param { global_pooling: true kernel_size: 3 }"),
+            inputs("a")
+            + layer("Pooling", ["a"], "p", "pooling_param { global_pooling: true kernel_size: 3 }"),
             "global_pooling takes the whole map for its window; take the kernel's size out",
         ),
         (
-            inputs("a") + layer("Pooling", ["a"], "p", "pooling_param { global_pooling: true kernel_h: 3 kernel_w: 3 }"),
+            inputs("a")
+            + layer("Pooling", ["a"], "p", "pooling_param { global_pooling: true kernel_h: 3 kernel_w: 3 }"),
             "take the kernel's size out",
         ),
         (
             inputs("a")
-            + layer("Pooling", ["a"], "p", "pooling_param { kernel_size: 2 ceil_mode: false round_mode: CEIL }"),
+            + layer(
+                "Pooling", ["a"], "p", "pooling_param { kernel_size: 2 ceil_mode: false round_mode: CEIL }"
+            ),
             "ceil_mode and round_mode contradict",
         ),
     ],
@@ -119,7 +126,9 @@ def test_refused_as_caffe_refuses(text, said):
 @pytest.mark.parametrize(("words", "shape"), [("", (2, 3, 3, 3)), ("ceil_mode: true", (2, 3, 3, 3)),
                                               ("ceil_mode: false", (2, 3, 2, 3))])  # fmt: skip
 def test_ceil_mode_is_round_mode(words, shape):
-    net = Net(inputs("a") + layer("Pooling", ["a"], "p", f"pooling_param {{ kernel_size: 2 stride: 2 {words} }}"))
+    net = Net(
+        inputs("a") + layer("Pooling", ["a"], "p", f"pooling_param {{ kernel_size: 2 stride: 2 {words} }}")
+    )
     assert net.blobs["p"].shape == shape
     assert net.param.layer[1].pooling_param.HasField("ceil_mode") is False  # Caffe can read what is saved
 
@@ -140,7 +149,11 @@ def shared(mode, outputs=5):
         'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 2 dim: 2 } } }\n'
         + layer("InnerProduct", ["data"], "x", spec + " inner_product_param { num_output: 5 }", name="x")
         + layer(
-            "Convolution", ["data"], "y", f"{spec} convolution_param {{ num_output: {outputs} kernel_size: 2 }}", "y"
+            "Convolution",
+            ["data"],
+            "y",
+            f"{spec} convolution_param {{ num_output: {outputs} kernel_size: 2 }}",
+            "y",
         )
     )
 

@@ -71,18 +71,20 @@ class _Sliding(Layer):
                 )
             shape = (*below.shape[:images], self.outputs, *size)
             if above is below and shape != below.shape:
-                raise self.fail(f"in place it would make {shape} of {below.shape}; give the top a name of its own")
+                raise self.fail(
+                    f"in place it would make {shape} of {below.shape}; give the top a name of its own"
+                )
             above.reshape(*shape)
 
     def keep_images(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Copy the bottoms that this forward overwrites, being in place."""
         self._kept = {i: copied(b.data) for i, (b, t) in enumerate(zip(bottom, top)) if t is b}
 
-    def image(self, number: int, bottom: Sequence[Blob]) -> Any:
+    def image(self, number: int, bottom: Sequence[Blob]) -> Array:
         """The images of a bottom as forward reads them."""
         return self.images(self._kept.get(number, bottom[number].data))
 
-    def out_diff(self, number: int, bottom: Sequence[Blob], top: Sequence[Blob]) -> Any:
+    def out_diff(self, number: int, bottom: Sequence[Blob], top: Sequence[Blob]) -> Array:
         """The gradient of a top, copied if it is to be overwritten."""
         diff = top[number].diff
         return self.images(copied(diff) if top[number] is bottom[number] else diff)

@@ -30,7 +30,9 @@ class Dropout(Layer):
         if not 0 <= self.ratio <= 1:
             raise self.fail(f"dropout_ratio {self.ratio:g} must be at least 0 and at most 1")
         if self.ratio == 1 and self.phase == TRAIN:
-            mistake(f"layer '{self.name}' (Dropout): dropout_ratio 1 drops everything, of which Caffe makes NaN")
+            mistake(
+                f"layer '{self.name}' (Dropout): dropout_ratio 1 drops everything, of which Caffe makes NaN"
+            )
         self._kept: Any = None
 
     @property

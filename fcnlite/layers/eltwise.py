@@ -37,8 +37,8 @@ class Eltwise(Layer):
             raise self.fail("coefficients go with the SUM operation only")
         if top[0] is bottom[0] and self.operation == EltwiseParameter.SUM:
             mistake(
-                f"layer '{self.name}' (Eltwise): a sum in place loses bottom 0, which Caffe sets to 0 before it adds up; "
-                "give the top a name of its own"
+                f"layer '{self.name}' (Eltwise): a sum in place loses bottom 0, which Caffe clears before it "
+                "adds up; give the top a name of its own"
             )
             self._lost = True
         self._winner: Any = None

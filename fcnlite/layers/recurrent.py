@@ -7,9 +7,10 @@ its stream's state (1) or begins a sequence (0).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from fcnlite import device
+from fcnlite.backend import Array
 from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.concat import Concat, Slice
@@ -104,7 +105,7 @@ class Recurrent(Layer):
             shapes.append((bottom[2].shape, self.gates * self.size, 1, False))
         shapes += [((1, streams, self.size), outputs, 2, bias) for outputs, bias in self.products()]
         self._products = [self._product(*described) for described in shapes]
-        self._state: list[Any] = []  # shared with copies of the layer
+        self._state: list[Array] = []  # shared with copies of the layer
         self._run: tuple[Blob, Blob | None, Blob] | None = None
 
     def _product(self, shape: Sequence[int], outputs: int, axis: int, bias: bool) -> InnerProduct:
@@ -126,9 +127,13 @@ class Recurrent(Layer):
         if len(x) < 2:
             raise self.fail(f"the bottom has shape {x}; T x N x ... is needed, steps of streams")
         if cont != x[:2]:
-            raise self.fail(f"cont has shape {cont}; {x[:2]} is needed, a number for each step of each stream")
+            raise self.fail(
+                f"cont has shape {cont}; {x[:2]} is needed, a number for each step of each stream"
+            )
         if self._static and bottom[2].shape[:1] != x[1:2]:
-            raise self.fail(f"the static input has shape {bottom[2].shape}; its first axis counts the {x[1]} streams")
+            raise self.fail(
+                f"the static input has shape {bottom[2].shape}; its first axis counts the {x[1]} streams"
+            )
         for blob in bottom[len(bottom) - self._exposed :]:
             if blob.shape != (1, x[1], self.size):
                 raise self.fail(f"a state of shape {blob.shape} is given; {(1, x[1], self.size)} is needed")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fcnlite import device
+from fcnlite.backend import Array
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
 
@@ -39,19 +40,19 @@ class Reshaped(Blob):
         self.owner = owner
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Array:
         return self.owner.data.reshape(self.shape)
 
     @data.setter
-    def data(self, array: Any) -> None:
+    def data(self, array: Array) -> None:
         self.owner.data = array.reshape(self.owner.shape)
 
     @property
-    def diff(self) -> Any:
+    def diff(self) -> Array:
         return self.owner.diff.reshape(self.shape)
 
     @diff.setter
-    def diff(self, array: Any) -> None:
+    def diff(self, array: Array) -> None:
         self.owner.diff = array.reshape(self.owner.shape)
 
     @property
@@ -62,10 +63,10 @@ class Reshaped(Blob):
     def has_diff(self) -> bool:
         return self.owner.has_diff
 
-    def new_data(self) -> Any:
+    def new_data(self) -> Array:
         return self.owner.new_data().reshape(self.shape)
 
-    def new_diff(self) -> Any:
+    def new_diff(self) -> Array:
         return self.owner.new_diff().reshape(self.shape)
 
     def drop_data(self) -> None:

@@ -131,7 +131,9 @@ def _upgrade_pooling(net: Any) -> None:
             continue
         mode = pooling.CEIL if pooling.ceil_mode else pooling.FLOOR
         if pooling.HasField("round_mode") and pooling.round_mode != mode:
-            raise InputError(f"layer '{layer.name}': ceil_mode and round_mode contradict each other; give one")
+            raise InputError(
+                f"layer '{layer.name}': ceil_mode and round_mode contradict each other; give one"
+            )
         pooling.round_mode = mode
         pooling.ClearField("ceil_mode")
 
