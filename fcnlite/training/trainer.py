@@ -17,6 +17,7 @@ import fcnlite
 from fcnlite import device, surgery
 from fcnlite.data import Batches, Dataset, ImageOrder
 from fcnlite.data.notes import Notes
+from fcnlite.data.survey import survey
 from fcnlite.deploy import deploy
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights, write_text
@@ -140,6 +141,7 @@ class Trainer:
         self.folder = folder
         self.say = say
         self.train_data, self.val_data = open_data(plan)
+        survey(self.train_data)
         self.net = start(plan, self.train_data, say, init=resume is None)
         given = self.train_data.blobs(0)
         if set(given) != set(self.net.inputs):
