@@ -20,7 +20,7 @@ from fcnlite.commands.options import (
 )
 from fcnlite.data import HIDE, SPLITS, Dataset, Masked, catalogue, open_dataset, voc_upload
 from fcnlite.data.notes import Notes
-from fcnlite.data.survey import survey
+from fcnlite.data.survey import survey, warn_of_absent
 from fcnlite.errors import InputError
 from fcnlite.io import write_text
 from fcnlite.scoring import check_fits, evaluate
@@ -133,12 +133,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     use_device(options.device, options.threads)
     refuse_overwrite([options.weights], [options.json] if options.json else [])
     dataset = _open(options)
-    survey(dataset)
     net = load_net(options)
     check_fits(net, dataset, options.weights)
+    survey(dataset)
     print(f"pixels: {_use_pixels(dataset, net.notes, options)}")
     found = evaluate(net, dataset, options.limit, options.save)
     if dataset.has_labels:
+        if options.limit is None:
+            warn_of_absent(dataset, [i for i, pixels in enumerate(found.main.class_pixels) if not pixels])
         print(
             f"{found}\n{found.images} images of {dataset.folder} ({dataset.split}), {found.seconds:.2f} s each"
         )

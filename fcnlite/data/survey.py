@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fcnlite.data.dataset import Dataset
+from fcnlite.data.files import FORMATS
 from fcnlite.errors import InputError, warn
 
 LOOKED_AT = 200  # labels, spread over the list, so that a look takes about a second
@@ -35,14 +36,20 @@ def survey(dataset: Dataset) -> None:
     values = set(np.concatenate(list(seen.values())).tolist())
     if values == {0, dataset.ignore_label} and _holds_only(dataset, values):
         raise InputError(_masks(dataset))
-    where = f"{dataset.folder} ({dataset.split})"
-    absent = [name for i, name in enumerate(dataset.classes) if i not in values]
-    if absent and len(names) == count:
-        warn(f"{where}: no label has a pixel of {_listed(absent)}")
+    if len(names) == count:
+        warn_of_absent(dataset, [i for i in range(len(dataset.classes)) if i not in values])
     void = [name for name, held in seen.items() if set(held.tolist()) <= {dataset.ignore_label}]
     if void:
+        where = f"{dataset.folder} ({dataset.split})"
         warn(f"{where}: {len(void)} of {len(names)} labels are void everywhere, the first of them {void[0]}")
     _compare_palettes(dataset, seen)
+
+
+def warn_of_absent(dataset: Dataset, classes: Sequence[int]) -> None:
+    """Warn of classes that no label of a data set has."""
+    if classes:
+        absent = _listed([dataset.classes[i] for i in classes])
+        warn(f"{dataset.folder} ({dataset.split}): no label has a pixel of {absent}")
 
 
 def _holds_only(dataset: Dataset, values: set[int]) -> bool:
@@ -79,7 +86,7 @@ def _palette(path: Path | None) -> list[tuple[int, ...]]:
     """The colours of a palette picture; none for others."""
     if path is None:
         return []
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         flat = image.getpalette("RGB") if image.mode == "P" else None
     return [] if flat is None else [tuple(flat[i : i + 3]) for i in range(0, len(flat), 3)]
 

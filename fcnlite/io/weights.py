@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, check_name
 from fcnlite.io.caffemodel import iter_caffemodel, write_caffemodel
 from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, write_hdf5
 
@@ -47,7 +47,9 @@ def iter_weights(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.nd
     FileNotFoundError, InputError
         There is no such file; it is cut short, damaged, or holds no weights.
     """
-    return iter_hdf5(path) if holds_hdf5(path) else iter_caffemodel(path)
+    for name, arrays in iter_hdf5(path) if holds_hdf5(path) else iter_caffemodel(path):
+        check_name(name, f"{os.fspath(path)}")
+        yield name, arrays
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray]]:
