@@ -19,8 +19,8 @@ BOUND = 1e-6
 
 sides = st.tuples(st.integers(0, 12), st.integers(0, 12))
 convolutions = st.builds(
-    "convolution_param {{ num_output: 3 kernel_h: {0[0]} kernel_w: {0[1]} pad_h: {1[0]} pad_w: {1[1]} stride_h: {2[0]} stride_w: {2[1]}"
-    " dilation: {3[0]} dilation: {3[1]} group: {4} }}".format,
+    "convolution_param {{ num_output: 3 kernel_h: {0[0]} kernel_w: {0[1]} pad_h: {1[0]} pad_w: {1[1]}"
+    " stride_h: {2[0]} stride_w: {2[1]} dilation: {3[0]} dilation: {3[1]} group: {4} }}".format,
     st.tuples(st.integers(1, 4), st.integers(1, 4)),
     sides,
     st.tuples(st.integers(1, 3), st.integers(1, 2)),

@@ -17,15 +17,16 @@ from fcnlite.commands.options import (
     Parser,
     add_device_options,
     add_weights_options,
+    at_least,
     guarded,
     in_one_line,
     load_net,
     refuse_overwrite,
     use_device,
 )
-from fcnlite.data import read_photo
 from fcnlite.data.classes import VOC
-from fcnlite.errors import InputError
+from fcnlite.data.files import MOST_PIXELS, read_photo
+from fcnlite.errors import InputError, printable
 from fcnlite.net import Segmenter
 from fcnlite.net.segmenter import check_size
 
@@ -52,6 +53,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add_weights_options(made)
     made.add_argument("--output", metavar="BLOB", help="the scores to use (default: the first output)")
+    made.add_argument(
+        "--max-pixels",
+        type=at_least(1),
+        default=MOST_PIXELS,
+        metavar="N",
+        help=f"refuse pictures of more pixels (default: {MOST_PIXELS})",
+    )
     add_device_options(made)
     return made
 
@@ -90,9 +98,11 @@ def stems(images: Sequence[Path]) -> list[str]:
     return names
 
 
-def segment(net: Segmenter, image: Path, stem: str, out: Path, output: str) -> np.ndarray:
+def segment(
+    net: Segmenter, image: Path, stem: str, out: Path, output: str, most_pixels: int = MOST_PIXELS
+) -> np.ndarray:
     """Segment one picture and write both results; returns the label map."""
-    pixels = read_photo(image)
+    pixels = read_photo(image, most_pixels)
     try:
         label = net.predict(pixels, output=output)
         check_size(output, label, pixels.shape[:2])
@@ -124,12 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bar = tqdm(options.images, unit="image", disable=None if len(names) > 1 else True, leave=False)
     for path, stem in zip(bar, names):
         try:
-            label = segment(net, path, stem, options.out, output)
-        except (InputError, OSError) as error:
+            label = segment(net, path, stem, options.out, output, options.max_pixels)
+        except (InputError, OSError, MemoryError) as error:
             failed += 1
             tqdm.write(f"fcnlite predict: error: {in_one_line(error)}", file=sys.stderr)
             continue
         with tqdm.external_write_mode():
-            print(f"{path} -> {options.out / stem}{LABEL}")
+            print(printable(f"{path} -> {options.out / stem}{LABEL}"))
             vis.print_legend(label, class_names(net, output))
     return BAD_INPUT if failed else 0

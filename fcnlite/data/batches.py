@@ -121,15 +121,21 @@ class Batches(Iterator[dict[str, np.ndarray]]):
             raise ValueError(f"jitter must not be negative, not {jitter}")
         if not 0 < keep <= 1:
             raise ValueError(f"keep must be a probability above 0, not {keep}")
-        order = ImageOrder.of_split(len(dataset), dataset.split, randomize, seed, position)
         self.dataset = dataset
         self.position = position
         self._names = None if names is None else list(names)
-        self._made = Prefetch(_make(dataset, order, count, mirror, jitter, keep), depth)
+        self._step, self._depth = 1, depth
+
+        def make(step: int, first: int) -> Iterator[dict[str, np.ndarray]]:
+            order = ImageOrder.of_split(len(dataset), dataset.split, randomize, seed, position)
+            return _make(dataset, order, count, mirror, jitter, keep, step, first)
+
+        self._make = make
+        self._made = Prefetch(make(1, 0), depth)
 
     def __next__(self) -> dict[str, np.ndarray]:
         blobs = next(self._made)
-        self.position += 1
+        self.position += self._step
         if self._names is None:
             return blobs
         if len(self._names) != len(blobs):
@@ -137,6 +143,15 @@ class Batches(Iterator[dict[str, np.ndarray]]):
                 f"the data set gives {', '.join(blobs)}; it cannot fill {', '.join(self._names)}"
             )
         return dict(zip(self._names, blobs.values()))
+
+    def take_every(self, step: int, first: int) -> None:
+        """Take, before any was taken, the batches number first, first + step, .. from `position` on only.
+
+        They are what they would be if all were taken: several processes can share out a data set so.
+        """
+        self._made.close()
+        self._step = step
+        self._made = Prefetch(self._make(step, first), self._depth)
 
     def close(self) -> None:
         """Stop preparing batches; the iterator is then at its end."""
@@ -152,13 +167,22 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
 
 def _make(
-    dataset: Dataset, order: ImageOrder, count: int | None, mirror: bool, jitter: int, keep: float
+    dataset: Dataset,
+    order: ImageOrder,
+    count: int | None,
+    mirror: bool,
+    jitter: int,
+    keep: float,
+    step: int,
+    first: int,
 ) -> Iterator[dict[str, np.ndarray]]:
     labels = set(dataset.heads)
-    end = None if count is None else order.position + count
+    begin, end = order.position, None if count is None else order.position + count
     while end is None or order.position < end:
-        position = order.position
-        blobs = dataset.blobs(next(order))
+        position, index = order.position, next(order)
+        if (position - begin) % step != first:
+            continue
+        blobs = dataset.blobs(index)
         if mirror or jitter:
             draw = np.random.default_rng((abs(order.seed), position))
             flip = mirror and bool(draw.integers(2))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from fcnlite import device
+from fcnlite.backend import Array
 from fcnlite.blob import Blob
 from fcnlite.layers.base import MANY, Layer, register
 from fcnlite.layers.columns import correlate, gradients, image_gradient, weight_gradient
+from fcnlite.layers.launch import copied
 from fcnlite.layers.window import Sizes, Window
 
 
@@ -22,6 +23,7 @@ class _Sliding(Layer):
 
     bottoms = (1, MANY)
     tops = (1, MANY)
+    in_place = True
     messages = ("convolution_param",)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -68,21 +70,39 @@ class _Sliding(Layer):
                     f"{self.window.kernel}, pad {self.window.pad}, stride {self.window.stride}, dilation "
                     f"{self.window.dilation}"
                 )
-            above.reshape(*below.shape[:images], self.outputs, *size)
+            shape = (*below.shape[:images], self.outputs, *size)
+            if above is below and shape != below.shape:
+                raise self.fail(
+                    f"in place it would make {shape} of {below.shape}; give the top a name of its own"
+                )
+            above.reshape(*shape)
+
+    def keep_images(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Copy the bottoms that this forward overwrites, being in place."""
+        self._kept = {i: copied(b.data) for i, (b, t) in enumerate(zip(bottom, top)) if t is b}
+
+    def image(self, number: int, bottom: Sequence[Blob]) -> Array:
+        """The images of a bottom as forward reads them."""
+        return self.images(self._kept.get(number, bottom[number].data))
+
+    def out_diff(self, number: int, bottom: Sequence[Blob], top: Sequence[Blob]) -> Array:
+        """The gradient of a top, copied if it is to be overwritten."""
+        diff = top[number].diff
+        return self.images(copied(diff) if top[number] is bottom[number] else diff)
 
     @property
-    def bias(self) -> Any:
+    def bias(self) -> Array:
         """The bias array, or None."""
         return self.blobs[1].data if len(self.blobs) > 1 else None
 
-    def bias_backward(self, out_diff: Any) -> None:
+    def bias_backward(self, out_diff: Array) -> None:
         """Add each channel's sum of the gradient to the bias's diff."""
         if len(self.blobs) > 1 and self.learns(1):
             for image in out_diff:
                 target, held = self.blobs[1].sum_diff()
                 device.current().row_sums(image.reshape(self.outputs, -1), target, held)
 
-    def images(self, array: Any) -> Any:
+    def images(self, array: Array) -> Array:
         """A blob's array as (images, channels, spatial axes), of which there are at least two."""
         size = array.shape[self.channel_axis + 1 :]
         ones = (1,) * (self.lifted.axes - len(size))
@@ -90,12 +110,12 @@ class _Sliding(Layer):
         return array.reshape(images, array.shape[self.channel_axis], *ones, *size)
 
     @property
-    def weight(self) -> Any:
+    def weight(self) -> Array:
         """The weight's array, of whose window every spatial axis of `images` has a side."""
         held = self.blobs[0].data
         return held.reshape(*held.shape[:2], *self.lifted.kernel)
 
-    def weight_diff(self) -> tuple[Any, bool]:
+    def weight_diff(self) -> tuple[Array, bool]:
         """The weight's diff in the shape of `weight`, and whether to add to it."""
         diff, held = self.blobs[0].sum_diff()
         return diff.reshape(*diff.shape[:2], *self.lifted.kernel), held
@@ -149,19 +169,20 @@ class Convolution(_Sliding):
         return self.window if self.window.axes == 2 and self.channel_axis == 1 else None
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        for below, above in zip(bottom, top):
-            image, out = self.images(below.data), self.images(above.new_data())
+        self.keep_images(bottom, top)
+        for i, above in enumerate(top):
+            image, out = self.image(i, bottom), self.images(above.new_data())
             correlate(image, self.weight, self.bias, out, self._trimmed(), self.group, self.slope)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        for below, above, wanted in zip(bottom, top, propagate_down):
-            out_diff = self.images(above.diff)
+        for i, (below, wanted) in enumerate(zip(bottom, propagate_down)):
+            out_diff = self.out_diff(i, bottom, top)
             self.bias_backward(out_diff)
             weight_diff, held = self.weight_diff() if self.learns(0) else (None, False)
             image_diff = self.images(below.new_diff()) if wanted else None
             if weight_diff is None and image_diff is None:
                 continue
-            image = self.images(below.data) if weight_diff is not None else None
+            image = self.image(i, bottom) if weight_diff is not None else None
             weight = self.weight if wanted else None
             gradients(image, weight, out_diff, image_diff, weight_diff, held, self._trimmed(), self.group)
 
@@ -192,9 +213,10 @@ class Deconvolution(_Sliding):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         backend = device.current()
-        for below, above in zip(bottom, top):
+        self.keep_images(bottom, top)
+        for i, above in enumerate(top):
             out = self.images(above.new_data())
-            image_gradient(self.weight, self.images(below.data), out, self.lifted, self.group)
+            image_gradient(self.weight, self.image(i, bottom), out, self.lifted, self.group)
             if self.bias is not None:
                 rows, width = math.prod(out.shape[2:-1]), out.shape[-1]
                 plane = (width, rows, rows * width)
@@ -202,12 +224,12 @@ class Deconvolution(_Sliding):
                     backend.launch("bias_forward", self.outputs * rows, *plane, 1.0, self.bias, image)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        for below, above, wanted in zip(bottom, top, propagate_down):
-            out_diff = self.images(above.diff)
+        for i, (below, wanted) in enumerate(zip(bottom, propagate_down)):
+            out_diff = self.out_diff(i, bottom, top)
             self.bias_backward(out_diff)
             if self.learns(0):
                 weight_diff, held = self.weight_diff()
-                weight_gradient(out_diff, self.images(below.data), weight_diff, held, self.lifted, self.group)
+                weight_gradient(out_diff, self.image(i, bottom), weight_diff, held, self.lifted, self.group)
             if wanted:
                 image_diff = self.images(below.new_diff())
                 correlate(out_diff, self.weight, None, image_diff, self.lifted, self.group)

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 import numpy as np
@@ -42,6 +42,16 @@ def _alone(method: Method) -> Method:
             return method(self, *args, **kwargs)
 
     return cast(Method, guarded)
+
+
+class Runner(Protocol):
+    """Runs a net's layers in its place, to do something besides."""
+
+    def forward(self, node: Node) -> None:
+        """Run a layer forward by `Graph.forward_node`."""
+
+    def backward(self, node: Node) -> None:
+        """Run a layer back by `Node.backward`."""
 
 
 class Graph:
@@ -176,7 +186,7 @@ class Graph:
         return {name: self._blob(name).diff for name in [*names, *(diffs or ())]}
 
     @_alone
-    def forward_backward(self, keep_blobs: bool = False, **inputs: Any) -> Any:
+    def forward_backward(self, keep_blobs: bool = False, runner: Runner | None = None, **inputs: Any) -> Any:
         """One pass forward and back, for training.
 
         Frees memory as it goes: a diff after its last reader, a layer's output after the gradients through it.
@@ -187,6 +197,8 @@ class Graph:
         ----------
         keep_blobs : bool
             Keep every blob's data and diff, as Caffe does.
+        runner : Runner, optional
+            Called to run each layer.
         **inputs : array_like
             As for `forward`.
 
@@ -196,16 +208,22 @@ class Graph:
             The weighted sum of all losses, a scalar on the device.
         """
         self._set_inputs(inputs)
+        forward = self.forward_node if runner is None else runner.forward
         outputs = [self.blobs[name] for name in self.outputs]
         with Plateaus(self.nodes, self.blobs.values() if keep_blobs else outputs) as plateaus:
             with _folded(self._foldable):
                 for node in self.nodes:
-                    self._forward_short(node, plateaus)
+                    plateaus.before_forward(node)
+                    forward(node)
+                    plateaus.after_forward(node)
             loss = self.total_loss()
             self._seed(self.nodes)
             for node in reversed(self.nodes):
                 if node.runs_back:
-                    node.backward()
+                    if runner is None:
+                        node.backward()
+                    else:
+                        runner.backward(node)
                 plateaus.after_backward(node)
                 if not keep_blobs:
                     self._release(node.tops, keep=[*node.bottoms, *outputs])
@@ -229,7 +247,9 @@ class Graph:
                 keep[0].drop_data()  # the array that the pass before returned is its caller's
             self._set_inputs(inputs)
             for node in self.nodes:
-                self._forward_short(node, plateaus)
+                plateaus.before_forward(node)
+                self.forward_node(node)
+                plateaus.after_forward(node)
                 done = [blob for blob in node.bottoms if last[blob] is node]
                 self._release([*done, *(top for top in node.tops if top not in last)], keep=keep)
             return keep[0].data
@@ -259,11 +279,6 @@ class Graph:
         """Run one node forward; a mistake is told with its layer's place in the prototxt."""
         with self._origin.naming(node.layer.name):
             node.forward()
-
-    def _forward_short(self, node: Node, plateaus: Plateaus) -> None:
-        plateaus.before_forward(node)
-        self.forward_node(node)
-        plateaus.after_forward(node)
 
     def _set_inputs(self, inputs: Mapping[str, Any]) -> None:
         for name, value in inputs.items():

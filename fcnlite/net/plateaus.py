@@ -22,7 +22,7 @@ import numpy as np
 from fcnlite import device
 from fcnlite.blob import Blob, Node
 from fcnlite.layers import Convolution
-from fcnlite.layers.window import Window
+from fcnlite.layers.window import POINT, Window
 
 _WORTHWHILE = 32  # padding is cut only if that shortens an axis by at least one in so many
 
@@ -137,7 +137,10 @@ class Plateaus:
             return None
         if self._whole.intersection(node.tops):
             return None
-        return node.layer.sight()
+        window = node.layer.sight()
+        if window is not POINT and node.bottoms[0] in node.tops:
+            return None
+        return window
 
     def _note_margins(self, node: Node) -> None:
         window = self._window(node)
@@ -170,11 +173,12 @@ class Plateaus:
             return
         n, c, height, width = blob.shape
         whole = self._whole_shape(blob)
-        tables = [_tables(device.current(), whole[i + 2], before[i], after[i]) for i in (0, 1)]
+        backend: Any = device.current()
+        tables = [_tables(backend, whole[i + 2], before[i], after[i]) for i in (0, 1)]
         size = tables[0].index.shape[0], tables[1].index.shape[0]
-        longer = device.current().empty((n, c, *size))
+        longer = backend.empty((n, c, *size))
         arguments = (size[1], size[0], height, width, tables[0].index, tables[1].index, blob.data, longer)
-        device.current().launch("pick_lines", n * c * size[0], *arguments)
+        backend.launch("pick_lines", n * c * size[0], *arguments)
         self._copied.setdefault(node, []).append((blob, before))
         blob.data = longer
         self._set(blob, after)
@@ -182,13 +186,14 @@ class Plateaus:
     def _shorten(self, blob: Blob, before: Axes) -> None:
         n, c, height, width = blob.shape
         whole, after = self._whole_shape(blob), self._cuts.get(blob, WHOLE)
-        tables = [_tables(device.current(), whole[i + 2], before[i], after[i]) for i in (0, 1)]
+        backend: Any = device.current()
+        tables = [_tables(backend, whole[i + 2], before[i], after[i]) for i in (0, 1)]
         size = tables[0].first.shape[0] - 1, tables[1].first.shape[0] - 1
         data, diff = (blob.data if blob.has_data else None), (blob.diff if blob.has_diff else None)
         blob.reshape(n, c, *size)
         for kernel, longer in (("pick_lines", data), ("sum_lines", diff)):
             if longer is not None:
-                shorter = device.current().empty(blob.shape)
+                shorter = backend.empty(blob.shape)
                 arguments = (
                     size[1],
                     size[0],
@@ -199,7 +204,7 @@ class Plateaus:
                     longer,
                     shorter,
                 )
-                device.current().launch(kernel, n * c * size[0], *arguments)
+                backend.launch(kernel, n * c * size[0], *arguments)
                 if kernel == "pick_lines":
                     blob.data = shorter
                 else:

@@ -17,8 +17,9 @@ import fcnlite
 from fcnlite import device, surgery
 from fcnlite.data import Batches, Dataset, ImageOrder
 from fcnlite.data.notes import Notes
+from fcnlite.data.survey import survey
 from fcnlite.deploy import deploy
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, noting
 from fcnlite.io import read_weights, write_text
 from fcnlite.net import Net
 from fcnlite.net.segmenter import score_blob
@@ -131,6 +132,8 @@ class Trainer:
         The last validation.
     saved : pathlib.Path or None
         The state of the last snapshot.
+    warned : list of str
+        What was warned of, which the log keeps.
     """
 
     def __init__(
@@ -139,8 +142,11 @@ class Trainer:
         self.plan = plan
         self.folder = folder
         self.say = say
-        self.train_data, self.val_data = open_data(plan)
-        self.net = start(plan, self.train_data, say, init=resume is None)
+        self.warned: list[str] = []
+        with noting(self.warned):
+            self.train_data, self.val_data = open_data(plan)
+            survey(self.train_data)
+            self.net = start(plan, self.train_data, say, init=resume is None)
         given = self.train_data.blobs(0)
         if set(given) != set(self.net.inputs):
             raise InputError(
@@ -153,6 +159,7 @@ class Trainer:
         self.losses: deque[float] = deque(maxlen=plan.average_loss)
         self._under_way: deque[_Step] = deque()
         self._noted = 0.0
+        self._logged = 0  # warnings
         self.evaluation: Evaluation | None = None
         self.saved: Path | None = None
         self._test_net: Net | None = None
@@ -194,6 +201,7 @@ class Trainer:
         """Write settings.json, and the net and the solver as Caffe has them."""
         self.folder.write_settings(self.describe())
         write_text(self.folder.path / "train.prototxt", to_text(self.net.param))
+        write_text(self.folder.path / "deploy.prototxt", to_text(deploy(self.net.param)))
         solver = solver_of(self.plan, self.folder.snapshots)
         solver.net = str(self.folder.path / "train.prototxt")
         write_text(self.folder.path / "solver.prototxt", to_text(solver))
@@ -220,7 +228,7 @@ class Trainer:
             jitter=plan.jitter,
             keep=plan.sample_patches,
         )
-        with source, self._bar() as bar:
+        with noting(self.warned), source, self._bar() as bar:
             self.solver.source = source
             while self.iteration < plan.iterations and not stop:
                 self._step(order, bar)
@@ -293,16 +301,18 @@ class Trainer:
             self.losses.append(loss)
             smoothed = sum(self.losses) / len(self.losses)
             begun, self._noted = max(step.begun, self._noted), time.perf_counter()
-            self.folder.log(
-                {
-                    "iteration": step.iteration,
-                    "loss": loss,
-                    "smoothed_loss": smoothed,
-                    "lr": step.rate,
-                    "seconds": round(self._noted - begun, 4),
-                    "images": step.images,
-                }
-            )
+            record = {
+                "iteration": step.iteration,
+                "loss": loss,
+                "smoothed_loss": smoothed,
+                "lr": step.rate,
+                "seconds": round(self._noted - begun, 4),
+                "images": step.images,
+            }
+            if self.warned[self._logged :]:
+                record["warnings"] = self.warned[self._logged :]
+                self._logged = len(self.warned)
+            self.folder.log(record)
             bar.update()
             bar.set_postfix_str(f"loss {smoothed:.4g}", refresh=False)
             if bar.disable and step.iteration % max(1, self.plan.iterations // 10) == 0:
