@@ -22,6 +22,7 @@ from fcnlite.data import HIDE, SPLITS, Dataset, Masked, catalogue, open_dataset,
 from fcnlite.data.notes import Notes
 from fcnlite.errors import InputError
 from fcnlite.io import write_text
+from fcnlite.parallel import world
 from fcnlite.scoring import check_fits, evaluate
 
 _HELP = """\
@@ -120,7 +121,7 @@ def _use_pixels(dataset: Dataset, notes: Notes, options: argparse.Namespace) -> 
     return wanted.pixels
 
 
-@guarded("fcnlite evaluate")
+@guarded("fcnlite evaluate", together=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
@@ -130,7 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     net = load_net(options)
     check_fits(net, dataset, options.weights)
     print(f"pixels: {_use_pixels(dataset, net.notes, options)}")
-    found = evaluate(net, dataset, options.limit, options.save)
+    found = evaluate(net, dataset, options.limit, options.save, world=world())
+    if not world().leads:
+        return 0
     if dataset.has_labels:
         print(
             f"{found}\n{found.images} images of {dataset.folder} ({dataset.split}), {found.seconds:.2f} s each"

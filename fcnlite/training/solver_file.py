@@ -23,6 +23,7 @@ from fcnlite.io import read_weights
 from fcnlite.layers.python import Python
 from fcnlite.net import Net, argmax_channels
 from fcnlite.net.segmenter import Maps
+from fcnlite.parallel import World
 from fcnlite.scoring import tally
 from fcnlite.solver import SGDSolver, get_solver
 
@@ -91,7 +92,7 @@ def heads(net: Net) -> list[tuple[str, str]]:
     return [pair for pair in pairs if all(len(net.blobs[name].shape) == 4 for name in pair)]
 
 
-def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
+def score(net: Net, rounds: int, world: World | None = None) -> tuple[float, list[HeadScores]]:
     """Loss and the paper's metrics over a test net's own data.
 
     Parameters
@@ -100,6 +101,8 @@ def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
         In phase TEST, with layers that fetch data.
     rounds : int
         Forward passes; where an FCN data layer feeds the net, one an image of its split instead.
+    world : World, optional
+        The processes that share out the passes; each returns the result of all.
 
     Returns
     -------
@@ -107,25 +110,29 @@ def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
         Mean weighted loss.
     list of HeadScores
     """
+    world = world if world is not None else World(None)
     feeds = [layer for layer in net.layers if isinstance(layer, Python) and layer.dataset is not None]
     not_scored: Sequence[int] = ()
     for feed in feeds:
         assert feed.dataset is not None
         rounds, not_scored = len(feed.dataset), feed.dataset.not_scored
-        feed.seek(0)
+        feed.take_every(world.size, world.rank)
     pairs = {f"{scores} and {label}": (scores, label) for scores, label in heads(net)}
     losses: list[float] = []
 
     def maps() -> Iterator[Maps]:
-        for _ in range(rounds):
+        for _ in world.rounds(net, rounds, feeds):
             net.forward()
             losses.append(float(net.total_loss()))
             yield {name: _truth_and_prediction(net, *pair) for name, pair in pairs.items()}
             net.drop_blobs()
 
     classes = {name: net.blobs[scores].shape[1] for name, (scores, _) in pairs.items()}
-    found = tally(maps(), rounds, classes, not_scored)
-    mean = sum(losses) / rounds if rounds else math.nan
+    found = tally(maps(), rounds, classes, not_scored, world=world)
+    for feed in feeds:
+        feed.take_every(1, 0)
+        feed.seek(rounds)
+    mean = sum(world.in_turn(losses)) / rounds if rounds else math.nan
     return mean, [HeadScores(*pair, found[name]) for name, pair in pairs.items()]
 
 
@@ -142,7 +149,7 @@ def report_scores(solver: SGDSolver) -> None:
         if not heads(net):
             continue
         net.share_with(solver.net)
-        loss, found = score(net, solver.param.test_iter[i])
+        loss, found = score(net, solver.param.test_iter[i], solver.world)
         print(f"iteration {solver.iter}: test loss {loss:g}")
         for head in found:
             print(f"iteration {solver.iter}: {head.score}: {head.result}")
@@ -156,6 +163,9 @@ def train(
     resume: str | os.PathLike[str] | None = None,
     score_every: int | None = None,
     stop: object = False,
+    world: World | None = None,
+    exact: bool = False,
+    scale_batch: bool = False,
 ) -> SGDSolver:
     """Train as a solver file says, until `max_iter`, then save.
 
@@ -173,13 +183,18 @@ def train(
         Iterations between two scorings of the test nets, 0 for none; by default as between snapshots.
     stop : object
         Looked at after every iteration; once true, the run ends with a snapshot and without scoring.
+    world : World, optional
+        The processes that share out the work; the first one alone writes.
+    exact, scale_batch : bool
+        As for `SGDSolver`.
 
     Returns
     -------
     SGDSolver
         As it stands at the end.
     """
-    solver = get_solver(path)
+    world = world if world is not None else World(None)
+    solver = get_solver(path, world=world, exact=exact, scale_batch=scale_batch)
     _describe_data(solver.net)
     if resume is not None:
         if weights:
@@ -187,11 +202,12 @@ def train(
         solver.restore(resume)
     else:
         start_from(solver.net, weights)
+        world.copy_parameters(solver.net)
     stop_at = solver.param.max_iter if iterations is None else iterations
     if score_every is None:
         score_every = solver.param.snapshot or SCORE_EVERY
     solver.snapshot_prefix()  # rather now than when there is something to save
-    while solver.iter < stop_at and not stop:
+    while solver.iter < stop_at and not world.any(stop):
         solver.step(1)
         if score_every and solver.iter % score_every == 0:
             report_scores(solver)
