@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from fcnlite import device, models
+from fcnlite.backend import Backend
 from fcnlite.backend.source import signature
 from fcnlite.commands.options import Parser, guarded, image_size
 from fcnlite.net import Net
@@ -64,7 +65,7 @@ class Work:
     bytes: int
 
 
-class Counter:
+class Counter(Backend):
     """A backend that computes nothing and remembers what it was asked for.
 
     Its arrays are NumPy's, of which no page is ever touched: whole nets cost hardly any memory.
@@ -82,30 +83,24 @@ class Counter:
         self.where = ("", "")
 
     def select(self) -> None:
-        """As the backends'."""
+        pass
 
     def empty(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
-        """As the backends'."""
         return np.empty(shape, dtype or self.dtype)
 
     def zeros(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
-        """As the backends'."""
         return np.zeros(shape, dtype or self.dtype)
 
     def asarray(self, array: Any, dtype: Any = None) -> np.ndarray:
-        """As the backends'."""
         return np.ascontiguousarray(array, dtype or self.dtype)
 
     def tonumpy(self, array: np.ndarray) -> np.ndarray:
-        """As the backends'."""
         return array
 
     def later(self, scalar: np.ndarray) -> np.ndarray:
-        """As the backends'."""
         return scalar
 
     def workspace(self, count: int) -> np.ndarray:
-        """As the backends'."""
         return np.empty(count, self.dtype)
 
     def launch(self, name: str, rows: int, *arguments: Any) -> None:
@@ -117,7 +112,6 @@ class Counter:
         self._note(name, 0, traffic(name, given))
 
     def parallel(self, count: int, task: Callable[[int], None]) -> None:
-        """As CudaBackend's."""
         for i in range(count):
             task(i)
 
@@ -127,20 +121,17 @@ class Counter:
         self._note("gemm", a.shape[0] * a.shape[1] * b.shape[1], elements * self.dtype.itemsize)
 
     def row_sums(self, matrix: Any, out: Any, accumulate: bool = False) -> None:
-        """As CudaBackend's: a product with ones."""
         self._note("row_sums", matrix.size, matrix.nbytes)
 
     def total(self, array: Any) -> np.ndarray:
-        """Count a sum."""
         self._note("total", 0, array.nbytes)
         return np.ones(1, self.dtype)
 
     def channel_blocks(self, channels: int, window: int) -> int:
-        """As CudaBackend's."""
         return 1
 
     def synchronize(self) -> None:
-        """As the backends'."""
+        pass
 
     def _note(self, kernel: str, products: int, traffic: int) -> None:
         self.work.append(Work(*self.where, kernel, products, traffic))

@@ -7,21 +7,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from fcnlite.backend import Backend
 from fcnlite.errors import InputError
 
-if TYPE_CHECKING:
-    from fcnlite.backend.cuda import CudaBackend
-    from fcnlite.backend.host import HostBackend
-
-    Backend = HostBackend | CudaBackend
-
 CHOICES = ("auto", "cpu", "cuda")
-_current: Any = None  # the process's
-_block: ContextVar[Any] = ContextVar(
+_current: Backend | None = None  # the process's
+_block: ContextVar[Backend | None] = ContextVar(
     "device of a block", default=None
 )  # of a `using` block, for its thread alone
 

@@ -50,6 +50,7 @@ def train(data: Path, out: Path, *options: object) -> int:
 def test_run_folder(run: Path, data: Path) -> None:
     names = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
     assert names == [
+        "deploy.prototxt",
         "fcn8s.h5",
         "log.jsonl",
         "loss.png",

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ends, fails
+from commands import NARROW, draw, ends, fails
 from PIL import Image
 
-from fcnlite import caffe
+from fcnlite import caffe, device, models, surgery
 from fcnlite.commands.convert import main as convert
 from fcnlite.commands.evaluate import main as evaluate
+from fcnlite.commands.inspect import main as inspect
 from fcnlite.commands.predict import main as predict
+from fcnlite.commands.solve import main as solve
+from fcnlite.commands.train import main as train
+from fcnlite.coord_map import fix_crops, misplaced_crops
 from fcnlite.deploy import deployed
 from fcnlite.errors import InputError, InputWarning
 from fcnlite.io import read_deploy
+from fcnlite.layers.python import allow_python_layers
+from fcnlite.layers.sources.database import drawing_together
 from fcnlite.net import Net, Segmenter, load
-from fcnlite.proto import TEST, TRAIN, parse_net
+from fcnlite.net.doubts import doubts
+from fcnlite.proto import TEST, TRAIN, Datum, parse_net, upgrade
 
 INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 16 dim: 16 } } }\n'
 SCORE = """layer { name: "score" type: "Convolution" bottom: "data" top: "score"
@@ -216,3 +227,241 @@ def test_evaluate_feeds_what_the_weights_note(bright: Path, capsys: pytest.Captu
     assert ends(evaluate, [*command, "--mean", 255, 255, 255]) == 0
     assert capsys.readouterr().out != raw
     assert load("raw.h5").notes.told and load("raw.h5").notes.mean_bgr == (0, 0, 0)
+
+
+# The user's own file of a data layer that fcnlite has, too
+
+
+OWN_LAYER = """import ast, caffe, numpy as np
+class VOCSegDataLayer(caffe.Layer):
+    def setup(self, bottom, top):
+        self.seen = ast.literal_eval(self.param_str)["split"]
+    def reshape(self, bottom, top):
+        top[0].reshape(1, 3, 16, 16); top[1].reshape(1, 1, 16, 16)
+    def forward(self, bottom, top):
+        top[0].data[...] = 0.5; top[1].data[...] = 1
+    def backward(self, top, propagate_down, bottom): pass
+"""
+
+
+@pytest.fixture
+def own_layer(bright: Path) -> Iterator[Path]:
+    (bright / "voc_layers.py").write_text(OWN_LAYER)
+    yield bright
+    allow_python_layers(False)
+    for name in [name for name in sys.modules if name == "caffe" or name.startswith("caffe.")]:
+        del sys.modules[name]
+    sys.modules.pop("voc_layers", None)
+
+
+def test_the_users_own_data_layer_is_passed_over_with_a_word(own_layer: Path) -> None:
+    with pytest.warns(
+        InputWarning, match=r"voc_layers.py is passed over.*--allow-python-layers runs the file"
+    ):
+        net = Net("train.prototxt", "TRAIN")
+    net.forward()
+    assert {-104, 151} == {round(float(v)) for v in np.unique(net.blobs["data"].data[0, 0])}
+
+
+def test_the_users_own_data_layer_is_run_where_that_is_allowed(own_layer: Path) -> None:
+    caffe.install()
+    allow_python_layers()
+    net = Net("train.prototxt", "TRAIN")
+    net.forward()
+    assert (net.blobs["data"].data == 0.5).all() and (net.blobs["label"].data == 1).all()
+
+
+# Upsampling by zeros, crops out of line
+
+
+UPSAMPLED = """layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
+  pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "up" type: "Deconvolution" bottom: "pool" top: "up" param { lr_mult: 0 }
+  convolution_param { num_output: 3 kernel_size: 4 stride: 2 bias_term: false } }
+layer { name: "crop" type: "Crop" bottom: "up" bottom: "data" top: "crop" crop_param { axis: 2 offset: 0 } }
+"""
+
+
+def test_upsampling_by_zeros_and_crops_out_of_line_are_told(tmp_path: Path) -> None:
+    net = Net(INPUT + UPSAMPLED)
+    net.save(tmp_path / "zero.h5")
+    with pytest.warns(InputWarning) as told:
+        load(tmp_path / "zero.h5")
+    assert [str(warning.message).partition("zero.h5: ")[2][:63] for warning in told] == [
+        "layer 'crop' (Crop): offset 0, but 'data' begins at 1 (fcnlite ",
+        "all weights are zero in the upsampling layer 'up'; a weight_fil"[:63],
+    ]
+
+
+def test_scripts_for_caffe_are_told_once_when_weights_are_in_place(tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text(INPUT + UPSAMPLED.replace("offset: 0", "offset: 1"))
+    net = caffe.Net(str(tmp_path / "net.prototxt"), TEST)
+    net.params["up"][0].data[...] = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.forward()
+    other = caffe.Net(str(tmp_path / "net.prototxt"), TEST)
+    with pytest.warns(InputWarning, match="all weights are zero") as told:
+        other.forward()
+        other.forward()
+    assert len(told) == 1
+
+
+def test_convert_and_inspect_put_crops_in_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.prototxt").write_text(INPUT + UPSAMPLED)
+    net = Net(INPUT + UPSAMPLED)
+    surgery.interpolate(net)
+    net.save(tmp_path / "net.caffemodel")
+    assert ends(inspect, [tmp_path / "net.prototxt"]) == 0
+    assert "layer 'crop' (Crop): offset 0, but 'data' begins at 1" in capsys.readouterr().err
+    command = [tmp_path / "net.caffemodel", tmp_path / "net.h5", "--prototxt", tmp_path / "net.prototxt"]
+    assert ends(convert, [*command, "--fix-crops"]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InputWarning)
+        fixed = load(tmp_path / "net.h5")
+    # The right place: a ramp comes out as a ramp over the same pixels.
+    ramp = np.tile(np.arange(16, dtype=np.float32), (1, 3, 16, 1))
+    ramp = device.current().tonumpy(fixed.forward(data=ramp)["crop"])[0, 0, 8, 4:12]
+    np.testing.assert_allclose(ramp, np.arange(4, 12) + 0.5, atol=1e-5)  # maxima of pairs: half a pixel on
+
+
+@pytest.mark.parametrize(
+    ("offsets", "axis", "fixed"),
+    [([], 2, [1]), ([0, 1], 2, [1]), ([1, 0], 2, [1]), ([0], 2, [1])],
+)
+def test_crops_are_fixed_however_their_offset_is_given(
+    offsets: list[int], axis: int, fixed: list[int]
+) -> None:
+    net = upgrade(parse_net(INPUT + UPSAMPLED))
+    net.layer[-1].crop_param.offset[:] = offsets
+    assert [crop.derived for crop in fix_crops(net)] == [(1, 1)]
+    assert list(net.layer[-1].crop_param.offset) == fixed and not misplaced_crops(net)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_the_papers_nets_leave_no_doubt(name: str) -> None:
+    assert not misplaced_crops(models.build(name))
+
+
+def test_crops_that_nothing_derives_are_passed_over() -> None:
+    other = INPUT.replace('"data"', '"other"')
+    apart = (
+        'layer { name: "c" type: "Crop" bottom: "data" bottom: "other" top: "c" crop_param { offset: 3 } }'
+    )
+    half = """layer { name: "p" type: "Convolution" bottom: "data" top: "p"
+      convolution_param { num_output: 1 kernel_size: 2 } }
+    layer { name: "c" type: "Crop" bottom: "data" bottom: "p" top: "c" crop_param { offset: 1 } }"""
+    for text in (INPUT + other + apart, INPUT + half):
+        assert not misplaced_crops(upgrade(parse_net(text)))
+
+
+# Images and labels of two databases
+
+
+def database(path: Path, keys: list[str], images: list[np.ndarray]) -> None:
+    lmdb = pytest.importorskip("lmdb", reason="reading LMDB needs the package lmdb")
+    with lmdb.open(str(path), map_size=1 << 20) as environment, environment.begin(write=True) as transaction:
+        for key, image in zip(keys, images):
+            channels, height, width = image.shape
+            datum = Datum(channels=channels, height=height, width=width, data=image.tobytes())
+            transaction.put(key.encode(), datum.SerializeToString())
+
+
+def two_databases(folder: Path, transform: str, other: str) -> str:
+    layer = """layer {{ name: "{0}" type: "Data" top: "{0}" transform_param {{ {1} }}
+      data_param {{ source: "{2}/{0}_lmdb" batch_size: 1 backend: LMDB }} }}\n"""
+    return "".join(layer.format(name, how, folder) for name, how in (("data", transform), ("label", other)))
+
+
+def test_crops_and_mirrors_drawn_apart_are_told_and_can_be_drawn_together(tmp_path: Path) -> None:
+    image = np.arange(3 * 9 * 9, dtype=np.uint8).reshape(3, 9, 9)
+    for name in ("data", "label"):
+        database(tmp_path / f"{name}_lmdb", [f"{i:08d}" for i in range(20)], [image] * 20)
+    text = two_databases(tmp_path, "crop_size: 5 mirror: true", "crop_size: 5 mirror: true")
+    together = []
+    for context in (nullcontext, drawing_together):
+        with context():
+            net = Net(text, "TRAIN")
+        told = [doubt for doubt in doubts(net) if "at random, each for itself" in doubt]
+        same = []
+        for _ in range(20):
+            net.forward()
+            same.append(bool((net.blobs["data"].data == net.blobs["label"].data).all()))
+        together.append((bool(told), all(same)))
+    assert together == [(True, False), (False, True)]
+    with drawing_together(), pytest.raises(InputError, match="layer 'label'.*must be those of layer 'data'"):
+        Net(two_databases(tmp_path, "crop_size: 5 mirror: true", "crop_size: 5"), "TRAIN")
+    mirrored = Net(two_databases(tmp_path, "mirror: true", ""), "TRAIN")
+    assert any("'data' and 'label' crop or mirror" in doubt for doubt in doubts(mirrored))
+    assert not list(doubts(Net(two_databases(tmp_path, "crop_size: 5", "crop_size: 5"), "TEST")))
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (["00000000_b.png", "00000001_a.png"], "record 0 is 'a' in the one, 'b' in the other"),
+        (["00000000_a.png", "00000001_b.png"], ""),
+        (["0", "1"], ""),
+        (["00000000_a.png"], "hold 2 and 1 records"),
+    ],
+)
+def test_databases_in_another_order_are_told(tmp_path: Path, keys: list[str], told: str) -> None:
+    image = np.zeros((1, 4, 4), np.uint8)
+    database(tmp_path / "data_lmdb", ["00000000_x/a.jpg", "00000001_x/b.jpg"], [image] * 2)
+    database(tmp_path / "label_lmdb", keys, [image] * len(keys))
+    found = " ".join(doubts(Net(two_databases(tmp_path, "", ""), "TRAIN")))
+    assert told in found and bool(told) == bool(found)
+
+
+# Solver files
+
+
+def solver_file(folder: Path, net: str, extra: str = "") -> Path:
+    (folder / "solver.prototxt").write_text(
+        f'net: "{net}" base_lr: 0.001 lr_policy: "fixed" max_iter: 2 snapshot_prefix: "{folder}/s" {extra}'
+    )
+    return folder / "solver.prototxt"
+
+
+def test_solve_refuses_a_net_that_nothing_feeds(bright: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    label = INPUT.replace('"data"', '"label"').replace("dim: 3", "dim: 1")
+    (bright / "net.prototxt").write_text(INPUT + label + SCORE + LOSS)
+    fails(capsys, solve, [solver_file(bright, "net.prototxt")], "nothing feeds the inputs data, label of net")
+
+
+def test_solve_refuses_the_solver_file_of_a_run_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    command = ["voc", "--data", draw(tmp_path / "data"), "--net", "fcn32s", *NARROW, "--iterations", "1"]
+    assert ends(train, [*command, "--out", run]) == 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    fails(capsys, solve, [run / "solver.prototxt"], "nothing feeds", f"fcnlite train --resume {run}")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    kept = Segmenter(run / "deploy.prototxt")
+    assert (kept.inputs, kept.outputs) == (["data"], ["score"])
+
+
+def test_solve_overwrites_no_snapshots_unasked(bright: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = solver_file(bright, "train.prototxt")
+    assert ends(solve, [path, "--score-every", 0]) == 0
+    kept = (bright / "s_iter_2.caffemodel").read_bytes()
+    fails(capsys, solve, [path], "s_iter_2.solverstate is a snapshot of another run", "--overwrite begins")
+    assert (bright / "s_iter_2.caffemodel").read_bytes() == kept
+    assert ends(solve, [path, "--overwrite"]) == 0
+    assert ends(solve, [path, "--resume", bright / "s_iter_2.solverstate", "--iterations", 3]) == 0
+
+
+def test_a_runs_weights_note_mean_and_scale_of_its_data_layers(bright: Path) -> None:
+    database(bright / "data_lmdb", ["0"], [np.full((3, 4, 4), 9, np.uint8)])
+    text = two_databases(bright, "mean_value: 1 mean_value: 2 mean_value: 3 scale: 0.5", "").partition(
+        "\nlayer"
+    )[0]
+    loss = """layer { name: "zero" type: "DummyData" top: "zero"
+      dummy_data_param { shape { dim: 1 dim: 2 dim: 4 dim: 4 } } }
+    layer { name: "loss" type: "EuclideanLoss" bottom: "score" bottom: "zero" top: "loss" }"""
+    (bright / "net.prototxt").write_text(text + SCORE + loss)
+    path = solver_file(bright, "net.prototxt", "snapshot_format: HDF5")
+    assert ends(solve, [path, "--score-every", 0]) == 0
+    notes = load(bright / "s_iter_2.caffemodel.h5").notes
+    assert (notes.told, tuple(notes.mean_bgr), notes.scale) == (True, (1, 2, 3), 0.5)

@@ -26,6 +26,7 @@ from fcnlite.io.hdf5 import write_hdf5
 from fcnlite.layers import Layer as CoreLayer
 from fcnlite.layers.python import PythonLayer
 from fcnlite.layers.sources.data import MemoryData
+from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.parameters import lacking
 from fcnlite.proto import TEST
 
@@ -120,6 +121,7 @@ class Net:
         self._net = net
         self._backend = device.current()
         self._hooks: dict[str, list[Hook]] = {}
+        self._told = False
         self.blobs = OrderedDict((name, HostBlob(blob)) for name, blob in net.blobs.items())
         self.layers = [_shown(layer) for layer in net.layers]
         self._layer_names = [layer.name for layer in net.layers]
@@ -244,6 +246,7 @@ class Net:
 
     def _run_forward(self, first: int, last: int) -> None:
         with self._running():
+            tell_doubts(self)
             for i in range(first, last + 1):
                 self._call("before_forward", i)
                 self._net.forward_node(self._nodes[i])
@@ -437,6 +440,13 @@ def view(net: core.Net) -> Net:
     shown = Net.__new__(Net)
     shown._show(net)
     return shown
+
+
+def tell_doubts(net: Net) -> None:
+    """Warn, once for each net, of what can hardly be meant; before the first pass, when weights are in place."""
+    if not net._told:
+        net._told = True
+        warn_of_doubts(net._net)
 
 
 def hooked(net: Net) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from fcnlite import device, updates
 from fcnlite import solver as core_solver
-from fcnlite.caffe.net import Net, hooked, view
+from fcnlite.caffe.net import Net, hooked, tell_doubts, view
 from fcnlite.caffe.session import choose_mode
 from fcnlite.errors import as_caffe
 from fcnlite.hostblob import push
@@ -94,11 +94,13 @@ class SGDSolver:
     def step(self, count: int) -> None:
         """Make `count` updates."""
         with self._running():
+            tell_doubts(self.net)
             self._solver.step(count)
 
     def solve(self, resume: str | os.PathLike[str] | None = None) -> None:
         """Train until `max_iter`, from a solver state if one is given."""
         with self._running():
+            tell_doubts(self.net)
             self._solver.solve(resume)
 
     def apply_update(self) -> None:

@@ -79,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
         help="write weights that have nothing for a layer of the prototxt",
     )
     parser.add_argument(
+        "--fix-crops",
+        action="store_true",
+        help="give each Crop of the --prototxt the offset at which its reference begins, as caffe.coord_map derives it",
+    )
+    parser.add_argument(
         "--classifier-to-fcn",
         action="store_true",
         help="turn a classifier's inner products into convolutions, to run on images of any size and to start "
@@ -90,13 +95,22 @@ def _parser() -> argparse.ArgumentParser:
 def _net_of(options: argparse.Namespace) -> NetParameter | None:
     """The net of --prototxt as it is stored, for prediction in HDF5; refused if the weights lack one of its layers."""
     if options.prototxt is None:
+        if options.fix_crops:
+            raise InputError(
+                "--fix-crops changes the net that is stored with the weights; name it with --prototxt"
+            )
         return None
     # Layers are needed for this alone; plain conversions do without them.
+    from fcnlite.coord_map import fix_crops
     from fcnlite.deploy import deployed
     from fcnlite.geometry import measure
     from fcnlite.net.parameters import is_given, lacking
 
     net = read_net(options.prototxt)
+    if options.fix_crops:
+        net = upgrade(net)
+        for crop in fix_crops(net):
+            print(f"{crop.layer}: offset {crop.given} is now {crop.derived}")
     if names_hdf5(options.target):
         net = deployed(net)
     form = upgrade(deployed(net))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, printable
 from fcnlite.launcher import launched
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BAD_INPUT = 2  # exit statuses, as shells and argparse have them
 CLOSED_PIPE = 128 + signal.SIGPIPE
 _MOST = 2**31 - 1  # Caffe's int
+_LONGEST_LINE = 1000  # characters of an error, which may repeat what a file holds
 
 Main = Callable[..., int]
 
@@ -163,8 +164,9 @@ def in_one_line(error: Exception) -> str:
         return f"out of memory: {reason}try smaller images or a narrower net"
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, os.PathLike)) else ""
-        return f"{where}{' '.join(error.strerror.split())}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return printable(f"{where}{' '.join(error.strerror.split())}")
+    line = printable(" ".join(str(error).split())) or type(error).__name__
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} .."
 
 
 def refuse_overwrite(

@@ -17,15 +17,16 @@ from fcnlite.commands.options import (
     Parser,
     add_device_options,
     add_weights_options,
+    at_least,
     guarded,
     in_one_line,
     load_net,
     refuse_overwrite,
     use_device,
 )
-from fcnlite.data import read_photo
 from fcnlite.data.classes import VOC
-from fcnlite.errors import InputError
+from fcnlite.data.files import MOST_PIXELS, read_photo
+from fcnlite.errors import InputError, printable
 from fcnlite.net import Segmenter
 from fcnlite.net.segmenter import check_size
 from fcnlite.parallel import world
@@ -53,6 +54,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add_weights_options(made)
     made.add_argument("--output", metavar="BLOB", help="the scores to use (default: the first output)")
+    made.add_argument(
+        "--max-pixels",
+        type=at_least(1),
+        default=MOST_PIXELS,
+        metavar="N",
+        help=f"refuse pictures of more pixels (default: {MOST_PIXELS})",
+    )
     add_device_options(made)
     return made
 
@@ -91,9 +99,11 @@ def stems(images: Sequence[Path]) -> list[str]:
     return names
 
 
-def segment(net: Segmenter, image: Path, stem: str, out: Path, output: str) -> np.ndarray:
+def segment(
+    net: Segmenter, image: Path, stem: str, out: Path, output: str, most_pixels: int = MOST_PIXELS
+) -> np.ndarray:
     """Segment one picture and write both results; returns the label map."""
-    pixels = read_photo(image)
+    pixels = read_photo(image, most_pixels)
     try:
         label = net.predict(pixels, output=output)
         check_size(output, label, pixels.shape[:2])
@@ -107,12 +117,12 @@ def segment(net: Segmenter, image: Path, stem: str, out: Path, output: str) -> n
 
 
 def _try_segment(
-    net: Segmenter, image: Path, stem: str, out: Path, output: str
+    net: Segmenter, image: Path, stem: str, out: Path, output: str, most_pixels: int
 ) -> tuple[np.ndarray | None, str]:
     """The label map of one picture, or what is wrong with it; the next one may be better."""
     try:
-        return segment(net, image, stem, out, output), ""
-    except (InputError, OSError) as error:
+        return segment(net, image, stem, out, output, most_pixels), ""
+    except (InputError, OSError, MemoryError) as error:
         return None, in_one_line(error)
 
 
@@ -137,7 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with bar:
         for first in range(0, len(jobs), world().size):
             own = jobs[first : first + world().size][world().rank :][:1]
-            found = [_try_segment(net, path, stem, options.out, output) for path, stem in own]
+            found = [
+                _try_segment(net, path, stem, options.out, output, options.max_pixels) for path, stem in own
+            ]
             for (path, stem), (label, mistake) in zip(jobs[first:], world().in_turn(found)):
                 bar.update()
                 if label is None:
@@ -145,6 +157,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     tqdm.write(f"fcnlite predict: error: {mistake}", file=sys.stderr)
                     continue
                 with tqdm.external_write_mode():
-                    print(f"{path} -> {options.out / stem}{LABEL}")
+                    print(printable(f"{path} -> {options.out / stem}{LABEL}"))
                     vis.print_legend(label, class_names(net, output))
     return BAD_INPUT if failed else 0

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from fcnlite.data.dataset import MEAN_BGR, Dataset
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, check_name
 from fcnlite.io import check, read_notes
 
 _KINDS = {
@@ -70,6 +70,8 @@ class Notes:
         where = f"{os.fspath(path)}: its note on classes and mean colour"
         check(notes, {name: kind for name, kind in _KINDS.items() if name in notes}, where)
         classes = {blob: tuple(names) for blob, names in notes.get("classes", {}).items()}
+        for name in (name for blob, names in classes.items() for name in (blob, *names)):
+            check_name(name, where)
         mean = tuple(notes.get("mean_bgr", MEAN_BGR))
         wrong = [blob for blob, names in classes.items() if channels.get(blob, len(names)) != len(names)]
         if len(mean) != 3 or wrong:

@@ -25,13 +25,13 @@ from fcnlite.data.files import (
     read_list,
     same_size,
 )
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, check_name
 
 # The paper validates on 2011, so that year is taken where a folder has both and none was asked for.
 YEARS = (2011, 2012)
 HOW_TO_GET = (
-    "download and unpack the training/validation data from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ "
-    "(or voc2011/) and name its folder with --data, or lay out images of your own likewise (JPEGImages, "
+    "fetch the data with `fcnlite download voc2012` (or from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) "
+    "and name its folder with --data, or lay out images of your own likewise (JPEGImages, "
     "SegmentationClass, ImageSets/Segmentation); the demo needs no data: fcnlite train shapes"
 )
 
@@ -81,6 +81,8 @@ def read_classes(path: str | os.PathLike) -> tuple[str, ...]:
         If there are none, more than 255, or one twice.
     """
     names = read_lines(Path(path))
+    for name in names:
+        check_name(name, f"{path}")
     if not 1 < len(names) <= IGNORE:
         raise InputError(
             f"{path} lists {len(names)} classes; a data set has 2 to {IGNORE}, the background first"

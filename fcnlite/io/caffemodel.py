@@ -25,10 +25,11 @@ from fcnlite.io.wire import (
     stored,
     write_array,
 )
-from fcnlite.proto import LayerParameter, NetParameter, upgrade
+from fcnlite.proto import LayerParameter, NetParameter, check_names, upgrade
+from fcnlite.proto.forks import renumber
 
 _MAX_BLOBS = 1000  # a layer of Caffe's has at most some tens
-_MAX_DEFINITION = 64 << 20  # bytes of a net without its weights
+_MAX_DEFINITION = 16 << 20  # bytes of a net without its weights
 _LAYER, _V1_LAYER = 100, 2
 
 
@@ -131,7 +132,10 @@ def _without_blobs(file: WireFile, start: int, end: int, form: _Form | None) -> 
             inner = _V0_FORM if field.number == form.inner else None
         if inner is not None:
             file.expect(field, LENGTH, "layer")
-            part = delimited(field.number, b"".join(_without_blobs(file, field.start, field.end, inner)))
+            content = b"".join(_without_blobs(file, field.start, field.end, inner))
+            if form is None:
+                content = renumber(content, is_v1=field.number == _V1_LAYER)
+            part = delimited(field.number, content)
         elif form is None or field.number != form.blobs:
             part = bytes(file.data[begin : min(position, begin + _MAX_DEFINITION + 1)])
         else:
@@ -168,6 +172,7 @@ def read_definition(path: str | os.PathLike[str]) -> Any:
         file.fail("its description of the net is damaged, or this is not a Caffe model")
     if not net.layer and not net.layers:
         file.fail("no layers in this file: it is not a Caffe model")
+    check_names(net, f"{os.fspath(path)}")
     return net
 
 

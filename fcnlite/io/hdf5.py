@@ -27,7 +27,7 @@ _MAX_DEPTH = 32  # of groups, for layer names with slashes
 _MAX_EXPANSION = 100  # bytes of numbers for a byte of the file (weights shrink to nine tenths), beyond
 _FREE_EXPANSION = 1 << 28  # so many bytes, for files of zeros
 _TEXT_PIECE = 60_000  # bytes of text in an attribute; an object header's message ends at 64 KB
-_TEXT_SECONDS, _TEXT_MEMORY = 20, 1 << 30
+_TEXT_SECONDS, _TEXT_MEMORY = 4, 1 << 30
 _BROKEN = (
     OSError,
     RuntimeError,

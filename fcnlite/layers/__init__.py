@@ -15,6 +15,15 @@ from fcnlite.layers.convolution import Convolution, Deconvolution
 from fcnlite.layers.crop import Crop
 from fcnlite.layers.dropout import Dropout
 from fcnlite.layers.eltwise import Eltwise
+from fcnlite.layers.forks.axpy import Axpy
+from fcnlite.layers.forks.bn import BN
+from fcnlite.layers.forks.depthwise import ConvolutionDepthwise, DepthwiseConvolution
+from fcnlite.layers.forks.interp import Interp
+from fcnlite.layers.forks.meanfield import MultiStageMeanfield
+from fcnlite.layers.forks.normalize import Normalize
+from fcnlite.layers.forks.permute import Permute
+from fcnlite.layers.forks.seg_accuracy import SegAccuracy
+from fcnlite.layers.forks.upsample import Upsample
 from fcnlite.layers.gather import BatchReindex, Embed, Filter
 from fcnlite.layers.im2col import Im2col
 from fcnlite.layers.inner_product import InnerProduct
@@ -48,18 +57,22 @@ __all__ = [
     "AbsVal",
     "Accuracy",
     "ArgMax",
+    "Axpy",
+    "BN",
     "BNLL",
     "BatchNorm",
-    "Blob",
     "BatchReindex",
     "Bias",
+    "Blob",
     "Clip",
     "Concat",
     "ContrastiveLoss",
     "Convolution",
+    "ConvolutionDepthwise",
     "Crop",
     "Data",
     "Deconvolution",
+    "DepthwiseConvolution",
     "Dropout",
     "DummyData",
     "ELU",
@@ -75,15 +88,19 @@ __all__ = [
     "InfogainLoss",
     "InnerProduct",
     "Input",
+    "Interp",
     "LAYERS",
     "LRN",
     "Layer",
     "Log",
     "MVN",
     "MemoryData",
+    "MultiStageMeanfield",
     "MultinomialLogisticLoss",
+    "Normalize",
     "PReLU",
     "Parameter",
+    "Permute",
     "Pooling",
     "Power",
     "Python",
@@ -92,6 +109,7 @@ __all__ = [
     "Reshape",
     "SPP",
     "Scale",
+    "SegAccuracy",
     "Sigmoid",
     "SigmoidCrossEntropyLoss",
     "Silence",
@@ -103,6 +121,7 @@ __all__ = [
     "TanH",
     "Threshold",
     "Tile",
+    "Upsample",
     "build",
     "create",
     "parameters",

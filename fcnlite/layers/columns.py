@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fcnlite import device
+from fcnlite.backend import Array
 from fcnlite.layers.window import Window
 
 _MANY_STRIPS = 8  # from here on strips are handed out to threads, below that the threads share each strip
 
 
 def correlate(
-    image: Any, weight: Any, bias: Any, out: Any, window: Window, group: int, slope: float = 1.0
+    image: Array, weight: Array, bias: Array, out: Array, window: Window, group: int, slope: float = 1.0
 ) -> None:
     """A convolution's forward pass: out = act(weight * image + bias).
 
@@ -77,7 +78,7 @@ def correlate(
         backend.parallel(len(tasks), lambda i: strip(*tasks[i]))
 
 
-def image_gradient(weight: Any, out_diff: Any, image_diff: Any, window: Window, group: int) -> None:
+def image_gradient(weight: Array, out_diff: Array, image_diff: Array, window: Window, group: int) -> None:
     """The adjoint of :func:`correlate`: image_diff = weight' * out_diff; also a deconvolution's forward pass.
 
     Shapes are those of :func:`correlate`; `image_diff` is overwritten.
@@ -86,18 +87,18 @@ def image_gradient(weight: Any, out_diff: Any, image_diff: Any, window: Window, 
 
 
 def weight_gradient(
-    image: Any, out_diff: Any, weight_diff: Any, accumulate: bool, window: Window, group: int
+    image: Array, out_diff: Array, weight_diff: Array, accumulate: bool, window: Window, group: int
 ) -> None:
     """weight_diff = out_diff * columns(image)', or that added to it."""
     gradients(image, None, out_diff, None, weight_diff, accumulate, window, group)
 
 
 def gradients(
-    image: Any,
-    weight: Any,
-    out_diff: Any,
-    image_diff: Any,
-    weight_diff: Any,
+    image: Array,
+    weight: Array,
+    out_diff: Array,
+    image_diff: Array,
+    weight_diff: Array,
     accumulate: bool,
     window: Window,
     group: int,
@@ -143,7 +144,13 @@ def gradients(
 
 
 def _pointwise_gradients(
-    image: Any, weight: Any, out_diff: Any, image_diff: Any, weight_diff: Any, accumulate: bool, group: int
+    image: Array,
+    weight: Array,
+    out_diff: Array,
+    image_diff: Array,
+    weight_diff: Array,
+    accumulate: bool,
+    group: int,
 ) -> None:
     backend = device.current()
     outputs = out_diff.shape[1] // group
@@ -161,14 +168,14 @@ def _pointwise_gradients(
                 )
 
 
-def unroll(image: Any, window: Window, col: Any) -> None:
+def unroll(image: Array, window: Window, col: Array) -> None:
     """The whole column matrix of each image: (N, C, size) to (N, C * area, output size), as Caffe's Im2col gives it."""
     for source, columns in zip(image, col):
         rows = columns.reshape(columns.shape[0], -1)
         _im2col(source, rows, window, columns.shape[1:], 0, math.prod(columns.shape[1:-1]))
 
 
-def roll(col: Any, window: Window, image: Any) -> None:
+def roll(col: Array, window: Window, image: Array) -> None:
     """The adjoint of `unroll`; `image` is overwritten."""
     for columns, target in zip(col, image):
         height = math.prod(columns.shape[1:-1])
@@ -210,7 +217,7 @@ def strips(window: Window, size: Sequence[int], height: int, rows: int) -> Itera
         fresh = image_end
 
 
-def _im2col(image: Any, col: Any, window: Window, out: Sequence[int], begin: int, end: int) -> None:
+def _im2col(image: Array, col: Array, window: Window, out: Sequence[int], begin: int, end: int) -> None:
     rows, width = col.shape[0] * (end - begin), out[-1]
     if window.axes == 2:
         arguments = (*image.shape[1:], *window.numbers(), begin, end - begin, image, col)
@@ -221,7 +228,7 @@ def _im2col(image: Any, col: Any, window: Window, out: Sequence[int], begin: int
         device.current().launch("im2col_nd", rows, width, *numbers, geometry, image, col)
 
 
-def _col2im(col: Any, image: Any, window: Window, strip: Strip, out: Sequence[int]) -> None:
+def _col2im(col: Array, image: Array, window: Window, strip: Strip, out: Sequence[int]) -> None:
     channels, width = image.shape[0], image.shape[-1]
     lanes, rows = -(-width // window.stride[-1]), strip.image_end - strip.image_begin
     launched, count = channels * rows * window.stride[-1], strip.end - strip.begin
@@ -241,8 +248,9 @@ def geometry_numbers(window: Window, size: Sequence[int], out: Sequence[int]) ->
     return np.array(columns, np.int32).T.reshape(-1)
 
 
-def _geometry(window: Window, size: tuple[int, ...], out: tuple[int, ...]) -> Any:
-    return _geometry_on(device.current(), window, size, out)
+def _geometry(window: Window, size: tuple[int, ...], out: tuple[int, ...]) -> Array:
+    backend: Any = device.current()
+    return _geometry_on(backend, window, size, out)
 
 
 @lru_cache(64)

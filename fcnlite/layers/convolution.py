@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from fcnlite import device
+from fcnlite.backend import Array
 from fcnlite.blob import Blob
 from fcnlite.layers.base import MANY, Layer, register
 from fcnlite.layers.columns import correlate, gradients, image_gradient, weight_gradient
@@ -70,18 +70,18 @@ class _Sliding(Layer):
             above.reshape(*below.shape[:images], self.outputs, *size)
 
     @property
-    def bias(self) -> Any:
+    def bias(self) -> Array:
         """The bias array, or None."""
         return self.blobs[1].data if len(self.blobs) > 1 else None
 
-    def bias_backward(self, out_diff: Any) -> None:
+    def bias_backward(self, out_diff: Array) -> None:
         """Add each channel's sum of the gradient to the bias's diff."""
         if len(self.blobs) > 1 and self.learns(1):
             for image in out_diff:
                 target, held = self.blobs[1].sum_diff()
                 device.current().row_sums(image.reshape(self.outputs, -1), target, held)
 
-    def images(self, array: Any) -> Any:
+    def images(self, array: Array) -> Array:
         """A blob's array as (images, channels, spatial axes), of which there are at least two."""
         size = array.shape[self.channel_axis + 1 :]
         ones = (1,) * (self.lifted.axes - len(size))
@@ -89,12 +89,12 @@ class _Sliding(Layer):
         return array.reshape(images, array.shape[self.channel_axis], *ones, *size)
 
     @property
-    def weight(self) -> Any:
+    def weight(self) -> Array:
         """The weight's array, of whose window every spatial axis of `images` has a side."""
         held = self.blobs[0].data
         return held.reshape(*held.shape[:2], *self.lifted.kernel)
 
-    def weight_diff(self) -> tuple[Any, bool]:
+    def weight_diff(self) -> tuple[Array, bool]:
         """The weight's diff in the shape of `weight`, and whether to add to it."""
         diff, held = self.blobs[0].sum_diff()
         return diff.reshape(*diff.shape[:2], *self.lifted.kernel), held

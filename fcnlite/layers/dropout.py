@@ -17,7 +17,10 @@ from fcnlite.random import bernoulli
 
 @register
 class Dropout(Layer):
-    """TRAIN: x * kept / (1 - dropout_ratio), with each element kept by the seeded draw; TEST: identity."""
+    """TRAIN: x * kept / (1 - dropout_ratio), with each element kept by the seeded draw; TEST: identity.
+
+    SegNet's ``sample_weights_test: true`` draws in TEST too: Bayesian SegNet averages many such passes.
+    """
 
     in_place = True
 
@@ -27,6 +30,10 @@ class Dropout(Layer):
             raise self.fail(f"dropout_ratio {self.ratio:g} must be at least 0 and less than 1")
         self._kept: Any = None
 
+    @property
+    def _draws(self) -> bool:
+        return self.phase == TRAIN or self.param.dropout_param.sample_weights_test
+
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         top[0].reshape(*bottom[0].shape)
 
@@ -34,7 +41,7 @@ class Dropout(Layer):
         return bottom[0].count if self.phase == TRAIN else 0
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        if self.phase == TRAIN:
+        if self._draws:
             kept = bernoulli(bottom[0].count, 1 - self.ratio)
             self._kept = device.current().asarray(kept, np.uint8)
             self._run(bottom[0].data, top[0].new_data())
@@ -44,7 +51,7 @@ class Dropout(Layer):
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if not propagate_down[0]:
             return
-        if self.phase == TRAIN:
+        if self._draws:
             self._run(top[0].diff, bottom[0].new_diff())
         elif top[0] is not bottom[0]:
             launch_flat("copy_scaled", bottom[0].count, 1.0, top[0].diff, bottom[0].new_diff())

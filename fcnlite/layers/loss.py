@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -150,19 +151,38 @@ class SoftmaxWithLoss(_SoftmaxLoss):
     Bottoms: scores (N, C, H, W) and labels (N, 1, H, W); top: a scalar, and optionally the probabilities.
     ``loss_param``: ignore_label; normalization FULL, VALID (default), BATCH_SIZE or NONE, or the older
     ``normalize`` (true: VALID, false: BATCH_SIZE). The normaliser is never under 1.
+
+    SegNet's class weights (``weight_by_label_freqs: true`` and one ``class_weighting`` for each class) multiply each
+    pixel's loss by its label's weight; the normaliser still counts pixels.
     """
 
     messages = ("loss_param", "softmax_param")
 
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        super().setup(bottom, top)
+        p = self.param.loss_param
+        self._class_weight: Any = None
+        if p.weight_by_label_freqs:
+            self._class_weight = device.current().asarray(list(p.class_weighting))
+        elif p.class_weighting:
+            warnings.warn(
+                f"layer '{self.name}': its class_weighting has no effect without weight_by_label_freqs: true",
+                stacklevel=2,
+            )
+
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.size_tops(bottom, top, self.param.softmax_param.axis)
+        if self._class_weight is not None and self._class_weight.size != self.rows[1]:
+            raise self.fail(
+                f"{self._class_weight.size} values of class_weighting for {self.rows[1]} classes; give one for each"
+            )
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.run("softmax_loss_forward", bottom, top)
+        self.run("softmax_loss_forward", bottom, top, self._class_weight)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if propagate_down[0]:
-            self.run_back("softmax_loss_backward", bottom, top)
+            self.run_back("softmax_loss_backward", bottom, top, self._class_weight)
 
 
 @register

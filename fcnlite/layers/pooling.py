@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fcnlite import device
+from fcnlite.backend import Array
 from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import new_array
@@ -37,27 +38,27 @@ class _Stage:
     def numbers(self) -> tuple[int, ...]:
         return self.window.numbers()
 
-    def max_forward(self, below: Any, above: Any) -> None:
+    def max_forward(self, below: Array, above: Array) -> None:
         height, width = self.out
         if self.winner is None:
             self.winner = new_array((self.planes, height, width), np.uint16)
         arguments = (*self.size, height, *self.numbers, below, above, self.winner)
         device.current().launch("max_pool_forward", self.planes * height, width, *arguments)
 
-    def ave_forward(self, below: Any, above: Any) -> None:
+    def ave_forward(self, below: Array, above: Array) -> None:
         height, width = self.out
         arguments = (*self.size, height, *self.numbers, *self._taps(), below, above)
         device.current().launch("ave_pool_forward", self.planes * height, width, *arguments)
 
-    def max_backward(self, above_diff: Any, below_diff: Any) -> None:
+    def max_backward(self, above_diff: Array, below_diff: Array) -> None:
         arguments = (*self._rows_back(), *self.out, *self.numbers, above_diff, self.winner, below_diff)
         device.current().launch("max_pool_backward", *arguments)
 
-    def ave_backward(self, above_diff: Any, below_diff: Any) -> None:
+    def ave_backward(self, above_diff: Array, below_diff: Array) -> None:
         arguments = (*self._rows_back(), *self.out, *self.numbers, *self._taps(), above_diff, below_diff)
         device.current().launch("ave_pool_backward", *arguments)
 
-    def mask(self, places: Any) -> None:
+    def mask(self, places: Array) -> None:
         """Where each maximum lies in its plane, y * W + x."""
         height, width = self.out
         arguments = (self.size[1], height, *self.numbers, self.winner, places)

@@ -20,7 +20,7 @@ from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.data.dataset import Dataset
 from fcnlite.data.python_layers import is_data_layer, open_data_layer
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, warn
 from fcnlite.hostblob import HostBlob, HostBlobs, push, wrap
 from fcnlite.layers.base import MANY, Layer, register
 
@@ -98,7 +98,7 @@ class Python(Layer):
         given = self.param.python_param
         self.served: PythonLayer | DataFeed
         loaded = _class_in(sys.modules.get(given.module), given.layer)
-        if loaded is None and is_data_layer(given.module, given.layer):
+        if loaded is None and is_data_layer(given.module, given.layer) and not self._brings_its_own():
             self.served = DataFeed(self, bottom)
             return
         self.served = (loaded or self._import(given.module, given.layer))(self.param)
@@ -135,6 +135,19 @@ class Python(Layer):
         """Go on as if `position` forwards had been made, if this is one of the FCN data layers."""
         if isinstance(self.served, DataFeed):
             self.served.seek(position)
+
+    def _brings_its_own(self) -> bool:
+        """True if a file beside the prototxt is to run in place of the data layer here of that name."""
+        if self.folder is None:
+            return False
+        path = self.folder / f"{self.param.python_param.module}.py"
+        if _may_import or not path.is_file():
+            return path.is_file()
+        warn(
+            f"layer '{self.name}' (Python): {path} is passed over, and fcnlite reads the data by its own"
+            f" {self.param.python_param.layer}; --allow-python-layers runs the file"
+        )
+        return False
 
     def take_every(self, step: int, first: int) -> bool:
         """Serve the images number first, first + step, .. only; false if this is not one of the FCN data layers."""

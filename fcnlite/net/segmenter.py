@@ -24,6 +24,7 @@ from fcnlite.errors import InputError, warn
 from fcnlite.io import iter_weights, read_deploy
 from fcnlite.models import recognise
 from fcnlite.net.core import Net
+from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.parameters import lacking
 from fcnlite.proto import NetParameter, parse_net
 
@@ -119,6 +120,7 @@ def load(path: str | os.PathLike[str], prototxt: Any = None, *, allow_missing: b
         raise InputError(f"{told}, which would score at random or as one class; {_ALLOW}")
     if told:
         warn(told)
+    warn_of_doubts(net, os.fspath(path))
     net.notes = Notes.read(path, {name: blob.channels for name, blob in net.blobs.items()})
     return net
 

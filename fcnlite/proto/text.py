@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 from google.protobuf import text_encoding, text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from fcnlite.errors import InputError, nearest
+from fcnlite.errors import InputError, check_name, nearest
 from fcnlite.proto.schema import descriptor, is_repeated, message_class
 
 # Fields of Caffe's forks that tell it how to run, not what to compute: they are skipped with a warning.
@@ -33,7 +33,7 @@ HARMLESS = {
 RENAMED = {("ConvolutionParameter", "hole"): "dilation"}
 
 _TOKEN = re.compile(
-    r"""(?P<space>\s+|\#[^\n]*)|(?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
+    r"""(?P<space>\s+|\#[^\n]*)|(?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')"""
     r"""|(?P<word>[\w.+-]+)|(?P<mark>[{}<>\[\]:;,])""",
     re.ASCII | re.DOTALL,
 )
@@ -41,7 +41,8 @@ _INTEGER = re.compile(r"-?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _NUMBER = re.compile(
     r"-?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?)[fF]?|-?(inf|infinity|nan)", re.IGNORECASE
 )
-_MAX_TEXT = 64 << 20
+_MAX_TEXT = 2 << 20  # bytes; ResNet-152 takes 150 KB
+_MAX_WORD = 100  # characters of a number, or of what an error repeats
 _BOOLEANS = ("true", "false", "True", "False", "t", "f", "1", "0")
 _KIND = {
     FieldDescriptor.CPPTYPE_BOOL: "true or false",
@@ -320,14 +321,14 @@ def _fits(word: str, known: FieldDescriptor) -> bool:
     if known.enum_type is not None:
         return (
             word in known.enum_type.values_by_name
-            or bool(re.fullmatch(r"\d+", word))
+            or bool(re.fullmatch(r"\d{1,9}", word))
             and int(word) in known.enum_type.values_by_number
         )
     if known.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return word in _BOOLEANS
     if known.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
-        return bool(_NUMBER.fullmatch(word))
-    if not _INTEGER.fullmatch(word):
+        return len(word) <= _MAX_WORD and bool(_NUMBER.fullmatch(word))
+    if len(word) > _MAX_WORD or not _INTEGER.fullmatch(word):
         return False
     low, high = _RANGES[known.cpp_type]
     return low <= _integer(word) <= high
@@ -347,6 +348,10 @@ def _own_words(error: text_format.ParseError) -> str:
 
 def parse_message(text: str, filename: str, name: str) -> Any:
     """Parse the text of the message called `name`; errors are those of `parse_net`."""
+    if len(text) > _MAX_TEXT:
+        raise InputError(
+            f"{filename}: too large for a prototxt ({len(text) >> 20} MB, {_MAX_TEXT >> 20} at most)"
+        )
     walk = _Walk(text, filename, descriptor(name))
     text = walk.run()
     message = message_class(name)()
@@ -357,11 +362,28 @@ def parse_message(text: str, filename: str, name: str) -> Any:
     missing = message.FindInitializationErrors()
     if missing:
         raise InputError(f"{filename}: required field {missing[0]} is missing")
+    if name == "NetParameter":
+        check_names(message, filename)
     for skipped, line in walk.skipped.items():
         warnings.warn(
             f"{filename}:{line}: '{skipped}' is not a field of Caffe's; it is ignored", stacklevel=3
         )
     return message
+
+
+def check_names(net: Any, where: str) -> None:
+    """Refuse a net whose names hold control characters, which printed tables and errors would pass to a terminal.
+
+    Raises
+    ------
+    InputError
+        A name of the net, or a layer's name, type, bottom or top holds one; the message begins with `where`.
+    """
+    check_name(net.name, where)
+    for layer in [*net.layer, *net.layers]:
+        kind = layer.type if isinstance(layer.type, str) else ""
+        for name in (layer.name, kind, *layer.bottom, *layer.top):
+            check_name(name, where)
 
 
 def _looks_like_text(source: str) -> bool:
@@ -382,14 +404,16 @@ def load_text(source: str | os.PathLike[str]) -> tuple[str, str]:
     if path.is_dir():
         raise InputError(f"{path}: this is a folder; name the prototxt file in it")
     try:
-        if path.stat().st_size > _MAX_TEXT:
-            megabytes = path.stat().st_size >> 20
-            raise InputError(f"{path}: too large for a prototxt ({megabytes} MB); is it a file of weights?")
-        data = path.read_bytes()
+        with open(path, "rb") as file:  # a pipe has no size
+            data = file.read(_MAX_TEXT + 1)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(data) > _MAX_TEXT:
+        raise InputError(
+            f"{path}: over {_MAX_TEXT >> 20} MB, too large for a prototxt; is it a file of weights?"
+        )
     if b"\0" in data or data.startswith(b"\x89HDF"):
         raise InputError(f"{path}: this is not a text file; a prototxt is wanted here, weights go elsewhere")
     try:

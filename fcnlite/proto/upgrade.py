@@ -123,12 +123,25 @@ def _upgrade_batch_norm(net: Any) -> None:
                 param.lr_mult = param.decay_mult = 0
 
 
+def _upgrade_holes(net: Any) -> None:
+    """DeepLab's hole_h and hole_w, which Caffe has as the two values of `dilation`."""
+    for layer in net.layer:
+        p = layer.convolution_param
+        if p.HasField("hole_h") or p.HasField("hole_w"):
+            if p.dilation:
+                raise InputError(f"layer '{layer.name}': give either dilation or hole_h and hole_w, not both")
+            p.dilation.extend([max(p.hole_h, 1), max(p.hole_w, 1)])
+            p.ClearField("hole_h")
+            p.ClearField("hole_w")
+
+
 def upgrade(net: Any) -> Any:
     """Bring a net to the present form, as Caffe's UpgradeNetAsNeeded does.
 
     V1 `layers` with enum types become `layer` with string types (names, learning rates and decays of
     parameters go to `param`), data transformations move to `transform_param`, `input` with `input_dim` or
-    `input_shape` becomes an Input layer, and batch norm layers with three `param` get zero rates.
+    `input_shape` becomes an Input layer, batch norm layers with three `param` get zero rates, and DeepLab's holes
+    become dilations.
 
     Parameters
     ----------
@@ -151,4 +164,5 @@ def upgrade(net: Any) -> Any:
     if upgraded.input:
         _upgrade_inputs(upgraded)
     _upgrade_batch_norm(upgraded)
+    _upgrade_holes(upgraded)
     return upgraded

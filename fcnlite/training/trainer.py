@@ -209,6 +209,7 @@ class Trainer:
             return
         self.folder.write_settings(self.describe())
         write_text(self.folder.path / "train.prototxt", to_text(self.net.param))
+        write_text(self.folder.path / "deploy.prototxt", to_text(deploy(self.net.param)))
         solver = solver_of(self.plan, self.folder.snapshots)
         solver.net = str(self.folder.path / "train.prototxt")
         write_text(self.folder.path / "solver.prototxt", to_text(solver))

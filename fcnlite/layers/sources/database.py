@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -81,6 +83,15 @@ class Data(Layer):
         self._position = position * self.batch
         self._transform.restart(self._position)
 
+    def keys(self) -> Iterator[bytes]:
+        """The keys of all records, in order."""
+        return self._records.keys()
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of its crops and mirrors; None if it draws none."""
+        return self._transform.seed
+
     def _read(self, position: int) -> tuple[np.ndarray, int]:
         """Image (C, H, W) and label of a record."""
         index = position % len(self._records)
@@ -148,6 +159,11 @@ class _Records(Sequence[Any]):
     def __len__(self) -> int:
         return self._length
 
+    def keys(self) -> Iterator[bytes]:
+        """The keys of all records, in order."""
+        with self._database.environment.begin() as transaction:
+            yield from (bytes(key) for key in transaction.cursor().iternext(values=False))
+
     def __getitem__(self, index: Any) -> Any:
         if index != self._at:
             if index < self._at or self._at < 0:
@@ -175,15 +191,15 @@ class _Transform:
         self._mean_value = np.array(p.mean_value, np.float32)
         if self._mean_file is not None and self._mean_value.size:
             raise layer.fail("mean_file and mean_value cannot both be given")
+        self.seed: int | None = None
         if self._mirror or self._random_crop:
-            fcnlite.random.draw()  # Caffe seeds it twice
-            self._seed = fcnlite.random.draw()
+            self.seed = _seed(layer, self._crop * self._random_crop, self._mirror)
             self.restart(0)
 
     def restart(self, images: int) -> None:
         """Rewind the random stream to where it stood after `images` images."""
-        if self._mirror or self._random_crop:
-            self._twister = fcnlite.random.twister(self._seed)
+        if self.seed is not None:
+            self._twister = fcnlite.random.twister(self.seed)
             draws = images * (int(self._mirror) + 2 * int(self._random_crop))
             if draws:
                 self._twister.random_raw(draws, output=False)
@@ -218,6 +234,39 @@ class _Transform:
         if self._mean_value.size > 1 and self._mean_value.size != len(image):
             raise self._layer.fail(f"{self._mean_value.size} values of mean_value for {len(image)} channels")
         return self._mean_value.reshape(-1, 1, 1) if self._mean_value.size else np.float32(0)
+
+
+_together: ContextVar[dict[int, tuple[int, int, bool, str]] | None] = ContextVar("seeds", default=None)
+
+
+@contextmanager
+def drawing_together() -> Iterator[None]:
+    """Let the layers of the nets built meanwhile draw the same crops and mirrors, as an image and its labels need.
+
+    Caffe has nothing like it: each layer draws for itself.
+    """
+    before = _together.set({})
+    try:
+        yield
+    finally:
+        _together.reset(before)
+
+
+def _seed(layer: Layer, crop: int, mirror: bool) -> int:
+    """The seed of a layer's draws: its own, or within `drawing_together` that of the first layer of its phase."""
+    seeds = _together.get()
+    if seeds is not None and layer.phase in seeds:
+        seed, *same, name = seeds[layer.phase]
+        if same != [crop, mirror]:
+            raise layer.fail(
+                f"its crop_size and mirror must be those of layer '{name}', to be drawn with them"
+            )
+        return seed
+    fcnlite.random.draw()  # Caffe seeds it twice
+    seed = fcnlite.random.draw()
+    if seeds is not None:
+        seeds[layer.phase] = seed, crop, mirror, layer.name
+    return seed
 
 
 def _read_mean(layer: Data, name: str) -> np.ndarray:
