@@ -89,6 +89,9 @@ def _add_data_options(group: Any) -> None:
         metavar="DIR",
         help="voc: train on SBD's images, as the paper does, and validate on VOC 2011 val without them",
     )
+    group.add_argument(
+        "--labels", metavar="DIR", help="voc: the folder of labels, such as SegmentationClassAug"
+    )
     group.add_argument("--mapping", metavar="FILE", help="nyud: what maps its 894 classes to 40")
     group.add_argument("--context", metavar="DIR", help="pascalcontext: the folder of its labels")
     group.add_argument(

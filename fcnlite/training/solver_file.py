@@ -21,6 +21,7 @@ import numpy as np
 
 from fcnlite import device, metrics, surgery
 from fcnlite.data.notes import Notes
+from fcnlite.data.survey import survey
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights
 from fcnlite.layers.python import Python
@@ -278,5 +279,6 @@ def _describe_data(net: Net) -> None:
             net.notes = Notes(mean_bgr=mean, scale=given.scale, told=not given.HasField("mean_file"))
         dataset = layer.dataset if isinstance(layer, Python) else None
         if dataset is not None:
+            survey(dataset)
             names = dataset.heads.values()
             net.notes = Notes.of(dataset, {scores: of for (scores, _), of in zip(heads(net), names)})

@@ -17,8 +17,9 @@ import fcnlite
 from fcnlite import device, surgery
 from fcnlite.data import Batches, Dataset, ImageOrder
 from fcnlite.data.notes import Notes
+from fcnlite.data.survey import survey
 from fcnlite.deploy import deploy
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, noting
 from fcnlite.io import read_weights, write_text
 from fcnlite.net import Net
 from fcnlite.net.segmenter import score_blob
@@ -136,6 +137,8 @@ class Trainer:
         The last validation.
     saved : pathlib.Path or None
         The state of the last snapshot.
+    warned : list of str
+        What was warned of, which the log keeps.
     """
 
     def __init__(
@@ -152,8 +155,12 @@ class Trainer:
         self.world.share(plan.iter_size)
         self.folder = folder
         self.say = say
-        self.train_data, self.val_data = self.world.leader_first(lambda: open_data(plan))
-        self.net = start(plan, self.train_data, say, init=resume is None)
+        self.warned: list[str] = []
+        with noting(self.warned):
+            self.train_data, self.val_data = self.world.leader_first(lambda: open_data(plan))
+            if self.world.leads:
+                survey(self.train_data)
+            self.net = start(plan, self.train_data, say, init=resume is None)
         given = self.train_data.blobs(0)
         if set(given) != set(self.net.inputs):
             raise InputError(
@@ -166,6 +173,7 @@ class Trainer:
         self.losses: deque[float] = deque(maxlen=plan.average_loss)
         self._under_way: deque[_Step] = deque()
         self._noted = 0.0
+        self._logged = 0  # warnings
         self.evaluation: Evaluation | None = None
         self.saved: Path | None = None
         self._test_net: Net | None = None
@@ -236,7 +244,7 @@ class Trainer:
             jitter=plan.jitter,
             keep=plan.sample_patches,
         )
-        with source, self._bar() as bar:
+        with noting(self.warned), source, self._bar() as bar:
             self.solver.source = self.world.own_items(source)
             while self.iteration < plan.iterations and not self.world.any(stop):
                 self._step(order, bar)
@@ -313,16 +321,18 @@ class Trainer:
             self.losses.append(loss)
             smoothed = sum(self.losses) / len(self.losses)
             begun, self._noted = max(step.begun, self._noted), time.perf_counter()
-            self.folder.log(
-                {
-                    "iteration": step.iteration,
-                    "loss": loss,
-                    "smoothed_loss": smoothed,
-                    "lr": step.rate,
-                    "seconds": round(self._noted - begun, 4),
-                    "images": step.images,
-                }
-            )
+            record = {
+                "iteration": step.iteration,
+                "loss": loss,
+                "smoothed_loss": smoothed,
+                "lr": step.rate,
+                "seconds": round(self._noted - begun, 4),
+                "images": step.images,
+            }
+            if self.warned[self._logged :]:
+                record["warnings"] = self.warned[self._logged :]
+                self._logged = len(self.warned)
+            self.folder.log(record)
             bar.update()
             bar.set_postfix_str(f"loss {smoothed:.4g}", refresh=False)
             if bar.disable and step.iteration % max(1, self.plan.iterations // 10) == 0:
