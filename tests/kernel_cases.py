@@ -502,6 +502,16 @@ def _updating(*arrays: str, **numbers: tuple[int, int]) -> Callable[[Rng], Named
     return recipe
 
 
+def _lstm_unit(*gates: str) -> Callable[[Rng], Named]:
+    """A row a stream: four gates to each lane, and a number that says whether the state goes on."""
+
+    def recipe(rng: Rng) -> Named:
+        rows, width = _few(rng, 9), _width(rng)
+        return {"rows": rows, "width": width, "cont": rows} | dict.fromkeys(gates, 4 * rows * width)
+
+    return recipe
+
+
 def _solver(*histories: str, **numbers: float) -> Callable[[Rng], Named]:
     """A step that reads and writes diff, weight and histories, which hold means of squares; decays as given."""
 
@@ -662,6 +672,8 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "logistic_loss_forward": _logistic_loss_forward,
     "lrn_backward": _lrn_backward,
     "lrn_forward": _lrn_forward,
+    "lstm_unit_backward": _lstm_unit("gates", "gates_diff"),
+    "lstm_unit_forward": _lstm_unit("gates"),
     "max_pool_backward": lambda rng: _pool_backward(rng, True),
     "max_pool_forward": lambda rng: _pool_forward(rng, True),
     "max_pool_mask": _pool_mask,

@@ -116,6 +116,8 @@ class Pooling(Layer):
         if p.pool not in (p.MAX, p.AVE):
             raise self.fail("only MAX and AVE pooling exist here (Caffe's STOCHASTIC needs a GPU there)")
         self.is_max, self.is_global, self.floor = p.pool == p.MAX, p.global_pooling, p.round_mode == p.FLOOR
+        if self.is_global and any(p.HasField(f"kernel_{side}") for side in ("size", "h", "w")):
+            raise self.fail("global_pooling takes the whole map for its window; take the kernel's size out")
         axes = len(bottom[0].shape) - 2
         if axes < 1:
             raise self.fail(f"the bottom has shape {bottom[0].shape}; N x C x H x W is needed")
