@@ -28,7 +28,7 @@ NOT_CORE = ("fcnlite/layers/sources/", "fcnlite/layers/forks/", "kernels/forks_"
 
 def lines_by_part() -> dict[str, tuple[int, int]]:
     """Lines of code, and all lines, of each part of the core and of the `rest` of fcnlite and kernels."""
-    lines = {part: (0, 0) for part in [*CORE, "rest"]}
+    lines = dict.fromkeys([*CORE, "rest"], (0, 0))
     for folder in ("fcnlite", "kernels"):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".py", ".cu", ".cuh"):

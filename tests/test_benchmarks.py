@@ -69,6 +69,8 @@ def test_the_core_stays_small_enough_to_read(capsys: pytest.CaptureFixture[str],
 
 
 def test_code_is_told_from_comments_and_docstrings() -> None:
-    python = '"""Doc\nstring."""\nx = (1,  # why\n\n     """held""")\n\n\ndef f():\n    "doc"\n    # why\n    return 1\n'
+    python = (
+        '"""Doc\nstring."""\nx = (1,  # why\n\n     2)\n\n\ndef f():\n    "doc"\n    # why\n    return 1\n'
+    )
     assert budget.python_lines(python) == 4
     assert budget.cuda_lines("// why\nint i = 0;  // index\n\n}\n") == 2
