@@ -12,6 +12,7 @@ from fcnlite.blob import Blob
 from fcnlite.errors import mistake
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import launch_flat
+from fcnlite.layers.window import POINT, Window
 from fcnlite.proto import TRAIN
 from fcnlite.random import bernoulli
 
@@ -34,6 +35,9 @@ class Dropout(Layer):
                 f"layer '{self.name}' (Dropout): dropout_ratio 1 drops everything, of which Caffe makes NaN"
             )
         self._kept: Any = None
+
+    def sight(self) -> Window | None:
+        return None if self._draws else POINT
 
     @property
     def _draws(self) -> bool:
