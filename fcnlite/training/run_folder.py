@@ -15,6 +15,7 @@ import numpy as np
 from fcnlite import vis
 from fcnlite.errors import InputError
 from fcnlite.io import atomic_path, parse_json, read_json, write_text
+from fcnlite.io.lock import LOCK, Lock, clear_parts, is_debris
 from fcnlite.solver import SGDSolver
 
 SETTINGS = "settings.json"
@@ -44,31 +45,57 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._log: TextIO | None = None
+        self._lock: Lock | None = None
+        self._is_new = False
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """A new run's folder.
+        """A new run's folder, owned by this process.
 
         Raises
         ------
         InputError
-            There is something in it already.
+            There is something in it already, or another process is about to use it.
         """
         folder = cls(path)
+        if folder.path.exists() and not folder.path.is_dir():
+            raise InputError(f"{folder.path} is a file; name a new or empty folder with --out")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.take()
         if folder.holds_run():
             raise InputError(
                 f"{folder.path} holds another run; go on with it by --resume {folder.path}, "
                 "or name another folder with --out"
             )
-        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        if not all(map(is_debris, folder.path.iterdir())):
             raise InputError(f"{folder.path} holds other files; name a new or empty folder with --out")
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder._is_new = True
         return folder
 
-    def discard(self) -> None:
-        """Remove a folder that `create` just made, after a mistake was found."""
+    def take(self) -> None:
+        """Own the folder, and clear it of what a killed process was writing.
+
+        Raises
+        ------
+        InputError
+            Another process owns it.
+        """
+        self._lock = Lock(self.path / LOCK, os.fspath(self.path))
+        for folder in (self.path, self.snapshots, self.path / "validation"):
+            clear_parts(folder)
+
+    def release(self) -> None:
+        """Let another process own the folder."""
         self.close()
-        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.release()
+
+    def discard(self) -> None:
+        """Remove the folder after a mistake, if this process made it."""
+        self.close()
+        if self._is_new:
+            shutil.rmtree(self.path, ignore_errors=True)
+        self.release()
 
     @classmethod
     def around(cls, state: Path) -> RunFolder | None:
