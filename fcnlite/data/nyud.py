@@ -34,7 +34,8 @@ MODES = {
 }
 LABELLED = "nyu_depth_v2_labeled.mat"
 HOW_TO_GET = (
-    "get nyud.tar.gz as linked from data/nyud of github.com/shelhamer/fcn.berkeleyvision.org, or the "
+    "fetch it with `fcnlite download nyud`, or get "
+    "nyud.tar.gz as linked from data/nyud of github.com/shelhamer/fcn.berkeleyvision.org, or the "
     f"labelled data set {LABELLED} from https://cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html"
 )
 # The labelled file's variables; it may lack the last.

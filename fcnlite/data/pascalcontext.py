@@ -19,7 +19,8 @@ from fcnlite.errors import InputError
 # Three classes of the 59 go by other names among the 459.
 RAW_NAMES = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
 HOW_TO_GET = (
-    "get VOC 2010 (training/validation data) from http://host.robots.ox.ac.uk/pascal/VOC/voc2010/ and the "
+    "fetch it with `fcnlite download pascalcontext`, or get "
+    "VOC 2010 (training/validation data) from http://host.robots.ox.ac.uk/pascal/VOC/voc2010/ and the "
     "annotations with labels.txt from https://cs.stanford.edu/~roozbeh/pascal-context/"
 )
 

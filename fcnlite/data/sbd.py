@@ -16,7 +16,7 @@ from fcnlite.data.files import Folder, check_label, missing_folder, read_image, 
 from fcnlite.data.mat import read_matrix
 
 HOW_TO_GET = (
-    "SBD: download benchmark.tgz from "
+    "SBD: `fcnlite download sbd`, or benchmark.tgz from "
     "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/ and unpack it"
 )
 

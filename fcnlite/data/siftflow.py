@@ -19,7 +19,8 @@ INNER = "spatial_envelope_256x256_static_8outdoorcategories"
 # The test set has no pixel of these, so the data set's evaluation leaves them out.
 ABSENT = tuple(SIFTFLOW.index(name) for name in ("cow", "desert", "moon"))
 HOW_TO_GET = (
-    "get http://www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip, and trainval.txt and "
+    "fetch it with `fcnlite download siftflow`, or get "
+    "http://www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip, and trainval.txt and "
     "test.txt from data/sift-flow of github.com/shelhamer/fcn.berkeleyvision.org"
 )
 

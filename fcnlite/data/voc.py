@@ -30,8 +30,8 @@ from fcnlite.errors import InputError, check_name
 # The paper validates on 2011, so that year is taken where a folder has both and none was asked for.
 YEARS = (2011, 2012)
 HOW_TO_GET = (
-    "download and unpack the training/validation data from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ "
-    "(or voc2011/) and name its folder with --data, or lay out images of your own likewise (JPEGImages, "
+    "fetch the data with `fcnlite download voc2012` (or from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) "
+    "and name its folder with --data, or lay out images of your own likewise (JPEGImages, "
     "SegmentationClass, ImageSets/Segmentation); the demo needs no data: fcnlite train shapes"
 )
 
