@@ -21,6 +21,7 @@ from fcnlite.commands.options import (
 )
 from fcnlite.data import HIDE, catalogue
 from fcnlite.errors import InputError
+from fcnlite.io.lock import owning
 from fcnlite.training.chain import TAKE, Chain, holds_chain, is_classifier, stages_of
 from fcnlite.training.plan import Plan, net_name, plan_from, resumed
 from fcnlite.training.recipes import HEAVY
@@ -202,37 +203,40 @@ def _add_run_options(group: Any) -> None:
     )
 
 
-def find_state(path: Path) -> Path:
-    """The solver state that --resume names: a file, or a run's folder for its last one."""
-    if path.is_dir():
-        return RunFolder(path).latest()
-    if not path.is_file():
-        raise FileNotFoundError(f"--resume {path}: there is no such file or folder")
-    return path
-
-
 def _prepare(given: dict[str, Any]) -> Trainer:
     """The run that the options ask for, ready to start: a new one, or one to go on with."""
-    state = find_state(Path(given["resume"])) if "resume" in given else None
-    folder = RunFolder.around(state) if state else None
+    named = Path(given["resume"]) if "resume" in given else None
+    folder = None if named is None else RunFolder(named) if named.is_dir() else RunFolder.around(named)
     if folder is not None:
-        if "out" in given and Path(given["out"]).resolve() != folder.path.resolve():
-            raise InputError(f"--resume goes on in {folder.path}; leave --out out")
-        plan = resumed(
-            Plan.from_json(folder.read_settings()["plan"], folder.path / SETTINGS), given, folder.path
-        )
-        trainer = Trainer(plan, folder, state)
-        trainer.write_description()
-        return trainer
+        return _resume(folder, given)
+    if named is not None and not named.is_file():
+        raise FileNotFoundError(f"--resume {named}: there is no such file or folder")
     out = Path(given["out"]) if "out" in given else _unused(given)
     plan = plan_from(given, out)
     folder = RunFolder.create(out)
     try:
-        trainer = Trainer(plan, folder, state)
+        folder.begin(plan, named)
+        trainer = Trainer(plan, folder, named)
         trainer.write_description()
     except BaseException:
         folder.discard()
         raise
+    return trainer
+
+
+def _resume(folder: RunFolder, given: dict[str, Any]) -> Trainer:
+    """The run in a folder, at the snapshot that --resume names, else the last one that is whole, else its start."""
+    if "out" in given and Path(given["out"]).resolve() != folder.path.resolve():
+        raise InputError(f"--resume goes on in {folder.path}; leave --out out")
+    if not folder.holds_run():
+        raise InputError(f"--resume {folder.path}: no run was started in this folder")
+    folder.take()
+    plan = Plan.from_json(folder.read_settings()["plan"], folder.path / SETTINGS)
+    plan = resumed(plan, given, folder.path)
+    named = Path(given["resume"])
+    state = named if named.is_file() else folder.latest() or folder.origin
+    trainer = Trainer(plan, folder, state)
+    trainer.write_description()
     return trainer
 
 
@@ -283,8 +287,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file = given["data_set"]
         raise InputError(f"{file} is a Caffe solver file, not a data set; use: fcnlite solve {file}")
     use_device(given.get("device"), given.get("threads"))
-    chain = _chain(given)
-    return _train(given) if chain is None else _train_stages(*chain)
+    with owning():
+        chain = _chain(given)
+        return _train(given) if chain is None else _train_stages(*chain)
 
 
 def _train(given: dict[str, Any], again: Path | None = None) -> int:
