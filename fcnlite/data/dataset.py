@@ -120,6 +120,14 @@ class Dataset(Sequence[Sample]):
     def load(self, name: str) -> Sample:
         """The sample listed as `name`."""
 
+    def label(self, name: str) -> np.ndarray:
+        """The label map listed as `name`, (H, W) uint8, read without its image where that is possible."""
+        return self.load(name).label
+
+    def label_path(self, name: str) -> Path | None:
+        """The picture that holds the label map listed as `name`; None where it is kept otherwise."""
+        return None
+
     @property
     def heads(self) -> dict[str, tuple[str, ...]]:
         """Class names of each label blob; one blob "label" unless a data set has several tasks."""

@@ -44,6 +44,7 @@ from fcnlite.layers.neuron import (
 )
 from fcnlite.layers.pooling import Pooling
 from fcnlite.layers.python import Python
+from fcnlite.layers.recurrent import LSTM, RNN, LSTMUnit
 from fcnlite.layers.reduction import Reduction
 from fcnlite.layers.relu import PReLU, ReLU
 from fcnlite.layers.reshape import Flatten, Reshape
@@ -91,6 +92,8 @@ __all__ = [
     "Interp",
     "LAYERS",
     "LRN",
+    "LSTM",
+    "LSTMUnit",
     "Layer",
     "Log",
     "MVN",
@@ -104,6 +107,7 @@ __all__ = [
     "Pooling",
     "Power",
     "Python",
+    "RNN",
     "ReLU",
     "Reduction",
     "Reshape",

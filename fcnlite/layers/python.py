@@ -223,7 +223,7 @@ class DataFeed:
         self._open(position)
 
     def take_every(self, step: int, first: int) -> None:
-        """Serve the images number first, first + step, .. only; `seek` counts all."""
+        """Serve the images number first, first + step, .. only, from the beginning; `seek` counts all."""
         self._share = step, first
         self.seek(0)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fcnlite import device
+from fcnlite.backend import Array
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
 
@@ -22,6 +23,60 @@ class LearnableParam:
     index: int
     lr_mult: float
     decay_mult: float
+
+
+class Reshaped(Blob):
+    """A parameter of another layer in this one's shape (PERMISSIVE sharing): data and diff are one memory.
+
+    Parameters
+    ----------
+    owner : Blob
+    shape : sequence of int
+        Of as many elements.
+    """
+
+    def __init__(self, owner: Blob, shape: Sequence[int]) -> None:
+        super().__init__(shape=shape, name=owner.name, needs_diff=True)
+        self.owner = owner
+
+    @property
+    def data(self) -> Array:
+        return self.owner.data.reshape(self.shape)
+
+    @data.setter
+    def data(self, array: Array) -> None:
+        self.owner.data = array.reshape(self.owner.shape)
+
+    @property
+    def diff(self) -> Array:
+        return self.owner.diff.reshape(self.shape)
+
+    @diff.setter
+    def diff(self, array: Array) -> None:
+        self.owner.diff = array.reshape(self.owner.shape)
+
+    @property
+    def has_data(self) -> bool:
+        return self.owner.has_data
+
+    @property
+    def has_diff(self) -> bool:
+        return self.owner.has_diff
+
+    def new_data(self) -> Array:
+        return self.owner.new_data().reshape(self.shape)
+
+    def new_diff(self) -> Array:
+        return self.owner.new_diff().reshape(self.shape)
+
+    def drop_data(self) -> None:
+        self.owner.drop_data()
+
+    def drop_diff(self) -> None:
+        self.owner.drop_diff()
+
+    def clear_diff(self) -> None:
+        self.owner.clear_diff()
 
 
 def copy_layer(

@@ -26,7 +26,15 @@ TAKE = ("final", "best")
 
 _WRITTEN = {"stages": list[str], "take": Literal["final", "best"], "given": dict[str, Any]}  # in chain.json
 # Options that a chain may be given beside those that a plan keeps under the same name.
-_OPTIONS = {"recipe": str, "year": int, "sbd": str, "mapping": str, "context": str, "val_split": str}
+_OPTIONS = {
+    "recipe": str,
+    "year": int,
+    "sbd": str,
+    "labels": str,
+    "mapping": str,
+    "context": str,
+    "val_split": str,
+}
 # The values that are read of a validation's file.
 _VALIDATION = {"iteration": int, "labels": {str: {"mean_iu": float | None}}}
 

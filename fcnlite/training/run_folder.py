@@ -53,6 +53,10 @@ class RunFolder:
         self._is_new = False
         self.origin: Path | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The folder as another process of the run gets to know it."""
+        return SeenFolder, (self.path,)
+
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> RunFolder:
         """A new run's folder, owned by this process.
@@ -265,6 +269,28 @@ def damage(state: Path) -> str:
     except (InputError, OSError) as error:
         return " ".join(str(error).split())
     return ""
+
+
+class SeenFolder(RunFolder):
+    """A run's folder as seen by the other processes of a run: the first one alone writes to it."""
+
+    def discard(self) -> None:
+        pass
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        pass
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        pass
+
+    def forget_after(self, iteration: int) -> list[dict[str, Any]]:
+        return [record for record in self.records() if record["iteration"] <= iteration]
+
+    def draw_curve(self, smooth: int, title: str) -> None:
+        pass
+
+    def write_final(self, state: Path, name: str) -> Path:
+        return self.path / f"{name}.h5"
 
 
 def weights_of(state: Path) -> Path:

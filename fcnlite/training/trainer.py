@@ -17,11 +17,13 @@ import fcnlite
 from fcnlite import device, surgery
 from fcnlite.data import Batches, Dataset, ImageOrder
 from fcnlite.data.notes import Notes
+from fcnlite.data.survey import survey
 from fcnlite.deploy import deploy
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, noting
 from fcnlite.io import read_weights, write_text
 from fcnlite.net import Net
 from fcnlite.net.segmenter import score_blob
+from fcnlite.parallel import World
 from fcnlite.proto import to_text
 from fcnlite.scoring import Evaluation, evaluate, sheet
 from fcnlite.solver import SGDSolver
@@ -122,6 +124,10 @@ class Trainer:
         The solver state to go on from.
     say : callable
         Called with each line of news.
+    world : World, optional
+        The processes that share the run out; the first one alone writes.
+    exact : bool
+        As for `SGDSolver`.
 
     Attributes
     ----------
@@ -131,16 +137,30 @@ class Trainer:
         The last validation.
     saved : pathlib.Path or None
         The state of the last snapshot.
+    warned : list of str
+        What was warned of, which the log keeps.
     """
 
     def __init__(
-        self, plan: Plan, folder: RunFolder, resume: Path | None = None, say: Say = tqdm.write
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        resume: Path | None = None,
+        say: Say = tqdm.write,
+        world: World | None = None,
+        exact: bool = False,
     ) -> None:
         self.plan = plan
+        self.world = world if world is not None else World(None)
+        self.world.share(plan.iter_size)
         self.folder = folder
         self.say = say
-        self.train_data, self.val_data = open_data(plan)
-        self.net = start(plan, self.train_data, say, init=resume is None)
+        self.warned: list[str] = []
+        with noting(self.warned):
+            self.train_data, self.val_data = self.world.leader_first(lambda: open_data(plan))
+            if self.world.leads:
+                survey(self.train_data)
+            self.net = start(plan, self.train_data, say, init=resume is None)
         given = self.train_data.blobs(0)
         if set(given) != set(self.net.inputs):
             raise InputError(
@@ -149,10 +169,11 @@ class Trainer:
             )
         settings = solver_of(plan, folder.snapshots)
         settings.ClearField("snapshot")  # taken here, with the validation and the curve that go with it
-        self.solver = SGDSolver(settings, net=self.net)
+        self.solver = SGDSolver(settings, net=self.net, world=self.world, exact=exact)
         self.losses: deque[float] = deque(maxlen=plan.average_loss)
         self._under_way: deque[_Step] = deque()
         self._noted = 0.0
+        self._logged = 0  # warnings
         self.evaluation: Evaluation | None = None
         self.saved: Path | None = None
         self._test_net: Net | None = None
@@ -192,6 +213,8 @@ class Trainer:
 
     def write_description(self) -> None:
         """Write settings.json, and the net and the solver as Caffe has them."""
+        if not self.world.leads:
+            return
         self.folder.write_settings(self.describe())
         write_text(self.folder.path / "train.prototxt", to_text(self.net.param))
         write_text(self.folder.path / "deploy.prototxt", to_text(deploy(self.net.param)))
@@ -222,9 +245,9 @@ class Trainer:
             jitter=plan.jitter,
             keep=plan.sample_patches,
         )
-        with source, self._bar() as bar:
-            self.solver.source = source
-            while self.iteration < plan.iterations and not stop:
+        with noting(self.warned), source, self._bar() as bar:
+            self.solver.source = self.world.own_items(source)
+            while self.iteration < plan.iterations and not self.world.any(stop):
                 self._step(order, bar)
                 if plan.snapshot and self.iteration % plan.snapshot == 0 and self.iteration < plan.iterations:
                     self._note(bar)
@@ -262,24 +285,28 @@ class Trainer:
         self.evaluation = self._validate(self._test_net, self.val_data, self.iteration)
 
     def _validate(self, net: Net, images: Dataset, iteration: int) -> Evaluation:
-        found = evaluate(net, images, self.plan.validate, progress="validating")
-        picture = sheet(net, images, min(PICTURES, found.images))
-        self.folder.write_validation(iteration, found.to_json(), str(found), picture)
-        self.say(f"iteration {iteration}: {found.main} ({found.images} images)")
+        found = evaluate(net, images, self.plan.validate, progress="validating", world=self.world)
+        if self.world.leads:
+            picture = sheet(net, images, min(PICTURES, found.images))
+            self.folder.write_validation(iteration, found.to_json(), str(found), picture)
+            self.say(f"iteration {iteration}: {found.main} ({found.images} images)")
         return found
 
     def _make_up_validations(self) -> None:
         """Validate the snapshots whose validation the end of the process prevented, with the weights in their files."""
         if self.val_data is None or not self.plan.snapshot:
             return
-        for iteration, state in reversed(self.folder.states().items()):
-            due = iteration % self.plan.snapshot == 0 and 0 < iteration <= self.iteration
-            if due and iteration < self.plan.iterations and not self.folder.is_validated(iteration):
-                if damage(state):
-                    continue
-                net = Net(deploy(self.net.param), phase="TEST")
-                net.copy_from(weights_of(state))
-                self._validate(net, self.val_data, iteration)
+        for iteration, state in self.world.from_leader(self._not_validated):
+            net = Net(deploy(self.net.param), phase="TEST")
+            net.copy_from(weights_of(state))
+            self._validate(net, self.val_data, iteration)
+
+    def _not_validated(self) -> list[tuple[int, Path]]:
+        """The whole snapshots up to here that lack the validation which follows each."""
+        last = min(self.iteration, self.plan.iterations - 1)
+        due = [i for i in self.folder.states() if 0 < i <= last and i % self.plan.snapshot == 0]
+        states = {i: self.folder.states()[i] for i in reversed(due) if not self.folder.is_validated(i)}
+        return [(iteration, state) for iteration, state in states.items() if not damage(state)]
 
     def _bar(self) -> Any:
         return tqdm(
@@ -311,16 +338,18 @@ class Trainer:
             self.losses.append(loss)
             smoothed = sum(self.losses) / len(self.losses)
             begun, self._noted = max(step.begun, self._noted), time.perf_counter()
-            self.folder.log(
-                {
-                    "iteration": step.iteration,
-                    "loss": loss,
-                    "smoothed_loss": smoothed,
-                    "lr": step.rate,
-                    "seconds": round(self._noted - begun, 4),
-                    "images": step.images,
-                }
-            )
+            record = {
+                "iteration": step.iteration,
+                "loss": loss,
+                "smoothed_loss": smoothed,
+                "lr": step.rate,
+                "seconds": round(self._noted - begun, 4),
+                "images": step.images,
+            }
+            if self.warned[self._logged :]:
+                record["warnings"] = self.warned[self._logged :]
+                self._logged = len(self.warned)
+            self.folder.log(record)
             bar.update()
             bar.set_postfix_str(f"loss {smoothed:.4g}", refresh=False)
             if bar.disable and step.iteration % max(1, self.plan.iterations // 10) == 0:
