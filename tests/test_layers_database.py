@@ -105,8 +105,8 @@ def test_transforms_are_caffes(tmp_path_factory, mirror, crop, phase, mean, scal
 def test_each_record_is_decoded_once(tmp_path, monkeypatch):
     write_database(tmp_path / "db", [datum(image, label) for label, image in enumerate(images())])
     net = Net(net_text(tmp_path / "db", 3), TRAIN)
-    taken, read = [], net.layers[0]._read
-    monkeypatch.setattr(net.layers[0], "_read", lambda position: taken.append(position) or read(position))
+    taken, read = [], net.layers[0].read
+    monkeypatch.setattr(net.layers[0], "read", lambda position: taken.append(position) or read(position))
     for _ in range(3):
         run(net)
     assert taken == list(range(1, 9))  # the net's building has read number 0, for its size
