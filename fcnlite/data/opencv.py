@@ -50,10 +50,10 @@ def read(path: str | os.PathLike, color: bool = True) -> np.ndarray:
         return np.ascontiguousarray(to_rgb(image)[:, :, ::-1].transpose(2, 0, 1))
     if image.mode in ("L", "1"):
         return np.asarray(image.convert("L"))[None]
-    return _grey(to_rgb(image), kind == "PNG")[None]
+    return brightness(to_rgb(image), kind == "PNG")[None]
 
 
-def _grey(rgb: np.ndarray, is_png: bool) -> np.ndarray:
+def brightness(rgb: np.ndarray, is_png: bool) -> np.ndarray:
     """Brightness of (H, W, 3) uint8: as libpng computes it, or as OpenCV does for other files."""
     weighted = rgb.astype(np.int32) @ np.array(_GREY_PNG if is_png else _GREY, np.int32)
     return (weighted >> 15 if is_png else (weighted + (1 << 13)) >> 14).astype(np.uint8)

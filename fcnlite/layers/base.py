@@ -15,6 +15,7 @@ from fcnlite.blob import Blob, Node, recording
 from fcnlite.errors import InputError, nearest
 from fcnlite.fillers import fill
 from fcnlite.layers.launch import copied
+from fcnlite.layers.window import POINT, Window
 from fcnlite.proto import TEST, TRAIN, LayerParameter
 from fcnlite.proto.fields import assign_proto, default_of, param_name_dict, plain_value
 
@@ -100,6 +101,9 @@ class Layer:
     no_gradient: ClassVar[frozenset[int]] = frozenset()  # bottoms that never get one, such as labels
     in_place: ClassVar[bool] = False  # whether top may be bottom
     is_loss: ClassVar[bool] = False
+    pointwise: ClassVar[bool] = (
+        False  # whether a top's pixel depends on the bottom's pixel at its place alone
+    )
     messages: ClassVar[tuple[str, ...]] = ()  # parameter messages it reads, if not just that of its own name
 
     def __init__(self, param: Any = None, *, phase: int | str = TRAIN, **fields: Any) -> None:
@@ -138,6 +142,13 @@ class Layer:
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Compute the diffs of those bottoms that are wanted, and add to the parameters' diffs."""
         raise NotImplementedError
+
+    def sight(self) -> Window | None:
+        """The window through which a top's pixel sees the bottom's, if it depends on nothing else; None if unknown.
+
+        Equal windows then give equal pixels, which `fcnlite.net` computes only once.
+        """
+        return POINT if self.pointwise else None
 
     def running(self) -> list[Blob]:
         """Parameters that forward passes change, as a batch normalisation's moving sums."""

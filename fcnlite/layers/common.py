@@ -85,6 +85,7 @@ class Split(Layer):
     """Caffe's Split: tops share the bottom's data; the bottom's diff is the sum of theirs."""
 
     tops = (1, MANY)
+    pointwise = True
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for blob in top:

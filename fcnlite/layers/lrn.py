@@ -9,6 +9,7 @@ from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import copied, new_array
+from fcnlite.layers.window import POINT, Window
 from fcnlite.proto import LRNParameter
 
 
@@ -33,6 +34,9 @@ class LRN(Layer):
         self.reach = (reach, 0) if across else (0, reach)
         self.k = p.k if across else 1.0
         self.factor, self.beta = p.alpha / (size if across else size * size), p.beta
+
+    def sight(self) -> Window | None:
+        return POINT if self.reach[1] == 0 else None
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if len(bottom[0].shape) != 4:

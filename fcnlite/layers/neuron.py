@@ -30,6 +30,7 @@ class Neuron(Layer):
     """
 
     in_place = True
+    pointwise = True
     kernel: ClassVar[str]
     from_output: ClassVar[bool] = False
 

@@ -159,6 +159,9 @@ class Pooling(Layer):
             read.dilation,
         )
 
+    def sight(self) -> Window | None:
+        return None if self.is_global or self.window.axes != 2 or len(self.param.top) > 1 else self.window
+
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape = bottom[0].shape
         if len(shape) != self.window.axes + 2:

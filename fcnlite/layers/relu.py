@@ -23,6 +23,7 @@ class ReLU(Layer):
     """
 
     in_place = True
+    pointwise = True
     folded = False
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -49,6 +50,7 @@ class PReLU(Layer):
     """
 
     in_place = True
+    pointwise = True
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         p = self.param.prelu_param

@@ -23,6 +23,7 @@ from fcnlite.errors import InputError, noting
 from fcnlite.io import read_weights, write_text
 from fcnlite.net import Net
 from fcnlite.net.segmenter import score_blob
+from fcnlite.parallel import World
 from fcnlite.proto import to_text
 from fcnlite.scoring import Evaluation, evaluate, sheet
 from fcnlite.solver import SGDSolver
@@ -123,6 +124,10 @@ class Trainer:
         The solver state to go on from.
     say : callable
         Called with each line of news.
+    world : World, optional
+        The processes that share the run out; the first one alone writes.
+    exact : bool
+        As for `SGDSolver`.
 
     Attributes
     ----------
@@ -137,15 +142,24 @@ class Trainer:
     """
 
     def __init__(
-        self, plan: Plan, folder: RunFolder, resume: Path | None = None, say: Say = tqdm.write
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        resume: Path | None = None,
+        say: Say = tqdm.write,
+        world: World | None = None,
+        exact: bool = False,
     ) -> None:
         self.plan = plan
+        self.world = world if world is not None else World(None)
+        self.world.share(plan.iter_size)
         self.folder = folder
         self.say = say
         self.warned: list[str] = []
         with noting(self.warned):
-            self.train_data, self.val_data = open_data(plan)
-            survey(self.train_data)
+            self.train_data, self.val_data = self.world.leader_first(lambda: open_data(plan))
+            if self.world.leads:
+                survey(self.train_data)
             self.net = start(plan, self.train_data, say, init=resume is None)
         given = self.train_data.blobs(0)
         if set(given) != set(self.net.inputs):
@@ -155,7 +169,7 @@ class Trainer:
             )
         settings = solver_of(plan, folder.snapshots)
         settings.ClearField("snapshot")  # taken here, with the validation and the curve that go with it
-        self.solver = SGDSolver(settings, net=self.net)
+        self.solver = SGDSolver(settings, net=self.net, world=self.world, exact=exact)
         self.losses: deque[float] = deque(maxlen=plan.average_loss)
         self._under_way: deque[_Step] = deque()
         self._noted = 0.0
@@ -199,6 +213,8 @@ class Trainer:
 
     def write_description(self) -> None:
         """Write settings.json, and the net and the solver as Caffe has them."""
+        if not self.world.leads:
+            return
         self.folder.write_settings(self.describe())
         write_text(self.folder.path / "train.prototxt", to_text(self.net.param))
         write_text(self.folder.path / "deploy.prototxt", to_text(deploy(self.net.param)))
@@ -229,8 +245,8 @@ class Trainer:
             keep=plan.sample_patches,
         )
         with noting(self.warned), source, self._bar() as bar:
-            self.solver.source = source
-            while self.iteration < plan.iterations and not stop:
+            self.solver.source = self.world.own_items(source)
+            while self.iteration < plan.iterations and not self.world.any(stop):
                 self._step(order, bar)
                 if plan.snapshot and self.iteration % plan.snapshot == 0 and self.iteration < plan.iterations:
                     self._note(bar)
@@ -265,8 +281,12 @@ class Trainer:
         if self._test_net is None:
             self._test_net = Net(deploy(self.net.param), phase="TEST")
         self._test_net.share_with(self.net)
-        found = evaluate(self._test_net, self.val_data, self.plan.validate, progress="validating")
+        found = evaluate(
+            self._test_net, self.val_data, self.plan.validate, progress="validating", world=self.world
+        )
         self.evaluation = found
+        if not self.world.leads:
+            return
         picture = sheet(self._test_net, self.val_data, min(PICTURES, found.images))
         self.folder.write_validation(self.iteration, found.to_json(), str(found), picture)
         self.say(f"iteration {self.iteration}: {found.main} ({found.images} images)")

@@ -5,7 +5,6 @@ LMDB itself is read by the optional package `lmdb`.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,9 +13,10 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from PIL import Image
 
 from fcnlite.blob import Blob
+from fcnlite.data.encoded import decode
+from fcnlite.errors import InputError
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.sources.batches import ImageBatches, Label, Transform
 from fcnlite.proto import DataParameter, Datum
@@ -69,12 +69,9 @@ class Data(ImageBatches):
         if p.force_color and p.force_gray:
             raise self.fail("force_color and force_gray cannot both be set")
         try:
-            with Image.open(io.BytesIO(datum.data)) as image:
-                grey = p.force_gray or (image.mode in ("L", "1") and not p.force_color)
-                pixels = np.asarray(image.convert("L" if grey else "RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise self.fail(f"record {index} is not an image that can be decoded ({error})") from None
-        return pixels[None] if grey else np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1))
+            return decode(datum.data, bool(p.force_color) if p.force_color or p.force_gray else None)
+        except InputError as error:
+            raise self.fail(f"record {index} {error}") from None
 
 
 class _Database:
