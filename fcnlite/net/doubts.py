@@ -63,7 +63,8 @@ def _draws(layer: Layer) -> bool:
 
 
 def _draw_together(one: Layer, other: Layer) -> bool:
-    return isinstance(one, Data) and isinstance(other, Data) and one.seed == other.seed
+    seeds = [getattr(layer, "seed", None) for layer in (one, other)]
+    return seeds[0] is not None and seeds[0] == seeds[1]
 
 
 def _keys_out_of_order(net: Net) -> Iterator[str]:
