@@ -131,7 +131,7 @@ def _warning(program: str) -> Iterator[None]:
             others(message, category, *where, **more)
         elif str(message) not in shown:
             shown.add(str(message))
-            from tqdm import tqdm  # a tenth of a second that starting need not take
+            from tqdm import tqdm  # not before it is needed: --help and --version answer at once
 
             tqdm.write(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
