@@ -270,12 +270,12 @@ def misplaced_crops(net: Any) -> list[MisplacedCrop]:
 
 def fix_crops(net: Any) -> list[MisplacedCrop]:
     """Give the crops of a net the offsets at which their references begin; returns those that were changed."""
-    found = {crop.layer: crop for crop in misplaced_crops(net)}
+    found = {(crop.layer, crop.reference): crop for crop in misplaced_crops(net)}
     for layer in net.layer:
-        if layer.type == "Crop" and layer.name in found:
+        if layer.type == "Crop" and (layer.name, layer.bottom[1]) in found:
             offsets = list(layer.crop_param.offset)
             channels = [offsets[0] if offsets else 0] if layer.crop_param.axis == 1 else []
-            y, x = found[layer.name].derived
+            y, x = found[layer.name, layer.bottom[1]].derived
             layer.crop_param.offset[:] = [y] if y == x and not channels else [*channels, y, x]
     return list(found.values())
 

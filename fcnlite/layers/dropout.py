@@ -47,7 +47,7 @@ class Dropout(Layer):
         top[0].reshape(*bottom[0].shape)
 
     def mask_draws(self, bottom: Sequence[Blob]) -> int:
-        return bottom[0].count if self.phase == TRAIN else 0
+        return bottom[0].count if self._draws else 0
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if self._draws:

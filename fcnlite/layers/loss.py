@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.errors import mistake
+from fcnlite.errors import mistake, warn
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import launch_flat, new_array
 from fcnlite.layers.softmax import softmax_rows
@@ -165,9 +164,9 @@ class SoftmaxWithLoss(_SoftmaxLoss):
         if p.weight_by_label_freqs:
             self._class_weight = device.current().asarray(list(p.class_weighting))
         elif p.class_weighting:
-            warnings.warn(
-                f"layer '{self.name}': its class_weighting has no effect without weight_by_label_freqs: true",
-                stacklevel=2,
+            warn(
+                f"layer '{self.name}' (SoftmaxWithLoss): class_weighting has no effect without "
+                "weight_by_label_freqs: true"
             )
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
