@@ -244,7 +244,7 @@ class World:
         return MPITransport(self._comm)
 
     def passes(self, net: Net, exact: bool = False) -> Passes:
-        """This process's share of a net's passes."""
+        """The share of a net's passes that falls to this process."""
         return Passes(self, net, exact)
 
     def own_items(self, source: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
