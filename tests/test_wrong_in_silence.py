@@ -27,7 +27,7 @@ from fcnlite.deploy import deployed
 from fcnlite.errors import InputError, InputWarning
 from fcnlite.io import read_deploy
 from fcnlite.layers.python import allow_python_layers
-from fcnlite.layers.sources.database import drawing_together
+from fcnlite.layers.sources.batches import drawing_together
 from fcnlite.net import Net, Segmenter, load
 from fcnlite.net.doubts import doubts
 from fcnlite.proto import TEST, TRAIN, Datum, parse_net, upgrade
