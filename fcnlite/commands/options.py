@@ -16,8 +16,6 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tqdm import tqdm
-
 from fcnlite.errors import InputError, printable
 from fcnlite.launcher import launched
 
@@ -133,6 +131,8 @@ def _warning(program: str) -> Iterator[None]:
             others(message, category, *where, **more)
         elif str(message) not in shown:
             shown.add(str(message))
+            from tqdm import tqdm  # not before it is needed: --help and --version answer at once
+
             tqdm.write(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
     with warnings.catch_warnings():

@@ -21,7 +21,7 @@ from fcnlite.random import bernoulli
 class Dropout(Layer):
     """TRAIN: x * kept / (1 - dropout_ratio), with each element kept by the seeded draw; TEST: identity.
 
-    SegNet's ``sample_weights_test: true`` draws in TEST too: Bayesian SegNet averages many such passes.
+    SegNet's `sample_weights_test: true` draws in TEST too: Bayesian SegNet averages many such passes.
     """
 
     in_place = True
@@ -47,7 +47,7 @@ class Dropout(Layer):
         top[0].reshape(*bottom[0].shape)
 
     def mask_draws(self, bottom: Sequence[Blob]) -> int:
-        return bottom[0].count if self.phase == TRAIN else 0
+        return bottom[0].count if self._draws else 0
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if self._draws:

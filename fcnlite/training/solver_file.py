@@ -25,7 +25,7 @@ from fcnlite.data.survey import survey
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights
 from fcnlite.layers.python import Python
-from fcnlite.layers.sources.database import drawing_together
+from fcnlite.layers.sources.batches import drawing_together
 from fcnlite.net import Net, argmax_channels
 from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.segmenter import Maps
