@@ -188,7 +188,7 @@ def test_a_finished_run_resumed_just_concludes(run: Path, tmp_path: Path) -> Non
     assert same_weights(run / "fcn8s.h5", copy / "fcn8s.h5") and len(log(copy)) == 6
 
 
-@pytest.mark.parametrize("signal_sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signal_sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopped_by_a_signal_it_says_how_to_go_on(data: Path, tmp_path: Path, signal_sent: int) -> None:
     out = tmp_path / "run"
     options = ["--data", data, "--net", "fcn8s", *NARROW, "--out", out, "--iterations", 5000, "--validate", 0]

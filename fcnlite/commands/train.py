@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fcnlite.commands.options import (
     at_least,
     fraction,
     guarded,
+    in_one_line,
     stopping,
     use_device,
 )
@@ -316,24 +318,41 @@ def _train(given: dict[str, Any], again: Path | None = None) -> int:
     """Train one net; `again` is what --resume goes on with if it is not the last snapshot."""
     trainer = _prepare(given)
     _introduce(trainer)
-    with stopping("fcnlite train") as stop:
-        finished = trainer.run(stop)
-    if not finished:
-        _say_how_to_go_on(trainer, again)
-        return 128 + stop.signal
     try:
-        weights = trainer.finish()
+        with stopping("fcnlite train") as stop:
+            finished = trainer.run(stop)
+        if finished:
+            _conclude(trainer, trainer.finish())
+            return 0
     except KeyboardInterrupt:
         _say_how_to_go_on(trainer, again)
         raise
-    _conclude(trainer, weights)
-    return 0
+    except Exception as error:
+        trainer.rescue(error)
+        if not isinstance(error, (InputError, OSError, MemoryError)) or isinstance(error, BrokenPipeError):
+            _say_how_to_go_on(trainer, again)
+            raise
+        at = (
+            f"after iteration {trainer.iteration}, at {', '.join(trainer.images)}"
+            if trainer.images
+            else "at once"
+        )
+        going_on = _how_to_go_on(trainer, again)
+        raise InputError(f"{in_one_line(error)}; the run stopped {at}; go on with: {going_on}") from error
+    _say_how_to_go_on(trainer, again)
+    return 128 + stop.signal
+
+
+def _how_to_go_on(trainer: Trainer, again: Path | None) -> str:
+    """The command that goes on from the last good snapshot, or from the start where there is none."""
+    where = again or trainer.saved or trainer.folder.path
+    return f"fcnlite train {trainer.plan.name} --resume {where}"
 
 
 def _say_how_to_go_on(trainer: Trainer, again: Path | None) -> None:
-    print(f"\nstopped after iteration {trainer.iteration}; go on with:", file=sys.stderr)
-    where = trainer.saved if again is None else again
-    print(f"  fcnlite train {trainer.plan.name} --resume {where}", file=sys.stderr)
+    with suppress(OSError):  # a terminal that is gone
+        print(f"\nstopped after iteration {trainer.iteration}; go on with:", file=sys.stderr)
+        print(f"  {_how_to_go_on(trainer, again)}", file=sys.stderr)
 
 
 # Chains of nets

@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -112,6 +113,10 @@ class _Step:
     begun: float
 
 
+class Diverged(InputError):
+    """The loss is not a number any more, and the weights are nothing to save."""
+
+
 class Trainer:
     """A run under way.
 
@@ -137,6 +142,8 @@ class Trainer:
         The last validation.
     saved : pathlib.Path or None
         The state of the last snapshot.
+    images : list of str
+        The images of the last iteration begun.
     warned : list of str
         What was warned of, which the log keeps.
     """
@@ -172,6 +179,7 @@ class Trainer:
         self.solver = SGDSolver(settings, net=self.net, world=self.world, exact=exact)
         self.losses: deque[float] = deque(maxlen=plan.average_loss)
         self._under_way: deque[_Step] = deque()
+        self.images: list[str] = []
         self._noted = 0.0
         self._logged = 0  # warnings
         self.evaluation: Evaluation | None = None
@@ -275,6 +283,15 @@ class Trainer:
         self.saved = self.folder.snapshot(self.solver, self.plan.net)
         self.folder.draw_curve(self.plan.average_loss, f"{self.plan.net} on {self.plan.name}")
 
+    def rescue(self, error: Exception) -> None:
+        """Save what was learned before an error ended the run, if it is good, can be saved and is not yet."""
+        is_saved = self.saved is not None and self.saved.name == self.state_name
+        if not isinstance(error, Diverged) and self.iteration and not is_saved and self.world.size == 1:
+            with suppress(Exception):  # the error that ended the run is the one to tell
+                self._note(self._bar())
+                self.save()
+        self.folder.close()
+
     def validate(self) -> None:
         """Measure the net on the validation images: scores, table and pictures into the run's folder."""
         if self.val_data is None:
@@ -320,9 +337,9 @@ class Trainer:
 
     def _step(self, order: ImageOrder, bar: Any) -> None:
         rate, begun = self.solver.rate, time.perf_counter()
-        images = [self.train_data.names[next(order)] for _ in range(self.plan.iter_size)]
+        self.images = [self.train_data.names[next(order)] for _ in range(self.plan.iter_size)]
         self.solver.step(1)
-        self._under_way.append(_Step(self.iteration, self.solver.loss, rate, images, begun))
+        self._under_way.append(_Step(self.iteration, self.solver.loss, rate, self.images, begun))
         self._note(bar, device.current().ahead)
 
     def _note(self, bar: Any, ahead: int = 0) -> None:
@@ -331,7 +348,7 @@ class Trainer:
             step = self._under_way.popleft()
             loss = float(step.loss)
             if not math.isfinite(loss):
-                raise InputError(
+                raise Diverged(
                     f"the loss became {loss} at iteration {step.iteration} ({', '.join(step.images)}): lower the "
                     f"learning rate, --lr, from {self.plan.lr:g}"
                 )
