@@ -30,7 +30,8 @@ class Eltwise(Layer):
     Notes
     -----
     MAX sends the gradient to one bottom. Among equal maxima that is the second bottom rather than the first,
-    else the earliest, as on Caffe's CPU. The first bottom may be the top, but for a sum, of which Caffe then loses the first bottom.
+    else the earliest, as on Caffe's CPU. The first bottom may be the top, but for a
+    sum, of which Caffe then loses the first bottom.
     """
 
     _lost = False  # whether a sum in place goes without its first bottom
