@@ -407,7 +407,7 @@ def test_folders_that_are_taken(run: Path, data: Path, tmp_path: Path, capsys) -
     fails(capsys, main, [*start, "--out", run], str(run), "another run", f"--resume {run}")
     (tmp_path / "letter.txt").write_text("mine")
     fails(capsys, main, [*start, "--out", tmp_path], "other files", "--out")
-    fails(capsys, main, [*start, "--out", tmp_path / "letter.txt"], "letter.txt holds other files")
+    fails(capsys, main, [*start, "--out", tmp_path / "letter.txt"], "letter.txt is a file")
     assert sorted(run.rglob("*")) == before and (tmp_path / "letter.txt").read_text() == "mine"
 
 

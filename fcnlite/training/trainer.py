@@ -29,7 +29,7 @@ from fcnlite.scoring import Evaluation, evaluate, sheet
 from fcnlite.solver import SGDSolver
 from fcnlite.training.build import describe_net, open_data, solver_of
 from fcnlite.training.plan import Plan
-from fcnlite.training.run_folder import STATE, RunFolder
+from fcnlite.training.run_folder import STATE, RunFolder, damage, weights_of
 
 PICTURES = 8  # images in a validation's picture
 
@@ -180,8 +180,8 @@ class Trainer:
         if resume is not None:
             self._restore(resume)
             self.saved = resume if resume.name == self.state_name else None
-            for record in folder.forget_after(self.iteration):
-                self.losses.append(record["loss"])
+        for record in folder.forget_after(self.iteration):
+            self.losses.append(record["loss"])
 
     def _restore(self, state: Path) -> None:
         self.solver.restore(state)
@@ -230,6 +230,7 @@ class Trainer:
         stop : object
             Looked at after every iteration; once true, a snapshot is saved and the run ends.
         """
+        self._make_up_validations()
         plan, position = self.plan, self.iteration * self.plan.iter_size
         randomize = plan.order == "random"
         order = ImageOrder.of_split(
@@ -281,15 +282,31 @@ class Trainer:
         if self._test_net is None:
             self._test_net = Net(deploy(self.net.param), phase="TEST")
         self._test_net.share_with(self.net)
-        found = evaluate(
-            self._test_net, self.val_data, self.plan.validate, progress="validating", world=self.world
-        )
-        self.evaluation = found
-        if not self.world.leads:
+        self.evaluation = self._validate(self._test_net, self.val_data, self.iteration)
+
+    def _validate(self, net: Net, images: Dataset, iteration: int) -> Evaluation:
+        found = evaluate(net, images, self.plan.validate, progress="validating", world=self.world)
+        if self.world.leads:
+            picture = sheet(net, images, min(PICTURES, found.images))
+            self.folder.write_validation(iteration, found.to_json(), str(found), picture)
+            self.say(f"iteration {iteration}: {found.main} ({found.images} images)")
+        return found
+
+    def _make_up_validations(self) -> None:
+        """Validate the snapshots whose validation the end of the process prevented, with the weights in their files."""
+        if self.val_data is None or not self.plan.snapshot:
             return
-        picture = sheet(self._test_net, self.val_data, min(PICTURES, found.images))
-        self.folder.write_validation(self.iteration, found.to_json(), str(found), picture)
-        self.say(f"iteration {self.iteration}: {found.main} ({found.images} images)")
+        for iteration, state in self.world.from_leader(self._not_validated):
+            net = Net(deploy(self.net.param), phase="TEST")
+            net.copy_from(weights_of(state))
+            self._validate(net, self.val_data, iteration)
+
+    def _not_validated(self) -> list[tuple[int, Path]]:
+        """The whole snapshots up to here that lack the validation which follows each."""
+        last = min(self.iteration, self.plan.iterations - 1)
+        due = [i for i in self.folder.states() if 0 < i <= last and i % self.plan.snapshot == 0]
+        states = {i: self.folder.states()[i] for i in reversed(due) if not self.folder.is_validated(i)}
+        return [(iteration, state) for iteration, state in states.items() if not damage(state)]
 
     def _bar(self) -> Any:
         return tqdm(
