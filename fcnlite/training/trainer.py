@@ -23,6 +23,7 @@ from fcnlite.deploy import deploy
 from fcnlite.errors import InputError, noting
 from fcnlite.io import read_weights, write_text
 from fcnlite.net import Net
+from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.segmenter import score_blob
 from fcnlite.parallel import World
 from fcnlite.proto import to_text
@@ -190,6 +191,8 @@ class Trainer:
             self.saved = resume if resume.name == self.state_name else None
         for record in folder.forget_after(self.iteration):
             self.losses.append(record["loss"])
+        with noting(self.warned):
+            warn_of_doubts(self.net)
 
     def _restore(self, state: Path) -> None:
         self.solver.restore(state)
