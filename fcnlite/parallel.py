@@ -131,7 +131,9 @@ class World:
         """What `make()` returns in process 0, which alone calls it; it must be plain data."""
         if self.size == 1:
             return make()
-        return self._comm.bcast(make() if self.leads else None)
+        made = make() if self.leads else None
+        told = self._comm.bcast(made)
+        return made if self.leads else told  # type: ignore[return-value]
 
     def broadcast(self, item: T, root: int) -> T:
         """The item of process `root`, which must be plain data."""
@@ -244,7 +246,7 @@ class World:
         return MPITransport(self._comm)
 
     def passes(self, net: Net, exact: bool = False) -> Passes:
-        """This process's share of a net's passes."""
+        """The share of a net's passes that falls to this process."""
         return Passes(self, net, exact)
 
     def own_items(self, source: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -360,16 +362,17 @@ class NCCLTransport:
     in_order = True
 
     def __init__(self, world: World) -> None:
-        self._cupy: Any = device.current().xp
-        nccl = self._cupy.cuda.nccl
-        if not nccl.available:
+        cupy: Any = device.current().xp
+        if not cupy.cuda.nccl.available:
             raise InputError(
                 "several GPUs need NCCL: pip install nvidia-nccl-cu12 (or -cu13, as CuPy's own version)"
             )
-        real = {"f": nccl.NCCL_FLOAT32, "d": nccl.NCCL_FLOAT64}[device.current().dtype.char]
-        self._real, self._plus = real, nccl.NCCL_SUM
-        self._comm = nccl.NcclCommunicator(world.size, world.from_leader(nccl.get_unique_id), world.rank)
-        self._aside = self._cupy.cuda.Stream(non_blocking=True)
+        reals = {"f": cupy.cuda.nccl.NCCL_FLOAT32, "d": cupy.cuda.nccl.NCCL_FLOAT64}
+        self._real, self._plus = reals[device.current().dtype.char], cupy.cuda.nccl.NCCL_SUM
+        meeting = world.from_leader(cupy.cuda.nccl.get_unique_id)
+        self._comm = cupy.cuda.nccl.NcclCommunicator(world.size, meeting, world.rank)
+        self._aside = cupy.cuda.Stream(non_blocking=True)
+        self._cupy = cupy
 
     def begin_sum(self, array: Any) -> None:
         self._after_computing()

@@ -16,6 +16,7 @@ import numpy as np
 import parallel_cases
 import pytest
 from commands import draw, log, same_weights
+from cupy_standin import FOLDER, standing_in
 
 from fcnlite import device
 from fcnlite.backend.host import HostBackend
@@ -55,6 +56,24 @@ def test_processes_together_train_as_one(trained: tuple[Path, int, str], case: s
             assert np.array_equal(found["masks"], expected["masks"])
             for name, values in expected.items():
                 assert cases.relative_error(found[name], values) <= BOUNDS[kind], (rank, name)
+
+
+@pytest.mark.parametrize("kind", ["gpu", "gpu-exact"])
+def test_gpus_sum_by_nccl(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes, each on a GPU of the stand-in CuPy, against one process on one."""
+    environment = mpi.environment() | {"FCNLITE_STANDIN_GPUS": "2"}
+    environment["PYTHONPATH"] = f"{FOLDER}{os.pathsep}{environment['PYTHONPATH']}"
+    command = mpi.command(2, parallel_cases.__file__, tmp_path, kind, "few")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    for case in parallel_cases.FEW:
+        with standing_in(monkeypatch), device.using(device.use("cuda")):
+            expected = parallel_cases.train(case)
+        for rank in range(2):
+            with np.load(tmp_path / f"{case}-{kind}-2-{rank}.npz") as found:
+                for name, values in expected.items():
+                    bound = 0 if kind == "gpu-exact" else 1e-6
+                    assert cases.relative_error(found[name], values) <= bound, (case, name)
 
 
 SMALL = "train shapes --width 2 --fc 8 --iter-size 6 --iterations 4 --snapshot 2 --validate 3".split()

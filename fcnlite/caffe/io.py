@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from fcnlite.caffe.proto import caffe_pb2  # noqa: F401  (scripts read it here, as in pycaffe)
 from fcnlite.data.encoded import decode
 from fcnlite.data.files import open_image
 from fcnlite.errors import InputError

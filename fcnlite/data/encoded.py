@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from fcnlite.data.files import FORMATS, MOST_PIXELS
+from fcnlite.data.opencv import brightness
 from fcnlite.errors import InputError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -41,13 +42,15 @@ def decode(data: bytes, color: bool | None = None) -> np.ndarray:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise InputError(f"has more than {MOST_PIXELS:,} pixels")
+            if color is False:
+                image.draft("L", image.size)  # a JPEG's own brightness
             deep = _bits(data, image) > 8
             if deep and color is None:
                 raise InputError(
                     "has more than 8 bits a channel, which Caffe refuses; force_color takes the first 8"
                 )
             pixels = _grey_of_8_bits(image) if deep and image.mode not in ("RGB", "RGBA", "LA") else image
-            return _planes(pixels, color)
+            return _planes(pixels, color, image.format)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, InputError):
             raise
@@ -67,10 +70,12 @@ def _grey_of_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
 
 
-def _planes(image: Image.Image, color: bool | None) -> np.ndarray:
-    if color is False or (color is None and image.mode in ("1", "L")):
+def _planes(image: Image.Image, color: bool | None, kind: str | None) -> np.ndarray:
+    if not color and image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))[None]
     seen_through = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     planes = np.asarray(image.convert("RGBA" if seen_through else "RGB")).transpose(2, 0, 1)
+    if color is False:
+        return brightness(planes[:3].transpose(1, 2, 0), kind == "PNG")[None]
     bgr = planes[2::-1]
     return np.concatenate([bgr, planes[3:]]) if seen_through and not color else np.ascontiguousarray(bgr)

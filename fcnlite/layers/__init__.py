@@ -57,6 +57,9 @@ from fcnlite.layers.scale import Bias, Scale
 from fcnlite.layers.softmax import Softmax
 from fcnlite.layers.sources.data import DummyData, HDF5Data, MemoryData
 from fcnlite.layers.sources.database import Data
+from fcnlite.layers.sources.hdf5_output import HDF5Output
+from fcnlite.layers.sources.images import ImageData
+from fcnlite.layers.sources.windows import WindowData
 from fcnlite.layers.spp import SPP
 
 __all__ = [
@@ -90,8 +93,10 @@ __all__ = [
     "Filter",
     "Flatten",
     "HDF5Data",
+    "HDF5Output",
     "HingeLoss",
     "Im2col",
+    "ImageData",
     "ImageSegData",
     "InfogainLoss",
     "InnerProduct",
@@ -135,6 +140,7 @@ __all__ = [
     "Threshold",
     "Tile",
     "Upsample",
+    "WindowData",
     "build",
     "create",
     "parameters",
