@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from bisect import bisect_right
@@ -11,12 +12,14 @@ from typing import TextIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from fcnlite.data.palette import PALETTE
 from fcnlite.errors import InputError
 from fcnlite.io.atomic import atomic_buffer
 
 GAP = 6  # pixels of white between pictures side by side
+NARROWEST = 240  # pixels that a legend below a picture has at least, so that names can be read
 
 
 def write_label(path: str | os.PathLike[str], label: np.ndarray) -> None:
@@ -73,6 +76,8 @@ def overlay(
     alpha: float = 0.5,
     background: int | None = 0,
     classes: Sequence[str] | None = None,
+    only: Sequence[int] | None = None,
+    contours: int = 0,
 ) -> np.ndarray:
     """An image tinted with its labels' colours.
 
@@ -87,19 +92,82 @@ def overlay(
     background : int or None
         The label whose pixels stay as they are.
     classes : sequence of str, optional
-        Class names: adds a legend of those present below the image.
+        Class names: adds a legend of those present below the image, which is put on white where it is narrower than a
+        legend has to be.
+    only : sequence of int, optional
+        Labels to show; the pixels of all others stay as they are.
+    contours : int
+        Pixels of a line in full colour along the edge of each region; 0 for none.
 
     Returns
     -------
     numpy.ndarray
-        (H or more, W, 3) uint8 RGB.
+        (H or more, W or more, 3) uint8 RGB.
     """
     if image.shape[:2] != label.shape:
         raise ValueError(f"image is {image.shape[:2]} but label is {label.shape}")
-    colours = paint(label).astype(np.float32)
-    tinted = image + alpha * (colours - image) * (label != background)[:, :, np.newaxis]
+    shown = label != background
+    if only is not None:
+        shown &= np.isin(label, list(only))
+    colours = paint(label)
+    tinted = image + np.float32(alpha) * (colours.astype(np.float32) - image) * shown[:, :, np.newaxis]
     picture = (tinted + 0.5).astype(np.uint8)
-    return picture if classes is None else np.vstack([picture, legend(label, classes, picture.shape[1])])
+    if contours:
+        line = shown & edges(label, contours)
+        picture[line] = colours[line]
+    if classes is None:
+        return picture
+    kept = label if only is None else np.where(shown, label, background if background is not None else label)
+    return _stacked(picture, legend(kept, classes, max(picture.shape[1], NARROWEST)))
+
+
+def edges(label: np.ndarray, width: int) -> np.ndarray:
+    """(H, W) bool: the pixels no more than `width` away from one with another label, by rows and columns."""
+    size = 2 * width + 1
+    return maximum_filter(label, size, mode="nearest") != minimum_filter(label, size, mode="nearest")
+
+
+def contact_sheet(pictures: Sequence[tuple[str, np.ndarray]], columns: int = 0, cell: int = 240) -> np.ndarray:
+    """Small pictures (H, W, 3) in rows, each above its name: (h, w, 3) uint8 RGB.
+
+    Parameters
+    ----------
+    pictures : sequence of (str, array)
+        Those larger than `cell` pixels are shrunk to it.
+    columns : int
+        0 chooses: about as many as rows, ten at most.
+    """
+    columns = columns or min(10, len(pictures), max(1, math.ceil(math.sqrt(len(pictures)))))
+    font = _font(cell)
+    head = _line_height(font)
+    small = []
+    for name, picture in pictures:
+        image = Image.fromarray(picture)
+        image.thumbnail((cell, cell), Image.Resampling.LANCZOS)
+        small.append((name, image))
+    rows = [small[i : i + columns] for i in range(0, len(small), columns)]
+    tall = [max(image.height for _, image in row) + head + GAP for row in rows]
+    sheet = Image.new("RGB", (columns * (cell + GAP) + GAP, sum(tall) + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    top = GAP
+    for row, height in zip(rows, tall):
+        for i, (name, image) in enumerate(row):
+            left = GAP + i * (cell + GAP)
+            sheet.paste(image, (left, top))
+            draw.text((left, top + image.height + 1), _fitted(name, cell, font), fill="black", font=font)
+        top += height
+    return np.array(sheet)
+
+
+def _stacked(*pictures: np.ndarray) -> np.ndarray:
+    """Pictures below one another, on white as wide as the widest."""
+    width = max(picture.shape[1] for picture in pictures)
+    return np.vstack(
+        [
+            np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) if p.shape[1] < width else p
+            for p in pictures
+        ]
+    )
 
 
 def side_by_side(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -118,24 +186,27 @@ def side_by_side(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def legend(label: np.ndarray, classes: Sequence[str], width: int = 320) -> np.ndarray:
-    """Draw a strip with a swatch and the name of each class in `label`: (h, width, 3) uint8 RGB."""
+    """Draw a strip with a swatch and the name of each class in `label`: (h, width, 3) uint8 RGB.
+
+    Names stand in columns as wide as the widest, in the order of the classes; labels that are no class come last, as void.
+    """
     font = _font(width)
     line = _line_height(font)
-    entries = []
-    left, top = 4, 2
-    for k in _present(label, classes):
-        name = _fitted(classes[k], width - line - 12, font)
-        wide = line + 4 + int(font.getlength(name)) + 10
-        if left > 4 and left + wide > width:
-            left, top = 4, top + line
-        entries.append((k, name, left, top))
-        left += wide
-    strip = Image.new("RGB", (width, top + line + 2), "white")
+    present = [(k, classes[k]) for k in _present(label, classes)]
+    odd = label[(label < 0) | (label >= len(classes))]
+    if odd.size:
+        present.append((int(odd.flat[0]), "void"))
+    widest = max((int(np.ceil(font.getlength(name))) for _, name in present), default=0)
+    cell = min(width - 4, line + widest + line // 2)
+    columns = max(1, min((width - 4) // max(cell, 1), len(present)))
+    rows = -(-len(present) // columns)
+    strip = Image.new("RGB", (width, max(rows, 1) * line + 4), "white")
     draw = ImageDraw.Draw(strip)
-    for k, name, x, y in entries:
+    for i, (k, name) in enumerate(present):
+        x, y = 4 + i // rows * cell, 2 + i % rows * line
         box = (x, y + 2, x + line - 4, y + line - 4)
         draw.rectangle(box, fill=tuple(PALETTE[k % len(PALETTE)].tolist()), outline="black")
-        draw.text((x + line, y), name, fill="black", font=font)
+        draw.text((x + line, y), _fitted(name, cell - line, font), fill="black", font=font)
     return np.array(strip)
 
 
@@ -236,7 +307,7 @@ def _present(label: np.ndarray, classes: Sequence[str]) -> list[int]:
 
 def _font(width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Letters that can still be read when a picture of `width` pixels is shrunk to fit a screen."""
-    return ImageFont.load_default(max(10, width // 100))
+    return ImageFont.load_default(max(12, width // 80))
 
 
 def _line_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
