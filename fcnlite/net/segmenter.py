@@ -74,14 +74,26 @@ class Segmenter(Net):
         -------
         numpy.ndarray
             H x W uint8: each pixel's class.
+
+        Raises
+        ------
+        InputError
+            The net takes more than one picture.
         """
         pixels = self.notes.use(mean_bgr, scale)
         picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
         data = preprocess(picture, pixels.mean_bgr, pixels.scale)[None]
         with self.exclusive():
-            labels = argmax_channels(self.infer(output, data=data))[0]
+            labels = argmax_channels(self.infer(output, **{self.picture: data}))[0]
             self.drop_blobs()
         return labels
+
+    @property
+    def picture(self) -> str:
+        """The input that takes the picture, the only one."""
+        if len(self.inputs) != 1:
+            raise InputError(f"the net takes {', '.join(self.inputs) or 'no input'}, not one picture")
+        return self.inputs[0]
 
 
 def load(
