@@ -83,7 +83,13 @@ class Segmenter(Net):
         return labels
 
 
-def load(path: str | os.PathLike[str], prototxt: Any = None, *, allow_missing: bool = False) -> Segmenter:
+def load(
+    path: str | os.PathLike[str],
+    prototxt: Any = None,
+    *,
+    allow_missing: bool = False,
+    stages: Sequence[str] = (),
+) -> Segmenter:
     """A net ready to predict, from a file of weights.
 
     Parameters
@@ -95,6 +101,8 @@ def load(path: str | os.PathLike[str], prototxt: Any = None, *, allow_missing: b
         The net to use instead.
     allow_missing : bool
         Warn where the file has nothing for a layer of the net, which then keeps the weights it was built with.
+    stages : sequence of str
+        For the include and exclude rules of the net's layers.
 
     Returns
     -------
@@ -112,7 +120,7 @@ def load(path: str | os.PathLike[str], prototxt: Any = None, *, allow_missing: b
         raise FileNotFoundError(f"{os.fspath(path)}: no such weights file")
     source = _description(path) if prototxt is None else prototxt
     try:
-        net = Segmenter(source, "TEST")
+        net = Segmenter(source, "TEST", stages=stages)
     except InputError as error:
         raise InputError(str(error) if prototxt is not None else f"{os.fspath(path)}: {error}") from None
     told = lacking(net.copy_from(path), os.fspath(path))
