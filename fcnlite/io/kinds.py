@@ -43,7 +43,7 @@ def refuse_other_kind(path: str | os.PathLike[str], wanted: str) -> None:
         advice = f"; the state is in {_beside(path, 'caffemodel', 'solverstate')}, and --weights starts from weights"
     elif found == ARRAY:
         advice = ", such as a mean (a binaryproto)"
-    raise InputError(f"{os.fspath(path)} holds {found}, not {wanted}{advice}")
+    raise InputError(f"{os.fspath(path)}: it holds {found}, not {wanted}{advice}")
 
 
 def _beside(path: str | os.PathLike[str], old: str, new: str) -> str:

@@ -37,7 +37,7 @@ def allow_python_layers(allow: bool = True) -> None:
 
 
 class PythonLayer:
-    """What users' layers derive from (pycaffe's `caffe.Layer`).
+    """Base of users' layers (pycaffe's `caffe.Layer`).
 
     Subclasses define setup, reshape, forward and, where something is to be learned through them, backward; all get
     lists of `~fcnlite.hostblob.HostBlob`.
@@ -135,7 +135,7 @@ class Python(Layer):
 
     @property
     def dataset(self) -> Dataset | None:
-        """What one of the FCN data layers feeds; None for users' layers."""
+        """The data set that one of the FCN data layers feeds; None for users' layers."""
         return self.served.dataset if isinstance(self.served, DataFeed) else None
 
     def seek(self, position: int) -> None:

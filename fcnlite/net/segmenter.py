@@ -76,7 +76,8 @@ class Segmenter(Net):
             H x W uint8: each pixel's class.
         """
         pixels = self.notes.use(mean_bgr, scale)
-        data = preprocess(_pixels(image), pixels.mean_bgr, pixels.scale)[None]
+        picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
+        data = preprocess(picture, pixels.mean_bgr, pixels.scale)[None]
         with self.exclusive():
             labels = argmax_channels(self.infer(output, data=data))[0]
             self.drop_blobs()
@@ -89,6 +90,7 @@ def load(
     *,
     allow_missing: bool = False,
     stages: Sequence[str] = (),
+    allow_nonfinite: bool = False,
 ) -> Segmenter:
     """A net ready to predict, from a file of weights.
 
@@ -103,6 +105,8 @@ def load(
         Warn where the file has nothing for a layer of the net, which then keeps the weights it was built with.
     stages : sequence of str
         For the include and exclude rules of the net's layers.
+    allow_nonfinite : bool
+        Take weights that are NaN or infinite.
 
     Returns
     -------
@@ -123,7 +127,7 @@ def load(
         net = Segmenter(source, "TEST", stages=stages)
     except InputError as error:
         raise InputError(str(error) if prototxt is not None else f"{os.fspath(path)}: {error}") from None
-    told = lacking(net.copy_from(path), os.fspath(path))
+    told = lacking(net.copy_from(path, allow_nonfinite), os.fspath(path))
     if told and not allow_missing:
         raise InputError(f"{told}, which would score at random or as one class; {_ALLOW}")
     if told:
