@@ -18,7 +18,9 @@ from fcnlite.data.palette import PALETTE
 from fcnlite.errors import InputError
 from fcnlite.io.atomic import atomic_buffer
 
+WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}  # formats by suffix
 GAP = 6  # pixels of white between pictures side by side
+CELL = 240  # pixels of the longer side of a picture on a contact sheet
 NARROWEST = 240  # pixels that a legend below a picture has at least, so that names can be read
 
 
@@ -53,12 +55,11 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     InputError
         If the suffix is neither.
     """
-    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
     suffix = Path(path).suffix.lower()
-    if suffix not in formats:
+    if suffix not in WRITTEN:
         raise InputError(f"cannot write {path}: pictures are written as .png, .jpg or .jpeg")
     with atomic_buffer(path) as buffer:
-        Image.fromarray(image).save(buffer, format=formats[suffix], **_QUALITY[formats[suffix]])
+        Image.fromarray(image).save(buffer, format=WRITTEN[suffix], **_QUALITY[WRITTEN[suffix]])
 
 
 _QUALITY: dict[str, dict[str, int]] = {"PNG": {}, "JPEG": {"quality": 92}}
@@ -127,7 +128,9 @@ def edges(label: np.ndarray, width: int) -> np.ndarray:
     return maximum_filter(label, size, mode="nearest") != minimum_filter(label, size, mode="nearest")
 
 
-def contact_sheet(pictures: Sequence[tuple[str, np.ndarray]], columns: int = 0, cell: int = 240) -> np.ndarray:
+def contact_sheet(
+    pictures: Sequence[tuple[str, np.ndarray]], columns: int = 0, cell: int = CELL
+) -> np.ndarray:
     """Small pictures (H, W, 3) in rows, each above its name: (h, w, 3) uint8 RGB.
 
     Parameters
@@ -164,7 +167,9 @@ def _stacked(*pictures: np.ndarray) -> np.ndarray:
     width = max(picture.shape[1] for picture in pictures)
     return np.vstack(
         [
-            np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) if p.shape[1] < width else p
+            np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255)
+            if p.shape[1] < width
+            else p
             for p in pictures
         ]
     )
@@ -188,16 +193,18 @@ def side_by_side(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
 def legend(label: np.ndarray, classes: Sequence[str], width: int = 320) -> np.ndarray:
     """Draw a strip with a swatch and the name of each class in `label`: (h, width, 3) uint8 RGB.
 
-    Names stand in columns as wide as the widest, in the order of the classes; labels that are no class come last, as void.
+    Names stand in columns as wide as the widest, in the order of the classes; labels that are no class come last, as
+    void.
     """
     font = _font(width)
     line = _line_height(font)
-    present = [(k, classes[k]) for k in _present(label, classes)]
+    room = width - line - line // 8 - 4
+    present = [(k, _fitted(classes[k], room, font)) for k in _present(label, classes)]
     odd = label[(label < 0) | (label >= len(classes))]
     if odd.size:
         present.append((int(odd.flat[0]), "void"))
     widest = max((int(np.ceil(font.getlength(name))) for _, name in present), default=0)
-    cell = min(width - 4, line + widest + line // 2)
+    cell = min(width - 4, line + widest + line)
     columns = max(1, min((width - 4) // max(cell, 1), len(present)))
     rows = -(-len(present) // columns)
     strip = Image.new("RGB", (width, max(rows, 1) * line + 4), "white")
@@ -206,17 +213,20 @@ def legend(label: np.ndarray, classes: Sequence[str], width: int = 320) -> np.nd
         x, y = 4 + i // rows * cell, 2 + i % rows * line
         box = (x, y + 2, x + line - 4, y + line - 4)
         draw.rectangle(box, fill=tuple(PALETTE[k % len(PALETTE)].tolist()), outline="black")
-        draw.text((x + line, y), _fitted(name, cell - line, font), fill="black", font=font)
+        draw.text((x + line + line // 8, y), name, fill="black", font=font)
     return np.array(strip)
 
 
-def legend_text(label: np.ndarray, classes: Sequence[str], *, colour: bool = False) -> str:
-    """Write lines "swatch name percent" of the classes in `label`, most pixels first.
+def legend_text(
+    label: np.ndarray, classes: Sequence[str], *, colour: bool = False, only: Sequence[int] | None = None
+) -> str:
+    """Write lines "swatch name percent" of the classes in `label`, or of those of `only`, most pixels first.
 
     Swatches are ANSI 24-bit colours and appear only if `colour`. Void does not count towards the percentages.
     """
     counts = np.bincount(label.ravel().astype(np.intp), minlength=256)[: len(classes)]
-    present = sorted(np.flatnonzero(counts).tolist(), key=lambda k: -counts[k])
+    listed = [k for k in np.flatnonzero(counts).tolist() if only is None or k in only]
+    present = sorted(listed, key=lambda k: -counts[k])
     wide = max((len(classes[k]) for k in present), default=0)
     lines = []
     for k in present:
@@ -230,11 +240,14 @@ def print_legend(
     label: np.ndarray,
     classes: Sequence[str],
     stream: TextIO | None = None,
+    only: Sequence[int] | None = None,
 ) -> None:
     """Print `legend_text`, in colour where the stream is a terminal and NO_COLOR is not set."""
     out = sys.stdout if stream is None else stream
     colour = out.isatty() and not os.environ.get("NO_COLOR")
-    print(legend_text(label, classes, colour=colour), file=out)
+    text = legend_text(label, classes, colour=colour, only=only)
+    if text:
+        print(text, file=out)
 
 
 def write_loss_curve(

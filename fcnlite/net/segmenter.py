@@ -74,10 +74,15 @@ class Segmenter(Net):
         -------
         numpy.ndarray
             H x W uint8: each pixel's class.
+
+        Raises
+        ------
+        InputError
+            The net takes more than one picture.
         """
         data = self._input(image, mean_bgr, scale)
         with self.exclusive():
-            labels = argmax_channels(self.infer(output, data=data))[0]
+            labels = argmax_channels(self.infer(output, **{self.picture: data}))[0]
             self.drop_blobs()
         return labels
 
@@ -98,7 +103,7 @@ class Segmenter(Net):
         """
         data = self._input(image, mean_bgr, scale)
         with self.exclusive():
-            found = device.current().tonumpy(self.infer(output, data=data))[0].astype(np.float32)
+            found = device.current().tonumpy(self.infer(output, **{self.picture: data}))[0].astype(np.float32)
             self.drop_blobs()
         return found
 
@@ -108,12 +113,20 @@ class Segmenter(Net):
         picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
         return preprocess(picture, pixels.mean_bgr, pixels.scale)[None]
 
+    @property
+    def picture(self) -> str:
+        """The input that takes the picture, the only one."""
+        if len(self.inputs) != 1:
+            raise InputError(f"the net takes {', '.join(self.inputs) or 'no input'}, not one picture")
+        return self.inputs[0]
+
 
 def load(
     path: str | os.PathLike[str],
     prototxt: Any = None,
     *,
     allow_missing: bool = False,
+    stages: Sequence[str] = (),
     allow_nonfinite: bool = False,
 ) -> Segmenter:
     """A net ready to predict, from a file of weights.
@@ -127,6 +140,8 @@ def load(
         The net to use instead.
     allow_missing : bool
         Warn where the file has nothing for a layer of the net, which then keeps the weights it was built with.
+    stages : sequence of str
+        For the include and exclude rules of the net's layers.
     allow_nonfinite : bool
         Take weights that are NaN or infinite.
 
@@ -146,7 +161,7 @@ def load(
         raise FileNotFoundError(f"{os.fspath(path)}: no such weights file")
     source = _description(path) if prototxt is None else prototxt
     try:
-        net = Segmenter(source, "TEST")
+        net = Segmenter(source, "TEST", stages=stages)
     except InputError as error:
         raise InputError(str(error) if prototxt is not None else f"{os.fspath(path)}: {error}") from None
     told = lacking(net.copy_from(path, allow_nonfinite), os.fspath(path))
