@@ -130,7 +130,7 @@ def _try_segment(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
-    use_device(options.device, options.threads)
+    use_device(options.device, options.threads, options.fast)
     names = stems(options.images)
     results = [options.out / f"{stem}{ending}" for stem in names for ending in (LABEL, OVERLAY)]
     refuse_overwrite([*options.images, options.weights], results)
