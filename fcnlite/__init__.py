@@ -13,23 +13,64 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fcnlite.backend.source import register_kernels
+    from fcnlite.blob import no_tape
     from fcnlite.device import use
     from fcnlite.errors import InputError
-    from fcnlite.net import Net
+    from fcnlite.layers import Blob, Layer, build, parameters, register
+    from fcnlite.net import Net, load
     from fcnlite.random import set_random_seed
     from fcnlite.solver import SGDSolver, get_solver
+    from fcnlite.updates import SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Net", "SGDSolver", "__version__", "get_solver", "set_random_seed", "use"]
 
+# Where each public name lives.
 _HOMES = {
+    "AdaDelta": "updates",
+    "AdaGrad": "updates",
+    "Adam": "updates",
+    "Blob": "layers",
     "InputError": "errors",
+    "Layer": "layers",
+    "Nesterov": "updates",
     "Net": "net",
+    "RMSProp": "updates",
+    "SGD": "updates",
     "SGDSolver": "solver",
+    "build": "layers",
     "get_solver": "solver",
+    "load": "net",
+    "no_tape": "blob",
+    "parameters": "layers",
+    "register": "layers",
+    "register_kernels": "backend.source",
     "set_random_seed": "random",
     "use": "device",
 }
+__all__ = [
+    "AdaDelta",
+    "AdaGrad",
+    "Adam",
+    "Blob",
+    "InputError",
+    "Layer",
+    "Nesterov",
+    "Net",
+    "RMSProp",
+    "SGD",
+    "SGDSolver",
+    "__version__",
+    "build",
+    "get_solver",
+    "load",
+    "no_tape",
+    "parameters",
+    "register",
+    "register_kernels",
+    "set_random_seed",
+    "use",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,19 +1,55 @@
-"""The whole autograd: a Blob knows its data, its diff and the node that made it; a Node knows how to go back."""
+"""The whole autograd: a Blob knows its data, its diff and the node that made it; `backward` walks the nodes back."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from fcnlite import device
+from fcnlite.errors import InputError
 
 if TYPE_CHECKING:
     from fcnlite.layers.base import Layer
 
+_recording: ContextVar[bool] = ContextVar("fcnlite_tape", default=True)
+# Arithmetic on blobs by name ("add", "multiply"), filled by `fcnlite.layers.arithmetic`: operators are layers.
+operators: dict[str, Callable[..., Blob]] = {}
+
+
+@contextmanager
+def no_tape() -> Iterator[None]:
+    """While active, layers remember nothing for a backward pass: their inputs are freed as soon as nobody holds them.
+
+    Layers keep their phase; this only saves memory.
+
+    Examples
+    --------
+    >>> from fcnlite import Blob, no_tape
+    >>> with no_tape():
+    ...     doubled = Blob([1, 2], needs_diff=True) * 2
+    >>> doubled.node is None
+    True
+    """
+    token = _recording.set(False)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def recording() -> bool:
+    """Whether layers that are applied now are remembered."""
+    return _recording.get()
+
 
 class Blob:
     """An array and its gradient, on the current device.
+
+    A blob owns its array: what is given is copied, on every device. (Assigning an array to `data` or `diff` hands that
+    array over instead.)
 
     Parameters
     ----------
@@ -22,23 +58,39 @@ class Blob:
     shape : sequence of int, optional
         The shape, if there is no content yet; memory comes with the first use.
     name : str
-        What a net calls the blob.
+        Name of the blob in its net.
+    needs_diff : bool
+        Whether `backward` computes this blob's gradient. Parameters need one; images do not unless asked for.
 
     Attributes
     ----------
     data, diff : array
-        Arrays of ``shape``; both start as zeros when read before they were written.
+        Arrays of `shape`; both are zeros when read before they were written.
     node : Node or None
-        What made this blob; None for inputs and parameters.
+        The layer application that made this blob; None for inputs and parameters.
+
+    Examples
+    --------
+    >>> from fcnlite import Blob
+    >>> x = Blob([1, 2, 3], needs_diff=True)
+    >>> (x * x).backward([1, 1, 1])
+    >>> x.diff.tolist()
+    [2.0, 4.0, 6.0]
     """
 
-    def __init__(self, data: Any = None, shape: Sequence[int] = (), name: str = ""):
-        self.name = name
+    def __init__(
+        self, data: Any = None, shape: Sequence[int] = (), name: str = "", needs_diff: bool = False
+    ) -> None:
+        self.name, self.needs_diff = name, needs_diff
         self.node: Node | None = None
-        self._data = None if data is None else device.current().asarray(data)
+        self._data: Any = None
         self._diff: Any = None
-        self._stale = False  # whether the diff's memory is kept but its content forgotten
-        self._shape = tuple(shape) if self._data is None else self._data.shape
+        self._stale = False  # the diff's memory is kept but its content forgotten
+        self._shape = tuple(shape)
+        if data is not None:
+            given = device.current().asarray(data)
+            self._data, self._shape = device.current().empty(given.shape), tuple(given.shape)
+            self._data[...] = given
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -47,6 +99,7 @@ class Blob:
 
     @property
     def data(self) -> Any:
+        """The content."""
         if self._data is None:
             self._data = device.current().zeros(self._shape)
         return self._data
@@ -59,6 +112,7 @@ class Blob:
 
     @property
     def diff(self) -> Any:
+        """The gradient."""
         if self._diff is None:
             self._diff = device.current().zeros(self._shape)
         elif self._stale:
@@ -151,24 +205,42 @@ class Blob:
         self._stale = self._diff is not None
 
     def backward(self, diff: Any = None) -> None:
-        """Send a gradient back to everything this blob was computed from.
+        """Send a gradient back to every blob and parameter that needs one and that this blob was computed from.
 
         Parameters
         ----------
         diff : array_like, optional
             d(objective)/d(this blob); by default ones, or a loss layer's loss_weight. Parameters' diffs are added to,
             all other diffs are overwritten.
+
+        Raises
+        ------
+        InputError
+            Nothing that this blob was computed from needs a gradient, or it was computed under `no_tape`.
         """
-        nodes = self._tape()
+        if self.node is None and not self.needs_diff:
+            raise InputError(
+                f"{self!r} has no way back: no blob or parameter that needs a diff leads to it, or it was made under "
+                "no_tape()"
+            )
         if diff is not None:
             self.diff = device.current().asarray(diff).reshape(self._shape)
         elif self.node is not None and self.node.layer.loss_weights:
             self.node.seed()
         else:
             self.new_diff().fill(1)
-        reached = {self}
-        for node in reversed(nodes):
-            node.backward(reached)
+        reached = {self}  # blobs whose diff this walk has written
+        for node in reversed(self._tape()):
+            node.drop_diffs_but(reached)
+            bottoms = [
+                blob.alias() if wanted and (blob in reached or blob in node.bottoms[:i]) else blob
+                for i, (blob, wanted) in enumerate(zip(node.bottoms, node.propagate_down))
+            ]
+            node.backward(bottoms)
+            for blob, written in zip(node.bottoms, bottoms):
+                if written is not blob:  # another reader has sent its gradient already
+                    blob.diff = blob.diff + written.diff
+            reached.update(blob for blob, wanted in zip(node.bottoms, node.propagate_down) if wanted)
 
     def _tape(self) -> list[Node]:
         """The nodes this blob depends on, each after those it depends on itself."""
@@ -187,14 +259,46 @@ class Blob:
             stack.extend((blob.node, False) for blob in node.bottoms)
         return order
 
+    def alias(self) -> Blob:
+        """A blob with this one's data and a diff of its own."""
+        other = Blob(shape=self._shape, name=self.name, needs_diff=self.needs_diff)
+        other._data = self._data
+        return other
+
+    def __add__(self, other: Blob | float) -> Blob:
+        return operators["add"](self, other)
+
+    def __mul__(self, other: Blob | float) -> Blob:
+        return operators["multiply"](self, other)
+
+    def __neg__(self) -> Blob:
+        return self * -1
+
+    def __sub__(self, other: Blob | float) -> Blob:
+        return self + -other
+
+    def __rsub__(self, other: float) -> Blob:
+        return -self + other
+
+    def __truediv__(self, other: float) -> Blob:
+        return self * (1 / other)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __float__(self) -> float:
+        if self.count != 1:
+            raise TypeError(f"{self!r} has {self.count} elements; float() takes one")
+        return float(device.current().tonumpy(self.data).reshape(()))
+
     def __repr__(self) -> str:
-        return f"Blob({self.name!r}, {' x '.join(map(str, self._shape)) or 'scalar'})"
+        shape = " x ".join(map(str, self._shape)) or "scalar"
+        return f"Blob({self.name!r}, {shape})" if self.name else f"Blob({shape})"
 
 
 class Node:
-    """One application of a layer: from ``bottoms`` to ``tops``."""
+    """One application of a layer: from `bottoms` to `tops`."""
 
-    def __init__(self, layer: Layer, bottoms: list[Blob], tops: list[Blob]):
+    def __init__(self, layer: Layer, bottoms: list[Blob], tops: list[Blob]) -> None:
         self.layer, self.bottoms, self.tops = layer, bottoms, tops
         self.propagate_down = [i not in layer.no_gradient for i in range(len(bottoms))]
         self.runs_back = True
@@ -216,41 +320,14 @@ class Node:
             if weight:
                 top.new_diff().fill(weight)
 
-    def backward(self, reached: set[Blob] | None = None) -> None:
-        """Compute the bottoms' diffs.
-
-        ``reached`` holds the blobs whose diff this walk has already written, and grows by the bottoms: such a bottom,
-        having another reader, gets the sum. Without it every bottom's diff is overwritten, as in a Net, where a
-        Split stands behind each blob that several layers read.
-        """
-        reached = set() if reached is None else reached
+    def backward(self, bottoms: Sequence[Blob] | None = None) -> None:
+        """Overwrite the diffs of the wanted bottoms (or of their stand-ins); add to those of parameters."""
         for top in self.tops:
-            if top not in reached and reached:
-                top.drop_diff()  # nobody read it on this walk
             _ = top.diff  # zeros, if it has none
-        held = {}
-        for blob, wanted in zip(self.bottoms, self.propagate_down):
-            if wanted and blob in reached:
-                held[blob] = blob.diff
-                blob.drop_diff()
-        self.layer.backward(self.tops, self.propagate_down, self.bottoms)
-        for blob, diff in held.items():
-            # A new array: Flatten and its kin leave their top's own here.
-            total = device.current().empty(blob.shape)
-            launch_flat("eltwise_sum", blob.count, 1.0, diff, 1.0, blob.diff, total)
-            blob.diff = total
-        reached.update(blob for blob, wanted in zip(self.bottoms, self.propagate_down) if wanted)
+        self.layer.backward(self.tops, self.propagate_down, self.bottoms if bottoms is None else bottoms)
 
-
-def launch_flat(kernel: str, count: int, *arguments: Any) -> None:
-    """Launch an elementwise kernel over ``count`` contiguous elements.
-
-    The count is cut into full rows of 1024 lanes and one shorter row, so that every machine gets enough rows.
-    """
-    backend = device.current()
-    full = count // 1024 * 1024
-    if full:
-        backend.launch(kernel, full // 1024, 1024, *arguments)
-    if count - full:
-        tail = [a.reshape(-1)[full:] if hasattr(a, "shape") and a.ndim else a for a in arguments]
-        backend.launch(kernel, 1, count - full, *tail)
+    def drop_diffs_but(self, reached: set[Blob]) -> None:
+        """Forget the diffs of tops that nothing has sent a gradient to, left by an earlier walk."""
+        for top in self.tops:
+            if top not in reached:
+                top.drop_diff()

@@ -13,7 +13,7 @@ from fcnlite.fillers import fill
 from fcnlite.geometry import Parameter, measure
 from fcnlite.io import read_weights
 from fcnlite.io.caffemodel import write_caffemodel
-from fcnlite.io.convert import Progress
+from fcnlite.io.convert import Watch
 from fcnlite.io.hdf5 import write_hdf5
 from fcnlite.io.weights import names_hdf5
 from fcnlite.proto import TEST, NetParameter, read_net, to_text, upgrade
@@ -134,7 +134,7 @@ def convert_classifier(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     prototxt: str | os.PathLike[str] | None = None,
-    progress: Progress = None,
+    watch: Watch = iter,
 ) -> str:
     """Write a classifier's weights as those of its fully convolutional form (paper, section 3.1).
 
@@ -147,8 +147,8 @@ def convert_classifier(
         `.caffemodel` or HDF5; the net's new form goes along in either.
     prototxt : path, optional
         The classifier; without it, the net of the catalogue that has these layers.
-    progress : callable, optional
-        Called with the number of bytes just written, many times.
+    watch : callable
+        Hands the layers on, one after the other, as they are written: a place for a progress bar.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def convert_classifier(
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     if names_hdf5(target):
-        write_hdf5(target, params.items(), to_text(convolutional), progress)
+        write_hdf5(target, watch(params.items()), to_text(convolutional))
     else:
-        write_caffemodel(target, params.items(), convolutional, progress)
+        write_caffemodel(target, watch(params.items()), convolutional)
     return str(report)

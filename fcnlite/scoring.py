@@ -120,7 +120,7 @@ def evaluate(
             for head, (_, prediction) in pairs.items():
                 if save is not None:
                     folder = Path(save) if len(pairs) == 1 else Path(save) / head
-                    write_prediction(folder, dataset.names[index], prediction, dataset.palette)
+                    write_prediction(folder, dataset.names[index], prediction)
             yield pairs
 
     begun = time.perf_counter()
@@ -162,11 +162,11 @@ def tally(
     }
 
 
-def write_prediction(folder: Path, name: str, prediction: np.ndarray, palette: np.ndarray) -> None:
+def write_prediction(folder: Path, name: str, prediction: np.ndarray) -> None:
     """Write folder/name.png; an id with slashes has folders of its own."""
     path = folder / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    vis.write_label(path, prediction, palette)
+    vis.write_label(path, prediction)
 
 
 def sheet(net: Net, dataset: Dataset, count: int) -> np.ndarray:
@@ -187,10 +187,8 @@ def _rows(net: Net, dataset: Dataset, count: int) -> Iterator[np.ndarray]:
         pictures = {sample.name: sample.image}
         shown = {"prediction": prediction} | ({"truth": truth} if dataset.has_labels else {})
         for title, label in shown.items():
-            pictures[title] = vis.overlay(
-                sample.image, label, dataset.palette, alpha=0.7, background=dataset.background
-            )
+            pictures[title] = vis.overlay(sample.image, label, alpha=0.7, background=dataset.background)
         row = vis.side_by_side(pictures)
         seen = np.concatenate([label.ravel() for label in shown.values()])
-        names = vis.legend(seen, dataset.heads[head], dataset.palette, row.shape[1])
+        names = vis.legend(seen, dataset.heads[head], row.shape[1])
         yield np.vstack([row, names])

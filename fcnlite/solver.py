@@ -18,11 +18,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 import fcnlite.random
-from fcnlite import device
-from fcnlite.blob import launch_flat
+from fcnlite import device, updates
 from fcnlite.errors import InputError
 from fcnlite.io import SolverSnapshot, read_state, write_state
-from fcnlite.net import LearnableParam, Net
+from fcnlite.learning_rate import learning_rate
+from fcnlite.net import Net
 from fcnlite.proto import (
     TEST,
     TRAIN,
@@ -38,46 +38,75 @@ log = logging.getLogger(__name__)
 HDF5 = 0
 
 
-def learning_rate(param: Any, iteration: int, current_step: int = 0) -> float:
-    """The learning rate of an iteration (Caffe's SGDSolver::GetLearningRate), rounded to float32 where Caffe does.
+class NamedNets:
+    """The nets that a solver names: one to train and any number to test, sharing its parameters.
 
     Parameters
     ----------
     param : SolverParameter
-        Its ``lr_policy`` is fixed, step, exp, inv, multistep, poly or sigmoid.
-    iteration : int
-        Updates made so far.
-    current_step : int
-        For multistep: how many of ``stepvalue`` have been passed.
+    folder : path
+        Folder of the solver's file, where files are looked for besides the working folder.
     """
-    policy = param.lr_policy or "fixed"
-    if param.gamma < 0 and policy in ("step", "exp", "inv", "multistep"):
-        raise InputError(f"lr_policy {policy} needs a gamma of at least 0; {param.gamma:g} is given")
-    if policy == "step" and param.stepsize < 1:
-        raise InputError("lr_policy step needs a stepsize of at least 1")
-    if policy == "poly" and param.max_iter < 1:
-        raise InputError("lr_policy poly needs a max_iter of at least 1")
-    one, gamma, power, done = map(np.float32, (1, param.gamma, param.power, iteration))
-    with np.errstate(over="ignore", under="ignore"):  # a rate may become 0 or infinite
-        if policy == "fixed":
-            factor = one
-        elif policy == "step":
-            factor = np.float64(gamma) ** (iteration // param.stepsize)
-        elif policy == "exp":
-            factor = np.float64(gamma) ** iteration
-        elif policy == "inv":
-            factor = (one + gamma * done) ** -power
-        elif policy == "multistep":
-            factor = np.float64(gamma) ** current_step
-        elif policy == "poly":
-            factor = max(np.float32(0), one - done / np.float32(param.max_iter)) ** power
-        elif policy == "sigmoid":
-            factor = one / (one + np.exp(-gamma * (done - np.float32(param.stepsize))))
-        else:
+
+    def __init__(self, param: Any, folder: Path) -> None:
+        self.param, self._folder = param, folder
+
+    def training_net(self) -> Net:
+        """The training net, with the weights that the solver names copied in (several in one string by commas)."""
+        net = self._make_net(self._train_net(), TRAIN, self.param.train_state)
+        for names in self.param.weights:
+            for name in names.split(","):
+                net.copy_from(self._find(name.strip()))
+        return net
+
+    def _train_net(self) -> Any:
+        param = self.param
+        given = [
+            name for name in ("train_net", "train_net_param", "net", "net_param") if param.HasField(name)
+        ]
+        if len(given) != 1:
+            raise InputError(f"the solver must name one training net; it has {', '.join(given) or 'none'}")
+        value = getattr(param, given[0])
+        return value if given[0].endswith("param") else self._find(value)
+
+    def test_nets(self, training_net: Net) -> list[Net]:
+        """The test nets, which use the training net's parameters."""
+        param = self.param
+        sources: list[Any] = [*param.test_net_param, *map(self._find, param.test_net)]
+        left = len(param.test_iter) - len(sources)
+        if left > 0 and param.HasField("net_param"):
+            sources += [param.net_param] * left
+        elif left > 0 and param.net:  # the training net's file with phase TEST
+            sources += [self._find(param.net)] * left
+        if len(sources) != len(param.test_iter):
             raise InputError(
-                f"lr_policy '{policy}' is unknown; there are fixed, step, exp, inv, multistep, poly and sigmoid"
+                f"the solver has {len(param.test_iter)} test_iter values for {len(sources)} test nets"
             )
-        return float(np.float32(param.base_lr) * factor)
+        states = list(param.test_state) or [NetState()] * len(sources)
+        if len(states) != len(sources):
+            raise InputError(f"the solver has {len(states)} test_state for {len(sources)} test nets")
+        nets = [self._make_net(source, TEST, state) for source, state in zip(sources, states)]
+        for net in nets:
+            net.share_with(training_net)
+        return nets
+
+    def _make_net(self, source: Any, phase: int, state: Any) -> Net:
+        """A net in the state that the solver, the net itself and `state` ask for, the last of them first."""
+        own = source if isinstance(source, NetParameter) else read_net(source)
+        merged = NetState(phase=phase)
+        merged.MergeFrom(own.state)
+        merged.MergeFrom(state)
+        folder = self._folder if own is source else None
+        return Net(source, merged.phase, level=merged.level, stages=list(state.stage), folder=folder)
+
+    def _find(self, name: str) -> Path:
+        """A file of nets or weights, named as Caffe does from the working folder, or beside the solver."""
+        for path in (Path(name), self._folder / name, self._folder / Path(name).name):
+            if path.is_file():
+                return path
+        raise FileNotFoundError(
+            f"the solver's file {name} is neither in {Path.cwd()} nor in {self._folder.resolve()}"
+        )
 
 
 class SGDSolver:
@@ -106,7 +135,7 @@ class SGDSolver:
         The last iteration's loss, for float(), which waits until the device has computed it; nothing else in an
         iteration waits.
     losses : list of float
-        The loss of each of the last ``average_loss`` iterations (mean over iter_size passes).
+        The loss of each of the last `average_loss` iterations (mean over iter_size passes).
     callbacks : list of callable
         Called with the solver after each update.
     last_snapshot : tuple of Path, optional
@@ -116,9 +145,7 @@ class SGDSolver:
         two, another one for each.
     """
 
-    type: ClassVar[str] = "SGD"  # Caffe's name
-    kernel: ClassVar[str] = "sgd_update"
-    histories: ClassVar[int] = 1  # arrays for each parameter
+    rule_type: ClassVar[type[updates.UpdateRule]] = updates.SGD
 
     def __init__(
         self,
@@ -130,30 +157,40 @@ class SGDSolver:
     ):
         self._folder = folder_of(param) or Path()
         self.param = param if isinstance(param, SolverParameter) else read_solver(param)
-        self._check()
+        _check(self.param, self.type)
+        named = NamedNets(self.param, self._folder)
         if self.param.random_seed >= 0 and net is None:
             fcnlite.random.set_random_seed(self.param.random_seed)
-        self.net = (
-            net if net is not None else self._make_net(self._train_net(), TRAIN, self.param.train_state)
-        )
-        if net is None:
-            self._load_weights()
-        self.test_nets = self._make_test_nets()
+        self.net = named.training_net() if net is None else net
+        self.test_nets = named.test_nets(self.net)
         self.source = iter(source) if source is not None else None
         self.test_source = test_source
         self.keep_blobs = keep_blobs
-        self.iter = 0
         self.current_step = 0
         self._losses: deque[Any] = deque(maxlen=max(1, self.param.average_loss))  # numbers, or for float()
         self.callbacks: list[Callable[[SGDSolver], object]] = []
         self.last_snapshot: tuple[Path, Path] | None = None
-        shapes = [p.blob.shape for p in self.net.learnable_params] * self.histories
-        self.history = [device.current().zeros(shape) for shape in shapes]
+        self.rule = self.rule_type(self.net.learnable_params)
+        self._configure_rule()
+        self.rule.check()
 
-    # Running
+    @property
+    def type(self) -> str:
+        """Caffe's name of the update rule."""
+        return self.rule_type.type
+
+    @property
+    def iter(self) -> int:
+        """Updates made so far."""
+        return self.rule.iter
+
+    @property
+    def history(self) -> list[Any]:
+        """The update rule's running values."""
+        return self.rule.history
 
     def step(self, count: int = 1) -> None:
-        """Make ``count`` updates, testing, displaying and saving at the intervals the solver asks for."""
+        """Make `count` updates, testing, displaying and saving at the intervals the solver asks for."""
         param = self.param
         stop = self.iter + count
         while self.iter < stop:
@@ -168,7 +205,7 @@ class SGDSolver:
                 self.snapshot()
 
     def solve(self, resume: str | os.PathLike[str] | None = None) -> None:
-        """Train until ``max_iter``, then save (unless just saved) and test once more.
+        """Train until `max_iter`, then save (unless just saved) and test once more.
 
         Parameters
         ----------
@@ -209,29 +246,27 @@ class SGDSolver:
 
     @property
     def smoothed_loss(self) -> float:
-        """Mean of the last ``average_loss`` losses."""
+        """Mean of the last `average_loss` losses."""
         losses = self.losses
         return sum(losses) / len(losses) if losses else math.nan
 
     def apply_update(self) -> None:
         """Change the parameters by their diffs: clip, divide by iter_size, decay, then the type's own rule.
 
-        Afterwards the diffs hold the steps, as in Caffe, and ``iter`` counts one more. A parameter whose lr_mult is 0
-        is passed over, with its history.
+        Afterwards the diffs hold the steps, as in Caffe, and `iter` counts one more. A parameter whose lr_mult is 0
+        moves on by what its history holds, as in Caffe.
         """
-        rate, clip = np.float32(self.rate), self._clip_factor()
-        share = np.float32(1) / np.float32(self.param.iter_size)
-        params = self.net.learnable_params
-        for i, learnable in enumerate(params):
-            if learnable.lr_mult:
-                self._update(learnable, self.history[i :: len(params)], rate, clip, share)
-        self.iter += 1
+        self._configure_rule()
+        self.rule.step(np.float32(self.rate), self.param.iter_size)
+
+    def _configure_rule(self) -> None:
+        """Give the rule its settings anew, since a script may have changed `param`."""
+        for name in (*updates.COMMON_SETTINGS, *self.rule.settings):
+            setattr(self.rule, name, getattr(self.param, name))
 
     def test_all(self) -> list[dict[str, np.ndarray]]:
-        """Run every test net ``test_iter`` times; returns each one's outputs, averaged."""
+        """Run every test net `test_iter` times; returns each one's outputs, averaged."""
         return [self._test(i, net) for i, net in enumerate(self.test_nets)]
-
-    # Saving
 
     def snapshot(self, prefix: str | os.PathLike[str] | None = None) -> tuple[Path, Path]:
         """Save weights and solver state under Caffe's names, PREFIX_iter_N.caffemodel[.h5] and .solverstate[.h5].
@@ -239,7 +274,7 @@ class SGDSolver:
         Parameters
         ----------
         prefix : path, optional
-            Instead of ``snapshot_prefix``.
+            Instead of `snapshot_prefix`.
 
         Returns
         -------
@@ -257,58 +292,35 @@ class SGDSolver:
         return weights, state
 
     def snapshot_prefix(self) -> Path:
-        """What snapshots are named after: from the working folder if that has the folder named, else from the
-        solver's, where it is made.
+        """Path prefix of snapshots: relative to the working folder if its parent exists there, otherwise to the
+        solver's folder, which is created.
 
         Raises
         ------
         InputError
             Nothing can be written there.
         """
-        prefix = Path(self.param.snapshot_prefix or "snapshot")
-        try:
-            if not prefix.parent.is_dir():
-                prefix = self._folder / prefix
-                prefix.parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=prefix.parent):
-                return prefix
-        except OSError as error:
-            raise InputError(f"snapshot_prefix {prefix}: cannot be written ({error.strerror})") from None
+        return _writable(Path(self.param.snapshot_prefix or "snapshot"), self._folder)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Go on from a solver state, written here or by Caffe, and from the weights it names.
 
         Weights are looked for beside the state, since a run may have been copied, then where the state says. A
-        source, and each layer that fetches data, with a ``seek`` method is told how many items the run has
+        source, and each layer that fetches data, with a `seek` method is told how many items the run has
         taken. A state written here also brings the stream of dropout masks to where it was.
         """
         state = read_state(path)
-        shapes = [h.shape for h in self.history]
-        found = [h.shape for h in state.history]
-        if len(found) != len(shapes):
-            raise InputError(
-                f"{os.fspath(path)}: its history ({len(found)} arrays) does not fit the net's "
-                f"{len(self.net.learnable_params)} parameters ({self.type}: {len(shapes)} arrays)"
-            )
-        for number, (theirs, ours) in enumerate(zip(found, shapes, strict=True)):
-            if np.prod(theirs) != np.prod(ours):
-                raise InputError(
-                    f"{os.fspath(path)}: its history does not fit the net: array {number} is {tuple(theirs)}, "
-                    f"the net's parameter {tuple(ours)}"
-                )
+        _check_history(self.rule, state.history, path)
         if state.learned_net:
             self.net.copy_from(_beside(state.learned_net, path))
-        for mine, saved in zip(self.history, state.history):
-            mine[...] = device.current().asarray(saved.reshape(mine.shape))
-        self.iter, self.current_step = state.iter, state.current_step
+        self.rule.restore(state.history)
+        self.rule.iter, self.current_step = state.iter, state.current_step
         if state.random_state is not None:
             fcnlite.random.set_mask_state(state.random_state)
         for feed in (self.source, *self.net.layers):
             seek = getattr(feed, "seek", None)
             if seek is not None:
                 seek(self.iter * self.param.iter_size)
-
-    # Parts
 
     def _accumulate(self) -> Any:
         """The gradients of iter_size passes, added up; returns their mean loss, for float()."""
@@ -334,113 +346,6 @@ class SGDSolver:
                     f"the source gives {', '.join(inputs) or 'nothing'}, not the net's input '{name}'"
                 )
         return inputs
-
-    # What a type has of its own, besides its class attributes.
-
-    def numbers(self) -> Sequence[Any]:
-        """What the kernel takes between the rate and the arrays."""
-        return (self.param.momentum,)
-
-    def correction(self) -> np.float32:
-        """What the learning rate is multiplied with."""
-        return np.float32(1)
-
-    def _check(self) -> None:
-        """Refuse what would train otherwise than the file says."""
-        param = self.param
-        if param.HasField("type") and param.type not in ("", self.type):
-            raise InputError(
-                f"the solver's type is '{param.type}', not {self.type}; get_solver() makes one of the type asked for"
-            )
-        for field, value in param.ListFields():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise InputError(f"{field.name} is {value}; it must be a finite number")
-        if param.iter_size < 1:
-            raise InputError(f"iter_size {param.iter_size} must be at least 1")
-        if param.regularization_type not in ("L1", "L2"):
-            raise InputError(
-                f"regularization_type '{param.regularization_type}' is unknown; there are L1 and L2"
-            )
-        learning_rate(param, 0)
-
-    def _update(
-        self,
-        learnable: LearnableParam,
-        history: Sequence[Any],
-        rate: np.float32,
-        clip: np.float32,
-        share: np.float32,
-    ) -> None:
-        param, blob = self.param, learnable.blob
-        decay = np.float32(param.weight_decay) * np.float32(learnable.decay_mult)
-        local_rate = rate * np.float32(learnable.lr_mult) * self.correction()
-        l1 = int(param.regularization_type == "L1")
-        numbers = (clip, share, decay, l1, local_rate, *self.numbers())
-        launch_flat(self.kernel, blob.count, *map(_plain, numbers), blob.diff, *history, blob.data)
-
-    def _clip_factor(self) -> np.float32:
-        """What the whole gradient is scaled by so that its L2 norm is at most clip_gradients."""
-        limit = self.param.clip_gradients
-        if limit < 0:
-            return np.float32(1)
-        diffs = [p.blob.diff.reshape(-1) for p in self.net.learnable_params]
-        squares = [(d @ d).astype(np.float64) for d in diffs]
-        norm = math.sqrt(float(sum(squares[1:], squares[0])))  # the only value an iteration reads back
-        return np.float32(limit / norm) if norm > limit else np.float32(1)
-
-    def _train_net(self) -> Any:
-        param = self.param
-        given = [
-            name for name in ("train_net", "train_net_param", "net", "net_param") if param.HasField(name)
-        ]
-        if len(given) != 1:
-            raise InputError(f"the solver must name one training net; it has {', '.join(given) or 'none'}")
-        value = getattr(param, given[0])
-        return value if given[0].endswith("param") else self._find(value)
-
-    def _make_test_nets(self) -> list[Net]:
-        param = self.param
-        sources: list[Any] = [*param.test_net_param, *map(self._find, param.test_net)]
-        left = len(param.test_iter) - len(sources)
-        if left > 0 and param.HasField("net_param"):
-            sources += [param.net_param] * left
-        elif left > 0 and param.net:  # the training net's file with phase TEST
-            sources += [self._find(param.net)] * left
-        if len(sources) != len(param.test_iter):
-            raise InputError(
-                f"the solver has {len(param.test_iter)} test_iter values for {len(sources)} test nets"
-            )
-        states = list(param.test_state) or [NetState()] * len(sources)
-        if len(states) != len(sources):
-            raise InputError(f"the solver has {len(states)} test_state for {len(sources)} test nets")
-        nets = [self._make_net(source, TEST, state) for source, state in zip(sources, states)]
-        for net in nets:
-            net.share_with(self.net)
-        return nets
-
-    def _make_net(self, source: Any, phase: int, state: Any) -> Net:
-        """A net in the state that the solver, the net itself and ``state`` ask for, the last of them first."""
-        own = source if isinstance(source, NetParameter) else read_net(source)
-        merged = NetState(phase=phase)
-        merged.MergeFrom(own.state)
-        merged.MergeFrom(state)
-        folder = self._folder if own is source else None
-        return Net(source, merged.phase, level=merged.level, stages=list(state.stage), folder=folder)
-
-    def _load_weights(self) -> None:
-        """Copy in what ``weights`` names: files, several in one string parted by commas."""
-        for names in self.param.weights:
-            for name in names.split(","):
-                self.net.copy_from(self._find(name.strip()))
-
-    def _find(self, name: str) -> Path:
-        """A file of nets or weights, named as Caffe does from the working folder, or beside the solver."""
-        for path in (Path(name), self._folder / name, self._folder / Path(name).name):
-            if path.is_file():
-                return path
-        raise FileNotFoundError(
-            f"the solver's file {name} is neither in {Path.cwd()} nor in {self._folder.resolve()}"
-        )
 
     def _test_if_due(self) -> None:
         interval = self.param.test_interval
@@ -468,87 +373,43 @@ class SGDSolver:
 
 
 class NesterovSolver(SGDSolver):
-    """SGD that takes the gradient's step from where momentum leads (Nesterov 1983; Caffe's NesterovSolver)."""
+    """Caffe's NesterovSolver."""
 
-    type = "Nesterov"
-    kernel = "nesterov_update"
-
-
-class _RootMeanSquareSolver(SGDSolver):
-    """Steps divided by the root of a running sum or mean of squared gradients; there is no momentum."""
-
-    kernel = "rms_update"
-
-    def _check(self) -> None:
-        super()._check()
-        if self.param.momentum:
-            raise InputError(f"momentum {self.param.momentum:g} cannot be used with {self.type}; take it out")
+    rule_type = updates.Nesterov
 
 
-class AdaGradSolver(_RootMeanSquareSolver):
-    """Each weight's step shrinks as its squared gradients add up (Duchi et al. 2011; Caffe's AdaGradSolver)."""
+class AdaGradSolver(SGDSolver):
+    """Caffe's AdaGradSolver."""
 
-    type = "AdaGrad"
-
-    def numbers(self) -> Sequence[Any]:
-        return 1, 1, self.param.delta
+    rule_type = updates.AdaGrad
 
 
-class RMSPropSolver(_RootMeanSquareSolver):
-    """AdaGrad with a mean that forgets by ``rms_decay`` (Tieleman and Hinton 2012; Caffe's RMSPropSolver)."""
+class RMSPropSolver(SGDSolver):
+    """Caffe's RMSPropSolver."""
 
-    type = "RMSProp"
-
-    def numbers(self) -> Sequence[Any]:
-        keep = np.float32(self.param.rms_decay)
-        return keep, np.float32(1) - keep, self.param.delta
-
-    def _check(self) -> None:
-        super()._check()
-        if not 0 <= self.param.rms_decay < 1:
-            raise InputError(f"rms_decay {self.param.rms_decay:g} must be at least 0 and less than 1")
+    rule_type = updates.RMSProp
 
 
 class AdaDeltaSolver(SGDSolver):
-    """Steps on the scale of former steps; ``momentum`` is the decay (Zeiler 2012; Caffe's AdaDeltaSolver)."""
+    """Caffe's AdaDeltaSolver."""
 
-    type = "AdaDelta"
-    kernel = "adadelta_update"
-    histories = 2  # squared gradients, squared steps
-
-    def numbers(self) -> Sequence[Any]:
-        return self.param.momentum, self.param.delta
+    rule_type = updates.AdaDelta
 
 
 class AdamSolver(SGDSolver):
-    """Mean over root mean square, with decays ``momentum``, ``momentum2`` (Kingma and Ba 2015; Caffe's AdamSolver)."""
+    """Caffe's AdamSolver."""
 
-    type = "Adam"
-    kernel = "adam_update"
-    histories = 2  # means, means of squares
-
-    def numbers(self) -> Sequence[Any]:
-        return self.param.momentum, self.param.momentum2, self.param.delta
-
-    def correction(self) -> np.float32:
-        beta1, beta2 = np.float64(self.param.momentum), np.float64(self.param.momentum2)
-        return np.float32(np.sqrt(1 - beta2 ** (self.iter + 1)) / (1 - beta1 ** (self.iter + 1)))
-
-    def _check(self) -> None:
-        super()._check()
-        for name in ("momentum", "momentum2"):
-            if not 0 <= getattr(self.param, name) < 1:
-                raise InputError(f"{name} {getattr(self.param, name):g} must be at least 0 and less than 1")
+    rule_type = updates.Adam
 
 
 SOLVERS: dict[str, type[SGDSolver]] = {
-    solver.type: solver
+    solver.rule_type.type: solver
     for solver in (SGDSolver, NesterovSolver, AdaGradSolver, RMSPropSolver, AdaDeltaSolver, AdamSolver)
 }
 
 
 def solver_type(param: Any) -> str:
-    """The type that a solver (as for :class:`SGDSolver`) asks for, a key of ``SOLVERS``."""
+    """The type that a solver (as for :class:`SGDSolver`) asks for, a key of `SOLVERS`."""
     message = param if isinstance(param, SolverParameter) else read_solver(param)
     found = message.type or "SGD"
     if found not in SOLVERS:
@@ -557,8 +418,51 @@ def solver_type(param: Any) -> str:
 
 
 def get_solver(param: Any, **options: Any) -> SGDSolver:
-    """The solver of the type that ``param`` asks for; it and the options are as for :class:`SGDSolver`."""
+    """The solver of the type that `param` asks for; it and the options are as for :class:`SGDSolver`."""
     return SOLVERS[solver_type(param)](param, **options)
+
+
+def _check(param: Any, kind: str) -> None:
+    """Refuse what would train otherwise than the file says."""
+    if param.HasField("type") and param.type not in ("", kind):
+        raise InputError(
+            f"the solver's type is '{param.type}', not {kind}; get_solver() makes one of the type asked for"
+        )
+    for field, value in param.ListFields():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{field.name} is {value}; it must be a finite number")
+    if param.iter_size < 1:
+        raise InputError(f"iter_size {param.iter_size} must be at least 1")
+    learning_rate(param, 0)
+
+
+def _check_history(
+    rule: updates.UpdateRule, saved: Sequence[np.ndarray], path: str | os.PathLike[str]
+) -> None:
+    """Refuse a solver state whose arrays are not those of the rule's parameters."""
+    if len(saved) != len(rule.history):
+        raise InputError(
+            f"{os.fspath(path)}: its history ({len(saved)} arrays) does not fit the net's "
+            f"{len(rule.parameters)} parameters ({rule.type}: {len(rule.history)} arrays)"
+        )
+    for number, (theirs, ours) in enumerate(zip(saved, rule.history, strict=True)):
+        if math.prod(theirs.shape) != math.prod(ours.shape):
+            raise InputError(
+                f"{os.fspath(path)}: its history does not fit the net: array {number} is {tuple(theirs.shape)}, "
+                f"the net's parameter {tuple(ours.shape)}"
+            )
+
+
+def _writable(prefix: Path, folder: Path) -> Path:
+    """The prefix where files can be written: as it stands, or else below `folder`."""
+    try:
+        if not prefix.parent.is_dir():
+            prefix = folder / prefix
+            prefix.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=prefix.parent):
+            return prefix
+    except OSError as error:
+        raise InputError(f"snapshot_prefix {prefix}: cannot be written ({error.strerror})") from None
 
 
 def _beside(learned_net: str, state: str | os.PathLike[str]) -> Path:
@@ -568,7 +472,3 @@ def _beside(learned_net: str, state: str | os.PathLike[str]) -> Path:
     raise FileNotFoundError(
         f"{os.fspath(state)}: the weights it belongs to, {learned_net}, are neither there nor beside it"
     )
-
-
-def _plain(value: Any) -> float | int:
-    return value if isinstance(value, int) else float(value)

@@ -1,7 +1,10 @@
-"""Pictures of segmentations and of training: palette PNGs, overlays, panels, legends, loss curves."""
+"""Pictures of segmentations and of training: palette PNGs, overlays, legends, loss curves."""
+
+from __future__ import annotations
 
 import os
 import sys
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -9,14 +12,14 @@ from typing import TextIO
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fcnlite.data.palette import voc_palette
+from fcnlite.data.palette import PALETTE
 from fcnlite.errors import InputError
 from fcnlite.io.atomic import atomic_buffer
 
 GAP = 6  # pixels of white between pictures side by side
 
 
-def write_label(path: str | os.PathLike, label: np.ndarray, palette: np.ndarray | None = None) -> None:
+def write_label(path: str | os.PathLike[str], label: np.ndarray) -> None:
     """Write a label map as a palette PNG, as VOC has them and its evaluation server takes them.
 
     Parameters
@@ -25,18 +28,16 @@ def write_label(path: str | os.PathLike, label: np.ndarray, palette: np.ndarray 
         Written whole or not at all.
     label : numpy.ndarray
         (H, W), whole numbers 0 .. 255.
-    palette : numpy.ndarray, optional
-        (256, 3) uint8 RGB; VOC's by default.
     """
     if label.ndim != 2 or label.size == 0 or label.min() < 0 or label.max() > 255:
         raise ValueError(f"a label map is height x width with values 0 to 255, not {label.shape}")
     image = Image.fromarray(label.astype(np.uint8))
-    image.putpalette((voc_palette() if palette is None else palette).astype(np.uint8).tobytes())
+    image.putpalette(PALETTE.tobytes())
     with atomic_buffer(path) as buffer:
         image.save(buffer, format="PNG")
 
 
-def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
+def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB pixels as PNG or JPEG, by suffix; whole or not at all.
 
     Raises
@@ -55,15 +56,14 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
 _QUALITY: dict[str, dict[str, int]] = {"PNG": {}, "JPEG": {"quality": 92}}
 
 
-def paint(label: np.ndarray, palette: np.ndarray | None = None) -> np.ndarray:
-    """(H, W, 3) uint8 picture of an (H, W) label map in palette colours."""
-    return (voc_palette() if palette is None else palette)[label.astype(np.uint8)]
+def paint(label: np.ndarray) -> np.ndarray:
+    """Paint an (H, W) label map in VOC's colours: (H, W, 3) uint8 RGB."""
+    return PALETTE[label.astype(np.uint8)]
 
 
 def overlay(
     image: np.ndarray,
     label: np.ndarray,
-    palette: np.ndarray | None = None,
     *,
     alpha: float = 0.5,
     background: int | None = 0,
@@ -77,8 +77,6 @@ def overlay(
         (H, W, 3) uint8 RGB.
     label : numpy.ndarray
         (H, W).
-    palette : numpy.ndarray, optional
-        (256, 3) uint8 RGB; VOC's by default.
     alpha : float
         Weight of the label colours, 0 to 1.
     background : int or None
@@ -93,37 +91,14 @@ def overlay(
     """
     if image.shape[:2] != label.shape:
         raise ValueError(f"image is {image.shape[:2]} but label is {label.shape}")
-    colours = paint(label, palette).astype(np.float32)
+    colours = paint(label).astype(np.float32)
     tinted = image + alpha * (colours - image) * (label != background)[:, :, np.newaxis]
     picture = (tinted + 0.5).astype(np.uint8)
-    return (
-        picture
-        if classes is None
-        else np.vstack([picture, legend(label, classes, palette, picture.shape[1])])
-    )
-
-
-def panel(
-    image: np.ndarray,
-    prediction: np.ndarray,
-    truth: np.ndarray | None = None,
-    palette: np.ndarray | None = None,
-    *,
-    classes: Sequence[str] | None = None,
-) -> np.ndarray:
-    """Image | prediction | truth side by side, void in the truth in its palette colour; (H', W', 3) uint8."""
-    titled = {"image": image, "prediction": paint(prediction, palette)}
-    if truth is not None:
-        titled["truth"] = paint(truth, palette)
-    picture = side_by_side(titled)
-    if classes is None:
-        return picture
-    seen = prediction if truth is None else np.concatenate([prediction.ravel(), truth.ravel()])
-    return np.vstack([picture, legend(seen, classes, palette, picture.shape[1])])
+    return picture if classes is None else np.vstack([picture, legend(label, classes, picture.shape[1])])
 
 
 def side_by_side(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Pictures (H, W, 3) of any sizes next to each other on white, each under its title."""
+    """Put pictures (H, W, 3) of any sizes next to each other on white, each under its title."""
     width = sum(p.shape[1] for p in pictures.values()) + GAP * (len(pictures) - 1)
     font = _font(width)
     head = _line_height(font)
@@ -137,11 +112,8 @@ def side_by_side(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.array(sheet)
 
 
-def legend(
-    label: np.ndarray, classes: Sequence[str], palette: np.ndarray | None = None, width: int = 320
-) -> np.ndarray:
-    """A strip with a swatch and the name of each class in `label`: (h, width, 3) uint8 RGB."""
-    colours = voc_palette() if palette is None else palette
+def legend(label: np.ndarray, classes: Sequence[str], width: int = 320) -> np.ndarray:
+    """Draw a strip with a swatch and the name of each class in `label`: (h, width, 3) uint8 RGB."""
     font = _font(width)
     line = _line_height(font)
     entries = []
@@ -157,25 +129,22 @@ def legend(
     draw = ImageDraw.Draw(strip)
     for k, name, x, y in entries:
         box = (x, y + 2, x + line - 4, y + line - 4)
-        draw.rectangle(box, fill=tuple(colours[k].tolist()), outline="black")
+        draw.rectangle(box, fill=tuple(PALETTE[k].tolist()), outline="black")
         draw.text((x + line, y), name, fill="black", font=font)
     return np.array(strip)
 
 
-def legend_text(
-    label: np.ndarray, classes: Sequence[str], palette: np.ndarray | None = None, *, colour: bool = False
-) -> str:
-    """Lines "swatch name percent" of the classes in `label`, most pixels first.
+def legend_text(label: np.ndarray, classes: Sequence[str], *, colour: bool = False) -> str:
+    """Write lines "swatch name percent" of the classes in `label`, most pixels first.
 
     Swatches are ANSI 24-bit colours and appear only if `colour`. Void does not count towards the percentages.
     """
-    colours = voc_palette() if palette is None else palette
     counts = np.bincount(label.ravel().astype(np.uint8), minlength=256)[: len(classes)]
     present = sorted(np.flatnonzero(counts).tolist(), key=lambda k: -counts[k])
     wide = max((len(classes[k]) for k in present), default=0)
     lines = []
     for k in present:
-        red, green, blue = colours[k]
+        red, green, blue = PALETTE[k]
         swatch = f"\x1b[48;2;{red};{green};{blue}m  \x1b[0m " if colour else ""
         lines.append(f"{swatch}{classes[k]:<{wide}}  {100 * counts[k] / counts.sum():5.1f} %")
     return "\n".join(lines)
@@ -184,17 +153,16 @@ def legend_text(
 def print_legend(
     label: np.ndarray,
     classes: Sequence[str],
-    palette: np.ndarray | None = None,
     stream: TextIO | None = None,
 ) -> None:
     """Print `legend_text`, in colour where the stream is a terminal and NO_COLOR is not set."""
     out = sys.stdout if stream is None else stream
     colour = out.isatty() and not os.environ.get("NO_COLOR")
-    print(legend_text(label, classes, palette, colour=colour), file=out)
+    print(legend_text(label, classes, colour=colour), file=out)
 
 
 def write_loss_curve(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     iterations: Sequence[float],
     loss: Sequence[float],
     lr: Sequence[float] | None = None,
@@ -250,7 +218,7 @@ def write_loss_curve(
 
 
 def running_mean(values: np.ndarray, length: int) -> np.ndarray:
-    """Mean of each value and up to `length` - 1 before it."""
+    """Average each value with up to `length` - 1 before it."""
     total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     end = np.arange(1, len(values) + 1)
     start = np.maximum(end - length, 0)
@@ -271,7 +239,6 @@ def _line_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
 
 
 def _fitted(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The text, cut short where it is wider than `width` pixels."""
-    while text and font.getlength(text) > width:
-        text = text[:-1]
-    return text
+    """The longest beginning of a text that is no wider than `width` pixels, in time linear in that width."""
+    lengths = range(1, min(len(text), width) + 1)
+    return text[: bisect_right(lengths, width, key=lambda n: int(np.ceil(font.getlength(text[:n]))))]

@@ -38,7 +38,7 @@ def check_gradients(
         Whether to check the parameters' gradients too.
     """
     rng = np.random.default_rng(seed)
-    bottoms = [Blob(np.array(array, np.float64)) for array in inputs]
+    bottoms = [Blob(np.array(array, np.float64), needs_diff=True) for array in inputs]
     tops = layer(*bottoms)
     tops = tops if isinstance(tops, tuple) else (tops,)
     weights = [np.asarray(rng.standard_normal(top.shape)) for top in tops]

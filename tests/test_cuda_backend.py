@@ -15,7 +15,7 @@ from test_reference_solvers import start
 
 from fcnlite import device
 from fcnlite.backend import cuda
-from fcnlite.backend.source import signatures
+from fcnlite.backend.source import signatures, source
 from fcnlite.net import Net
 from fcnlite.solver import SGDSolver
 
@@ -255,7 +255,7 @@ def test_the_launcher_converts_and_checks(cupy):
 def test_every_kernel_is_found_in_the_module(cupy):
     backend = device.use("cuda")
     for name in signatures():
-        assert backend._module.get_function(name)
+        assert backend._module(source()).get_function(name)
 
 
 @pytest.mark.parametrize("dtype", BOUNDS)

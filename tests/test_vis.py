@@ -91,16 +91,29 @@ def test_legends_of_large_pictures_stay_legible_when_shrunk(image, label):
     assert head > 40
 
 
-def test_panel_shows_image_prediction_and_truth(image, label):
-    prediction = np.where(label == 255, 0, label)
-    out = vis.panel(image, prediction, label)
+def test_pictures_stand_side_by_side_under_their_titles(image, label):
+    pictures = {
+        "image": image,
+        "prediction": vis.paint(np.where(label == 255, 0, label)),
+        "truth": vis.paint(label),
+    }
+    out = vis.side_by_side(pictures)
     head = out.shape[0] - 40
     pitch = 60 + vis.GAP
     assert out.shape[1] == 3 * 60 + 2 * vis.GAP and head > 5
-    for i, expected in enumerate((image, vis.paint(prediction), vis.paint(label))):
+    for i, expected in enumerate(pictures.values()):
         np.testing.assert_array_equal(out[head:, i * pitch : i * pitch + 60], expected)
-    assert vis.panel(image, prediction).shape[1] == 2 * 60 + vis.GAP
-    assert vis.panel(image, prediction, label, classes=CLASSES).shape[0] > out.shape[0]
+
+
+def test_a_name_of_any_length_is_cut_by_measuring_a_few_beginnings(monkeypatch):
+    measured = []
+    font = type(vis.ImageFont.load_default(10))
+    length = font.getlength
+    monkeypatch.setattr(
+        font, "getlength", lambda self, text: measured.append(len(text)) or length(self, text)
+    )
+    vis.legend(np.zeros((2, 2), np.uint8), ["x" * 10**6], width=300)
+    assert len(measured) < 20 and max(measured) <= 300
 
 
 def test_legend_text_gives_shares_without_void(label):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fcnlite.backend.blas import product
-from fcnlite.backend.source import Parameter, signature, source
+from fcnlite.backend.source import Parameter, signature, source, unit_of
 from fcnlite.errors import InputError
 
 _REALS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
@@ -82,15 +82,15 @@ class CudaBackend:
         self.xp, self.dtype = cupy, dtype
         self._blas_gemm = cublas.sgemm if dtype == np.float32 else cublas.dgemm
         self._one, self._zero = np.ones((), dtype), np.zeros((), dtype)
-        self._module = self._compile(_REALS[dtype])
-        self._functions: dict[str, Any] = {}
+        self._modules = {source(): self._compile(source())}
+        self._functions: dict[tuple[str, str], Any] = {}  # by name and translation unit
         self._aside = cupy.cuda.Stream(non_blocking=True)
         self._local = threading.local()
         self._ones = cupy.empty((0, 1), dtype)
 
-    def _compile(self, real: str) -> Any:
-        """The kernels, compiled now: what an installation lacks for that is known before any work is begun."""
-        module = self.xp.RawModule(code=source(), options=options(real))
+    def _compile(self, unit: str) -> Any:
+        """Kernels, compiled now: what an installation lacks for that is known before any work is begun."""
+        module = self.xp.RawModule(code=unit, options=options(_REALS[self.dtype]))
         try:
             module.compile()
         except Exception as error:  # no NVRTC, no CUDA headers, a GPU it does not know ..
@@ -143,13 +143,20 @@ class CudaBackend:
         kernel.check(rows, arguments, self.dtype, self.xp.ndarray)
         if rows == 0:
             return
-        if name not in self._functions:
+        unit = unit_of(name)
+        if (name, unit) not in self._functions:
             makers = [self._maker(parameter) for parameter in kernel.parameters]
-            self._functions[name] = self._module.get_function(name), makers
-        function, makers = self._functions[name]
+            self._functions[name, unit] = self._module(unit).get_function(name), makers
+        function, makers = self._functions[name, unit]
         values = [value if make is None else make(value) for make, value in zip(makers, arguments)]
         grid, block = launch_shape(rows, arguments[0])
         function(grid, block, (np.int32(0), np.int32(rows), *values))
+
+    def _module(self, unit: str) -> Any:
+        """The compiled kernels of a translation unit: fcnlite's own, or those of a user's file."""
+        if unit not in self._modules:
+            self._modules[unit] = self._compile(unit)
+        return self._modules[unit]
 
     def _maker(self, parameter: Parameter) -> Callable[[Any], Any] | None:
         """What makes a number that CuPy passes as this parameter; None for pointers."""

@@ -19,7 +19,7 @@ from scipy.linalg import cython_blas
 
 from fcnlite.backend import compile as compiler
 from fcnlite.backend.blas import product
-from fcnlite.backend.source import signature, source
+from fcnlite.backend.source import Signature, signature, source, unit_of
 from fcnlite.errors import InputError
 
 _REALS = {
@@ -62,8 +62,8 @@ class HostBackend:
         self.dtype = dtype
         self.threads = threads or _default_threads()
         real, self._real, prefix = _REALS[dtype]
-        self._library = ctypes.CDLL(str(compiler.library(source(), real)))
-        self._functions: dict[str, Any] = {}
+        self._libraries = {source(): ctypes.CDLL(str(compiler.library(source(), real)))}
+        self._functions: dict[tuple[str, str], Any] = {}  # by name and translation unit
         self._blas_gemm = _blas_function(prefix + "gemm")
         self._start_threads()
         _started.add(self)
@@ -112,7 +112,7 @@ class HostBackend:
         """Run kernel ``name`` over ``rows`` rows; the arguments are those after ROWS in its source."""
         kernel = signature(name)
         kernel.check(rows, arguments, self.dtype, np.ndarray)
-        function = self._function(name)
+        function = self._function(kernel)
         values = [a.__array_interface__["data"][0] if isinstance(a, np.ndarray) else a for a in arguments]
         if self._inside_task() or rows * max(1, arguments[0]) < _SMALL:
             function(0, rows, *values)
@@ -204,17 +204,25 @@ class HostBackend:
     def _number(self, value: float) -> Any:
         return ctypes.byref(self._real(value))
 
-    def _function(self, name: str) -> Any:
-        function = self._functions.get(name)
+    def _function(self, kernel: Signature) -> Any:
+        unit = unit_of(kernel.name)
+        function = self._functions.get((kernel.name, unit))
         if function is None:
-            function = getattr(self._library, name)
+            function = getattr(self._library(unit), kernel.name)
             function.restype = None
             function.argtypes = [ctypes.c_int, ctypes.c_int] + [
                 ctypes.c_void_p if p.pointer else ctypes.c_int if p.ctype == "int" else self._real
-                for p in signature(name).parameters
+                for p in kernel.parameters
             ]
-            self._functions[name] = function
+            self._functions[kernel.name, unit] = function
         return function
+
+    def _library(self, unit: str) -> ctypes.CDLL:
+        """The compiled kernels of a translation unit: fcnlite's own, or those of a user's file."""
+        if unit not in self._libraries:
+            real, _, _ = _REALS[self.dtype]
+            self._libraries[unit] = ctypes.CDLL(str(compiler.library(unit, real)))
+        return self._libraries[unit]
 
 
 _started: WeakSet[HostBackend] = WeakSet()

@@ -6,13 +6,17 @@ Because a launch is checked against that list, a call can pass neither a Python 
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fcnlite.errors import InputError, nearest
 from fcnlite.resources import kernels_folder
 
 _KERNEL = re.compile(r"^KERNEL\s+(\w+)\s*\(\s*ROWS\s*,([^)]*)\)", re.MULTILINE)
@@ -85,16 +89,60 @@ def _check_array(value: Any, dtype: np.dtype, array_type: type[Any]) -> None:
 
 @cache
 def source() -> str:
-    """All kernels as one translation unit; every .cu file still says which file its lines come from."""
-    parts = [f'#line 1 "{path.name}"\n{path.read_text()}' for path in _files()]
+    """fcnlite's own kernels as one translation unit; every .cu file still says which file its lines come from."""
+    folder = kernels_folder()
+    return _unit([folder / "rows.cuh", *sorted(folder.glob("*.cu"))])
+
+
+def _unit(files: Iterable[Path]) -> str:
+    parts = [f'#line 1 "{path.name}"\n{path.read_text(encoding="utf-8")}' for path in files]
     for line in ('#include "rows.cuh"', "#pragma once"):  # all in one file now
         parts = [part.replace(line, "") for part in parts]
     return "\n".join(parts)
 
 
-def _files() -> list[Any]:
-    folder = kernels_folder()
-    return [folder / "rows.cuh", *sorted(folder.glob("*.cu"))]
+_registered: dict[str, tuple[Signature, str]] = {}  # kernels of users' files, each with its translation unit
+
+
+def register_kernels(path: str | os.PathLike[str]) -> list[str]:
+    """Make the kernels of a user's `.cu` file known, on the CPU as on a GPU.
+
+    The file is written as fcnlite's own are, over rows (see `kernels/rows.cuh`, which it may include); it is compiled
+    at the first launch of one of its kernels. Registering a file again, changed or not, replaces its kernels.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    list of str
+        The kernels' names, for `fcnlite.layers.launch.launch_flat` and `device.current().launch`.
+
+    Raises
+    ------
+    InputError, FileNotFoundError
+        There is no such file, or it holds no kernel, one whose parameters cannot be passed, or one of fcnlite's names.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of kernels")
+    unit = _unit([kernels_folder() / "rows.cuh", path])
+    try:
+        found = parse_signatures(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+    if not found:
+        raise InputError(f"{path}: no kernel in it; one begins `KERNEL name(ROWS, int width, ...`")
+    if taken := next((name for name in found if name in signatures()), None):
+        raise InputError(f"{path}: fcnlite has a kernel {taken} of its own; give this one another name")
+    _registered.update((name, (signature, unit)) for name, signature in found.items())
+    return list(found)
+
+
+def unit_of(name: str) -> str:
+    """The translation unit that holds a kernel."""
+    return _registered[name][1] if name in _registered else source()
 
 
 def parse_signatures(text: str) -> dict[str, Signature]:
@@ -121,13 +169,24 @@ def parse_signatures(text: str) -> dict[str, Signature]:
 
 @cache
 def signatures() -> dict[str, Signature]:
-    """The kernels of :func:`source` by name."""
+    """The kernels of `source` by name."""
     return parse_signatures(source())
 
 
 def signature(name: str) -> Signature:
-    """The kernel called ``name``; KeyError with the known names otherwise."""
+    """The kernel called `name`.
+
+    Raises
+    ------
+    KeyError
+        There is none.
+    """
+    if name in _registered:
+        return _registered[name][0]
     try:
         return signatures()[name]
     except KeyError:
-        raise KeyError(f"no kernel {name}; there are {', '.join(sorted(signatures()))}") from None
+        hint = nearest(name, [*signatures(), *_registered])
+        raise KeyError(
+            f"no kernel {name}{hint}; fcnlite.register_kernels(file) adds those of a file"
+        ) from None

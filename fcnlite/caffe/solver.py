@@ -6,17 +6,19 @@ import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from fcnlite import device
+from fcnlite import device, updates
 from fcnlite import solver as core_solver
 from fcnlite.caffe.net import Net, hooked, view
 from fcnlite.caffe.session import choose_mode
 from fcnlite.hostblob import push
+from fcnlite.updates import UpdateRule
 
 
 class _Solver(core_solver.SGDSolver):
     """fcnlite's solver, with Caffe's callbacks."""
 
-    def __init__(self, param: Any):
+    def __init__(self, param: Any, rule_type: type[UpdateRule]) -> None:
+        self.rule_type = rule_type  # type: ignore[misc]  # the class's own, for this solver
         super().__init__(param, keep_blobs=True)
         self.on_start: list[Callable[[], object]] = []
         self.on_gradients_ready: list[Callable[[], object]] = []
@@ -63,12 +65,12 @@ class SGDSolver:
     param : SolverParameter
     """
 
-    _core: ClassVar[type[core_solver.SGDSolver]] = core_solver.SGDSolver
+    _rule_type: ClassVar[type[UpdateRule]] = updates.SGD
 
     def __init__(self, solver_file: Any):
         choose_mode()
         push()
-        self._solver: _Solver = type("Solver", (_Solver, self._core), {})(solver_file)
+        self._solver: _Solver = _Solver(solver_file, self._rule_type)
         self._backend = device.current()
         self.net = view(self._solver.net)
         self.test_nets = [view(net) for net in self._solver.test_nets]
@@ -128,35 +130,35 @@ class SGDSolver:
 class NesterovSolver(SGDSolver):
     """Trains a net with Nesterov's momentum (pycaffe's `caffe.NesterovSolver`)."""
 
-    _core = core_solver.NesterovSolver
+    _rule_type = updates.Nesterov
 
 
 class AdaGradSolver(SGDSolver):
     """Trains a net by AdaGrad (pycaffe's `caffe.AdaGradSolver`)."""
 
-    _core = core_solver.AdaGradSolver
+    _rule_type = updates.AdaGrad
 
 
 class RMSPropSolver(SGDSolver):
     """Trains a net by RMSProp (pycaffe's `caffe.RMSPropSolver`)."""
 
-    _core = core_solver.RMSPropSolver
+    _rule_type = updates.RMSProp
 
 
 class AdaDeltaSolver(SGDSolver):
     """Trains a net by AdaDelta (pycaffe's `caffe.AdaDeltaSolver`)."""
 
-    _core = core_solver.AdaDeltaSolver
+    _rule_type = updates.AdaDelta
 
 
 class AdamSolver(SGDSolver):
     """Trains a net by Adam (pycaffe's `caffe.AdamSolver`)."""
 
-    _core = core_solver.AdamSolver
+    _rule_type = updates.Adam
 
 
 def get_solver(solver_file: Any) -> SGDSolver:
     """The solver of the type that a solver prototxt names."""
-    asked = core_solver.SOLVERS[core_solver.solver_type(solver_file)]
+    asked = updates.RULES[core_solver.solver_type(solver_file)]
     classes: list[type[SGDSolver]] = [SGDSolver, *SGDSolver.__subclasses__()]
-    return next(cls for cls in classes if cls._core is asked)(solver_file)
+    return next(cls for cls in classes if cls._rule_type is asked)(solver_file)

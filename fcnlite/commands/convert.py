@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from fcnlite.commands.options import Parser, guarded, refuse_overwrite
 from fcnlite.errors import InputError
-from fcnlite.io.convert import convert_state, convert_weights
+from fcnlite.io.convert import Layers, convert_state, convert_weights
 from fcnlite.io.weights import names_hdf5
 
 _HELP = """\
@@ -54,11 +54,12 @@ def _check_paths(source: Path, target: Path) -> None:
         raise InputError(f"{source}: its name says that it is {told}; give {target} the suffix for that")
 
 
-@contextmanager
-def _bar(source: Path) -> Iterator[Callable[[int], object]]:
-    """A progress bar over the bytes of a file, on a terminal."""
+def _with_bar(layers: Layers, source: Path) -> Layers:
+    """Hand layers on and show the bytes done as a bar, on a terminal."""
     with tqdm(total=source.stat().st_size, unit="B", unit_scale=True, disable=None, desc=source.name) as bar:
-        yield bar.update
+        for name, arrays in layers:
+            yield name, arrays
+            bar.update(sum(array.nbytes for array in arrays))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,22 +88,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _check_paths(options.source, options.target)
     refuse_overwrite([options.prototxt] if options.prototxt else [], [options.target])
     report = ""
-    with _bar(options.source) as progress:
-        if options.classifier_to_fcn:
-            if _is_state(options.target):
-                raise InputError(
-                    "--classifier-to-fcn goes with weights, not with a solver state; leave it out"
-                )
-            # Nets and layers are needed for this alone; plain conversions need neither them nor a compiler.
-            from fcnlite.convolutionalise import convert_classifier
+    watch = partial(_with_bar, source=options.source)
+    if options.classifier_to_fcn:
+        if _is_state(options.target):
+            raise InputError("--classifier-to-fcn goes with weights, not with a solver state; leave it out")
+        # Nets and layers are needed for this alone; plain conversions need neither them nor a compiler.
+        from fcnlite.convolutionalise import convert_classifier
 
-            report = convert_classifier(options.source, options.target, options.prototxt, progress)
-        elif not _is_state(options.target):
-            convert_weights(options.source, options.target, options.prototxt, progress)
-        elif options.prototxt is None:
-            convert_state(options.source, options.target, progress)
-        else:
-            raise InputError("--prototxt goes with weights, not with a solver state; leave it out")
+        report = convert_classifier(options.source, options.target, options.prototxt, watch)
+    elif not _is_state(options.target):
+        convert_weights(options.source, options.target, options.prototxt, watch)
+    elif options.prototxt is None:
+        convert_state(options.source, options.target)
+    else:
+        raise InputError("--prototxt goes with weights, not with a solver state; leave it out")
     if report:
         print(report)
     print(f"{options.target}: {tqdm.format_sizeof(options.target.stat().st_size, 'B')}")

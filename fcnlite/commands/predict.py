@@ -21,7 +21,7 @@ from fcnlite.commands.options import (
     refuse_overwrite,
     use_device,
 )
-from fcnlite.data import read_photo, voc_palette
+from fcnlite.data import read_photo
 from fcnlite.data.classes import VOC
 from fcnlite.errors import InputError
 from fcnlite.net import Segmenter, load
@@ -97,7 +97,7 @@ def segment(net: Segmenter, image: Path, stem: str, out: Path, output: str) -> n
         raise InputError(f"{image}: {error}") from None
     names = class_names(net, output)
     vis.write_label(out / f"{stem}{LABEL}", label)
-    picture = vis.overlay(pixels, label, voc_palette(), background=net.notes.background, classes=names)
+    picture = vis.overlay(pixels, label, background=net.notes.background, classes=names)
     vis.write_image(out / f"{stem}{OVERLAY}", picture)
     return label
 

@@ -45,7 +45,6 @@ class Masked(Dataset):
         self.split = dataset.split
         self.names = dataset.names
         self.classes = dataset.classes
-        self.palette = dataset.palette
         self.mean_bgr = dataset.mean_bgr
         self.ignore_label = dataset.ignore_label
         self.background = dataset.background

@@ -10,7 +10,6 @@ from typing import Any, overload
 
 import numpy as np
 
-from fcnlite.data.palette import voc_palette
 from fcnlite.errors import InputError
 
 IGNORE = 255
@@ -84,8 +83,6 @@ class Dataset(Sequence[Sample]):
         Image ids in list order.
     classes : tuple of str
         Class names; a label value indexes it.
-    palette : numpy.ndarray
-        (256, 3) uint8 RGB label colours.
     mean_bgr : tuple or numpy.ndarray
         What `blobs` subtracts from the image's blue, green, red.
     ignore_label : int
@@ -102,7 +99,6 @@ class Dataset(Sequence[Sample]):
     split: str
     names: list[str]
     classes: tuple[str, ...]
-    palette: np.ndarray = voc_palette()
     mean_bgr: Any = MEAN_BGR
     ignore_label: int = IGNORE
     has_labels: bool = True

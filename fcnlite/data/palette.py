@@ -1,10 +1,12 @@
 """The label colours of PASCAL VOC, from which every picture of a segmentation here is painted."""
 
+from __future__ import annotations
+
 import numpy as np
 
 
 def voc_palette(count: int = 256) -> np.ndarray:
-    """Colours of the labels 0 .. count - 1 as the VOC development kit numbers them.
+    """Give the labels 0 .. count - 1 the colours of the VOC development kit.
 
     Bits 0, 1 and 2 of a label are the top bits of its red, green and blue, bits 3, 4 and 5 the next ones,
     and so on, so that neighbouring labels get far-away colours.
@@ -33,3 +35,7 @@ def voc_palette(count: int = 256) -> np.ndarray:
             bit = (labels >> (3 * triple + channel)) & 1
             colours[:, channel] |= (bit << (7 - triple)).astype(np.uint8)
     return colours
+
+
+PALETTE = voc_palette()
+PALETTE.flags.writeable = False

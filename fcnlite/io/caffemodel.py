@@ -2,7 +2,7 @@
 as a stream."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -193,7 +193,6 @@ def write_caffemodel(
     path: str | os.PathLike[str],
     params: Iterable[tuple[str, Sequence[np.ndarray]]],
     net: Any = None,
-    progress: Callable[[int], object] | None = None,
 ) -> None:
     """Write a `.caffemodel` in the present form, array by array: no copy of the weights is made.
 
@@ -206,8 +205,6 @@ def write_caffemodel(
     net : NetParameter, optional
         Says the layers' types, bottoms, tops and settings, and their order. Without it the file has names and
         weights only, which is all that Caffe looks at when it loads weights.
-    progress : callable, optional
-        Called with the number of bytes just written, many times.
 
     Raises
     ------
@@ -218,7 +215,7 @@ def write_caffemodel(
         if net is not None and net.name:
             file.write(delimited(1, net.name.encode()))
         for layer, arrays in _described_layers(net, params):
-            _write_layer(file, layer, [stored(array) for array in arrays], progress)
+            _write_layer(file, layer, [stored(array) for array in arrays])
             if file.tell() > MAX_MESSAGE:
                 raise InputError(
                     f"{path}: over 2 GB, more than Caffe can read from a .caffemodel; write .caffemodel.h5"
@@ -235,9 +232,7 @@ def _halves(layer: Any) -> tuple[bytes, bytes]:
     return head.SerializeToString(), tail.SerializeToString()
 
 
-def _write_layer(
-    file: BinaryIO, layer: Any, arrays: list[np.ndarray], progress: Callable[[int], object] | None
-) -> None:
+def _write_layer(file: BinaryIO, layer: Any, arrays: list[np.ndarray]) -> None:
     head, tail = _halves(layer)
     frames = [blob_frame(array) for array in arrays]
     sizes = [
@@ -248,6 +243,6 @@ def _write_layer(
     file.write(head)
     for key, (before, after), array in zip(keys, frames, arrays, strict=True):
         file.write(key + before)
-        write_array(file, array, progress)
+        write_array(file, array)
         file.write(after)
     file.write(tail)

@@ -14,8 +14,8 @@ from fcnlite.io.state import read_state, write_state
 from fcnlite.io.weights import holds_hdf5, names_hdf5, read_weights
 from fcnlite.proto import parse_net, read_net, to_text
 
-Progress = Callable[[int], object] | None
 Layers = Iterable[tuple[str, Sequence[np.ndarray]]]
+Watch = Callable[[Layers], Layers]
 
 
 def _read_layers(source: Path) -> Layers:
@@ -28,7 +28,7 @@ def convert_weights(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     prototxt: str | os.PathLike[str] | None = None,
-    progress: Progress = None,
+    watch: Watch = iter,
 ) -> None:
     """Write the weights in `source` to `target`, in the format that its suffix names.
 
@@ -40,8 +40,8 @@ def convert_weights(
         The net that the weights belong to. An HDF5 file stores its text, so that `fcnlite.net.load` can
         build the net; a `.caffemodel` takes its layers' types and connections from it. Without it, the
         description stored in `source` is kept.
-    progress : callable, optional
-        Called with the number of bytes just written, many times.
+    watch : callable
+        Hands the layers on, one after the other, as they are written: a place for a progress bar.
 
     Raises
     ------
@@ -49,19 +49,18 @@ def convert_weights(
         A file is missing, damaged, or cannot be written.
     """
     source, target = Path(source), Path(target)
+    layers = watch(_read_layers(source))
     text = to_text(read_net(Path(prototxt))) if prototxt is not None else read_deploy(source)
     if names_hdf5(target):
-        write_hdf5(target, _read_layers(source), text, progress, read_notes(source))
+        write_hdf5(target, layers, text, read_notes(source))
     elif text is not None:
-        write_caffemodel(target, _read_layers(source), parse_net(text, f"{prototxt or source}"), progress)
+        write_caffemodel(target, layers, parse_net(text, f"{prototxt or source}"))
     else:
         net = None if is_hdf5(source) else read_definition(source)
-        write_caffemodel(target, _read_layers(source), net, progress)
+        write_caffemodel(target, layers, net)
 
 
-def convert_state(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], progress: Progress = None
-) -> None:
+def convert_state(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """Write the solver state in `source` to `target`, in the format that its suffix names.
 
     The path of the weights that belong to it (`learned_net`) is kept as it stands.
@@ -70,12 +69,10 @@ def convert_state(
     ----------
     source, target : path
         `.solverstate` or `.solverstate.h5`.
-    progress : callable, optional
-        Called with the number of bytes just written, many times.
 
     Raises
     ------
     FileNotFoundError, InputError
         A file is missing, damaged, or cannot be written.
     """
-    write_state(target, read_state(source), progress)
+    write_state(target, read_state(source))

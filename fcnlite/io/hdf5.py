@@ -9,7 +9,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -297,9 +297,7 @@ def _bands(shape: tuple[int, ...], row_bytes: int) -> Iterator[tuple[slice | int
         yield (*(slice(None),) * axis, slice(start, min(start + step, shape[axis])))
 
 
-def create_array(
-    group: h5py.Group, name: str, array: np.ndarray, progress: Callable[[int], object] | None = None
-) -> None:
+def create_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
     """Store an array as a plain dataset, in bands, so that a mapped file is never copied as a whole."""
     array = stored(array)
     dataset = group.create_dataset(name, array.shape, array.dtype)
@@ -308,8 +306,6 @@ def create_array(
     rows = next((dim for dim in array.shape if dim > 1), 1)
     for band in _bands(array.shape, array.nbytes // rows):
         dataset[band] = array[band]
-        if progress is not None:
-            progress(array[band].nbytes)
 
 
 def _check_name(path: Path, name: str) -> None:
@@ -359,7 +355,6 @@ def write_hdf5(
     path: str | os.PathLike[str],
     params: Iterable[tuple[str, Sequence[np.ndarray]]],
     deploy: str | None = None,
-    progress: Callable[[int], object] | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write weights in Caffe's HDF5 layout.
@@ -373,8 +368,6 @@ def write_hdf5(
         numbers become float32.
     deploy : str, optional
         The prototxt of the net that the weights belong to, stored as the root attribute "prototxt".
-    progress : callable, optional
-        Called with the number of bytes just written, many times.
     notes : mapping, optional
         What else a user of the weights must know (class names, mean colour), stored as JSON.
 
@@ -395,7 +388,7 @@ def write_hdf5(
             try:
                 group = data.require_group(name)
                 for i, array in enumerate(arrays):
-                    create_array(group, str(i), array, progress)
+                    create_array(group, str(i), array)
             except (
                 RuntimeError,
                 TypeError,

@@ -1,7 +1,6 @@
 """Solver states: where a training run stands, in Caffe's two forms (`.solverstate`, `.solverstate.h5`)."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,7 +195,7 @@ def _write_text(file: h5py.File, name: str, text: str) -> None:
     dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(data, dtype=f"S{len(data)}"), mtype=kind)
 
 
-def _write_hdf5(path: Path, snapshot: SolverSnapshot, progress: Any) -> None:
+def _write_hdf5(path: Path, snapshot: SolverSnapshot) -> None:
     with create_hdf5(path) as file:
         file.create_dataset("iter", data=np.array([snapshot.iter], np.int32))
         if snapshot.learned_net:
@@ -206,10 +205,10 @@ def _write_hdf5(path: Path, snapshot: SolverSnapshot, progress: Any) -> None:
             file.attrs[_RANDOM_ATTRIBUTE] = snapshot.random_state.astype("<u4")
         history = file.create_group("history")
         for i, array in enumerate(snapshot.history):
-            create_array(history, str(i), array, progress)
+            create_array(history, str(i), array)
 
 
-def _write_binary(path: Path, snapshot: SolverSnapshot, progress: Any) -> None:
+def _write_binary(path: Path, snapshot: SolverSnapshot) -> None:
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(b"\x08" + varint(snapshot.iter & 0xFFFFFFFFFFFFFFFF))
         if snapshot.learned_net:
@@ -217,7 +216,7 @@ def _write_binary(path: Path, snapshot: SolverSnapshot, progress: Any) -> None:
         for array in map(stored, snapshot.history):
             before, after = blob_frame(array)
             file.write(delimited_key(3, len(before) + array.nbytes + len(after)) + before)
-            write_array(file, array, progress)
+            write_array(file, array)
             file.write(after)
         file.write(b"\x20" + varint(snapshot.current_step & 0xFFFFFFFFFFFFFFFF))
         if snapshot.random_state is not None:
@@ -231,7 +230,6 @@ def _write_binary(path: Path, snapshot: SolverSnapshot, progress: Any) -> None:
 def write_state(
     path: str | os.PathLike[str],
     snapshot: SolverSnapshot,
-    progress: Callable[[int], object] | None = None,
 ) -> None:
     """Write a solver state that Caffe can restore.
 
@@ -240,8 +238,6 @@ def write_state(
     path : path
         Ending in `.h5` for HDF5 or in `.solverstate` for the binary form; it appears whole or not at all.
     snapshot : SolverSnapshot
-    progress : callable, optional
-        Called with the number of bytes just written, many times.
 
     Raises
     ------
@@ -250,9 +246,9 @@ def write_state(
     """
     path = Path(path)
     if names_hdf5(path):
-        _write_hdf5(path, snapshot, progress)
+        _write_hdf5(path, snapshot)
     elif path.suffix.lower() == ".solverstate":
-        _write_binary(path, snapshot, progress)
+        _write_binary(path, snapshot)
     else:
         raise InputError(
             f"{path}: solver states are written as .solverstate or .solverstate.h5; end the name so"

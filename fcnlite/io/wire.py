@@ -8,7 +8,7 @@ bounded.
 import math
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, NoReturn
 
@@ -280,10 +280,8 @@ def blob_frame(array: np.ndarray) -> tuple[bytes, bytes]:
     return delimited_key(5, array.nbytes), shape
 
 
-def write_array(file: BinaryIO, array: np.ndarray, progress: Callable[[int], object] | None = None) -> None:
+def write_array(file: BinaryIO, array: np.ndarray) -> None:
     """Write the raw numbers of a :func:`stored` array, `PIECE` bytes at a time."""
     flat = array.reshape(-1).view(np.uint8)
     for start in range(0, flat.size, PIECE):
         file.write(flat[start : start + PIECE].data)
-        if progress is not None:
-            progress(min(PIECE, flat.size - start))

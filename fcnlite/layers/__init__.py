@@ -1,8 +1,10 @@
 """Caffe's layers: one module a family, each class registered under its Caffe type name."""
 
+import fcnlite.layers.arithmetic  # noqa: F401  (operators on blobs)
+from fcnlite.blob import Blob
 from fcnlite.layers.accuracy import Accuracy
 from fcnlite.layers.argmax import ArgMax
-from fcnlite.layers.base import LAYERS, Layer, create, register
+from fcnlite.layers.base import LAYERS, Layer, build, create, parameters, register
 from fcnlite.layers.batch_loss import ContrastiveLoss, EuclideanLoss, HingeLoss, MultinomialLogisticLoss
 from fcnlite.layers.batch_norm import MVN, BatchNorm
 from fcnlite.layers.common import Input, Parameter, Silence, Split
@@ -45,6 +47,7 @@ __all__ = [
     "ArgMax",
     "BNLL",
     "BatchNorm",
+    "Blob",
     "BatchReindex",
     "Bias",
     "Clip",
@@ -96,6 +99,8 @@ __all__ = [
     "TanH",
     "Threshold",
     "Tile",
+    "build",
     "create",
+    "parameters",
     "register",
 ]

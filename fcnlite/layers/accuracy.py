@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.layers.base import Layer, new_array, register
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import new_array
 from fcnlite.layers.loss import NO_LABEL, check_labels
 from fcnlite.layers.softmax import softmax_rows
 

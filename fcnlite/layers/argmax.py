@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.layers.base import Layer, new_array, register
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import new_array
 from fcnlite.layers.softmax import softmax_rows
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fcnlite import device
-from fcnlite.blob import Blob, launch_flat
-from fcnlite.layers.base import Layer, new_array, register
+from fcnlite.blob import Blob
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import launch_flat, new_array
 from fcnlite.layers.loss import check_labels
 
 L2 = 2

@@ -8,7 +8,8 @@ from typing import Any
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.layers.base import Layer, new_array, register, rows_of
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import new_array, rows_of
 from fcnlite.proto import TEST, FillerParameter
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fcnlite.blob import Blob, launch_flat
+from fcnlite.blob import Blob
 from fcnlite.layers.base import MANY, Layer, register
+from fcnlite.layers.launch import launch_flat
 from fcnlite.proto import FillerParameter
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.layers.base import MANY, Layer, register, rows_of
+from fcnlite.layers.base import MANY, Layer, register
+from fcnlite.layers.launch import rows_of
 
 
 class Runs:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fcnlite import device
-from fcnlite.blob import Blob, launch_flat
+from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import launch_flat
 from fcnlite.proto import TRAIN
 from fcnlite.random import bernoulli
 

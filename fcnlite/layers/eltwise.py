@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fcnlite.blob import Blob, launch_flat
-from fcnlite.layers.base import Layer, new_array, register
+from fcnlite.blob import Blob
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import launch_flat, new_array
 
 PROD, SUM, MAX = 0, 1, 2
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.layers.base import MANY, Layer, register, rows_of
+from fcnlite.layers.base import MANY, Layer, register
 from fcnlite.layers.inner_product import add_bias, add_bias_gradient
+from fcnlite.layers.launch import rows_of
 
 
 def pick(index: Any, source: Any, target: Any) -> None:

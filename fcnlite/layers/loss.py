@@ -8,8 +8,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from fcnlite import device
-from fcnlite.blob import Blob, launch_flat
-from fcnlite.layers.base import Layer, new_array, register
+from fcnlite.blob import Blob
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import launch_flat, new_array
 from fcnlite.layers.softmax import softmax_rows
 from fcnlite.proto import BlobProto
 

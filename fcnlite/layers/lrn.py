@@ -7,7 +7,8 @@ from typing import Any
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.layers.base import Layer, new_array, register
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import new_array
 
 ACROSS_CHANNELS = 0
 

@@ -10,8 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from fcnlite.blob import Blob, launch_flat
+from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import launch_flat
 
 
 class Neuron(Layer):

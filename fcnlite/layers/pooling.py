@@ -9,7 +9,8 @@ import numpy as np
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.layers.base import Layer, new_array, register
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import new_array
 
 MAX, AVE = 0, 1
 

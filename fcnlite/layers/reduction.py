@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from fcnlite import device
-from fcnlite.blob import Blob, launch_flat
-from fcnlite.layers.base import Layer, new_array, register, rows_of
+from fcnlite.blob import Blob
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import launch_flat, new_array, rows_of
 
 SUM, ASUM, SUMSQ, MEAN = 1, 2, 3, 4
 

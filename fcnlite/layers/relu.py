@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fcnlite import device
-from fcnlite.blob import Blob, launch_flat
-from fcnlite.layers.base import Layer, add_channel_sums, new_array, register, rows_of
+from fcnlite.blob import Blob
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import add_channel_sums, launch_flat, new_array, rows_of
 from fcnlite.proto import FillerParameter
 
 

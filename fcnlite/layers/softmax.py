@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.layers.base import Layer, register, rows_of
+from fcnlite.layers.base import Layer, register
+from fcnlite.layers.launch import rows_of
 
 
 def softmax_rows(shape: Sequence[int], axis: int) -> tuple[int, int, int, int]:

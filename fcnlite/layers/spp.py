@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fcnlite.blob import Blob, launch_flat
-from fcnlite.layers.base import Layer, new_array, register
+from fcnlite.blob import Blob
+from fcnlite.layers.base import Layer, register
 from fcnlite.layers.concat import Runs
+from fcnlite.layers.launch import launch_flat, new_array
 from fcnlite.layers.pooling import Pooling
 from fcnlite.proto import LayerParameter
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from fcnlite.proto.schema import message_class
+from fcnlite.proto.schema import is_repeated, message_class
 
 
 def param_name_dict() -> dict[str, str]:
@@ -52,3 +53,28 @@ def assign_proto(message: Message, name: str, value: Any) -> None:
             assign_proto(child, key, inner)
     else:
         setattr(message, name, value)
+
+
+def default_of(field: FieldDescriptor) -> Any:
+    """The value of a field that is not set, as plain Python; None for messages and repeated fields."""
+    if is_repeated(field) or field.message_type is not None:
+        return None
+    if field.enum_type is not None:
+        return field.enum_type.values_by_number[field.default_value].name
+    return field.default_value
+
+
+def plain_value(field: FieldDescriptor, value: Any) -> Any:
+    """A field's value as plain Python that `assign_proto` takes: enums by name, messages as dicts, one value alone."""
+    if is_repeated(field):
+        values = [_plain_item(field, item) for item in value]
+        return values[0] if len(values) == 1 else values
+    return _plain_item(field, value)
+
+
+def _plain_item(field: FieldDescriptor, value: Any) -> Any:
+    if field.message_type is not None:
+        return {inner.name: plain_value(inner, item) for inner, item in value.ListFields()}
+    if field.enum_type is not None:
+        return field.enum_type.values_by_number[value].name
+    return float(f"{value:.7g}") if isinstance(value, float) else value
