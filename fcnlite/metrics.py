@@ -73,6 +73,8 @@ class Scores:
         The terms of the means.
     class_pixels : tuple of int
         t_i.
+    histogram : tuple of tuple of int
+        n_ij: pixels of true class i that were predicted as class j, the confusion matrix.
     not_scored : tuple of int
         Classes kept out of the two means.
     """

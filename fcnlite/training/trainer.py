@@ -17,6 +17,7 @@ import fcnlite
 from fcnlite import device, surgery
 from fcnlite.data import Batches, Dataset, ImageOrder
 from fcnlite.data.notes import Notes
+from fcnlite.data.skipping import Skipping
 from fcnlite.deploy import deploy
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights, write_text
@@ -26,15 +27,23 @@ from fcnlite.proto import to_text
 from fcnlite.scoring import Evaluation, evaluate, sheet
 from fcnlite.solver import SGDSolver
 from fcnlite.training.build import describe_net, open_data, solver_of
+from fcnlite.training.class_weights import CLASS_WEIGHTS, write_matrix
 from fcnlite.training.plan import Plan
-from fcnlite.training.run_folder import STATE, RunFolder
+from fcnlite.training.run_folder import STATE, RunFolder, weights_of
 
 PICTURES = 8  # images in a validation's picture
+SILENCE = 60  # seconds without a line off a terminal
 
 Say = Callable[[str], object]
 
 
-def start(plan: Plan, dataset: Dataset, say: Say = print, init: bool = True) -> Net:
+def start(
+    plan: Plan,
+    dataset: Dataset,
+    say: Say = print,
+    init: bool = True,
+    folder: Path = Path(),  # noqa: B008
+) -> Net:
     """The net in phase TRAIN, with the weights it starts from.
 
     Parameters
@@ -46,9 +55,11 @@ def start(plan: Plan, dataset: Dataset, say: Say = print, init: bool = True) -> 
         Told in a line what the weights are.
     init : bool
         False when going on from a snapshot, which brings all weights.
+    folder : Path
+        The run's, where the class weights are, if there are any.
     """
     fcnlite.set_random_seed(plan.seed)
-    param = describe_net(plan, len(dataset.classes))
+    param = describe_net(plan, len(dataset.classes), folder)
     net = Net(param, phase="TRAIN")
     net.notes = Notes.of(dataset, {score_blob(head): names for head, names in dataset.heads.items()})
     surgery.interpolate(net)
@@ -99,6 +110,10 @@ def _initialise(net: Net, plan: Plan, say: Say) -> None:
         )
 
 
+class Diverged(InputError):
+    """The loss is not finite any more, and neither are the weights."""
+
+
 @dataclass(frozen=True)
 class _Step:
     """An iteration begun; `loss` is for float(), which waits for it."""
@@ -139,8 +154,10 @@ class Trainer:
         self.plan = plan
         self.folder = folder
         self.say = say
-        self.train_data, self.val_data = open_data(plan)
-        self.net = start(plan, self.train_data, say, init=resume is None)
+        self.train_data, self.val_data = self._open_data()
+        if plan.class_weights:
+            write_matrix(folder.path / CLASS_WEIGHTS, plan.class_weights)
+        self.net = start(plan, self.train_data, say, resume is None, folder.path)
         given = self.train_data.blobs(0)
         if set(given) != set(self.net.inputs):
             raise InputError(
@@ -153,6 +170,8 @@ class Trainer:
         self.losses: deque[float] = deque(maxlen=plan.average_loss)
         self._under_way: deque[_Step] = deque()
         self._noted = 0.0
+        self._told: tuple[float, int] | None = None
+        self._begun = 0.0, 0
         self.evaluation: Evaluation | None = None
         self.saved: Path | None = None
         self._test_net: Net | None = None
@@ -161,6 +180,12 @@ class Trainer:
             self.saved = resume if resume.name == self.state_name else None
             for record in folder.forget_after(self.iteration):
                 self.losses.append(record["loss"])
+
+    def _open_data(self) -> tuple[Dataset, Dataset | None]:
+        train, val = open_data(self.plan)
+        if not self.plan.skip_bad:
+            return train, val
+        return Skipping(train, self.say), None if val is None else Skipping(val, self.say).without_bad()
 
     def _restore(self, state: Path) -> None:
         self.solver.restore(state)
@@ -199,7 +224,9 @@ class Trainer:
         write_text(self.folder.path / "solver.prototxt", to_text(solver))
 
     def run(self, stop: Any = False) -> bool:
-        """Train to the planned iteration; False where `stop` came true before.
+        """Train to the planned iteration, or as long as validation gets better; False where `stop` came true before.
+
+        Whatever ends it, a snapshot of the last finished iteration is there, unless the loss is no longer finite.
 
         Parameters
         ----------
@@ -218,21 +245,51 @@ class Trainer:
             position=position,
             mirror=plan.mirror,
             jitter=plan.jitter,
+            zoom=plan.zoom,
+            recolor=plan.recolor,
             keep=plan.sample_patches,
         )
+        if plan.validate_first and self.iteration == 0 and not stop:
+            self.validate()
         with source, self._bar() as bar:
             self.solver.source = source
-            while self.iteration < plan.iterations and not stop:
-                self._step(order, bar)
-                if plan.snapshot and self.iteration % plan.snapshot == 0 and self.iteration < plan.iterations:
-                    self._note(bar)
-                    self.save()
-                    self.validate()
-            self._note(bar)
+            try:
+                self._iterate(order, bar, stop)
+            except (InputError, OSError, MemoryError) as error:
+                self._save_what_there_is(error)
+                raise
         if self.saved is None or self.state_name != self.saved.name:
             self.save()
         self.folder.close()
-        return self.iteration >= plan.iterations
+        return self.iteration >= plan.iterations or self.settled
+
+    def _iterate(self, order: ImageOrder, bar: Any, stop: Any) -> None:
+        plan = self.plan
+        while self.iteration < plan.iterations and not stop and not self.settled:
+            self._step(order, bar)
+            if plan.snapshot and self.iteration % plan.snapshot == 0 and self.iteration < plan.iterations:
+                self._note(bar)
+                self.save()
+                self.validate()
+                self.folder.prune(plan.net, plan.keep, self.iteration)
+        self._note(bar)
+
+    def _save_what_there_is(self, error: BaseException) -> None:
+        """Save the last finished iteration before an error ends the run."""
+        if isinstance(error, Diverged) or (self.saved is not None and self.state_name == self.saved.name):
+            return
+        if self.iteration:
+            self.save()
+            self.say(f"stopped after iteration {self.iteration} by an error; the state is in {self.saved}")
+
+    @property
+    def settled(self) -> bool:
+        """True if the last `patience` validations were no better than one before them."""
+        if not self.plan.patience:
+            return False
+        scores = [v.mean_iu or 0.0 for v in self.folder.validations() if v.iteration <= self.iteration]
+        recent, before = scores[-self.plan.patience :], scores[: -self.plan.patience]
+        return bool(before) and max(recent) <= max(before)
 
     @property
     def state_name(self) -> str:
@@ -243,7 +300,12 @@ class Trainer:
         """Validate, and write the final weights; returns their path."""
         assert self.saved is not None
         self.validate()
-        return self.folder.write_final(self.saved, self.plan.net)
+        best = self.folder.best(self.plan.net) if self.plan.final == "best" else None
+        self.folder.prune(self.plan.net, self.plan.keep, self.iteration)
+        self.folder.draw_curve(self.plan.average_loss, f"{self.plan.net} on {self.plan.name}")
+        if best is not None and best != self.saved:
+            self.say(f"the weights are those of the best validation: {weights_of(best).name}")
+        return self.folder.write_final(best or self.saved, self.plan.net)
 
     def save(self) -> None:
         """Save a snapshot and draw the curve."""
@@ -257,11 +319,13 @@ class Trainer:
         if self._test_net is None:
             self._test_net = Net(deploy(self.net.param), phase="TEST")
         self._test_net.share_with(self.net)
-        found = evaluate(self._test_net, self.val_data, self.plan.validate, progress="validating")
+        found = evaluate(
+            self._test_net, self.val_data, self.plan.validate, progress="validating", with_loss=True
+        )
         self.evaluation = found
         picture = sheet(self._test_net, self.val_data, min(PICTURES, found.images))
         self.folder.write_validation(self.iteration, found.to_json(), str(found), picture)
-        self.say(f"iteration {self.iteration}: {found.main} ({found.images} images)")
+        self.say(f"iteration {self.iteration}: loss {found.loss:.4g}, {found.main} ({found.images} images)")
 
     def _bar(self) -> Any:
         return tqdm(
@@ -275,10 +339,16 @@ class Trainer:
 
     def _step(self, order: ImageOrder, bar: Any) -> None:
         rate, begun = self.solver.rate, time.perf_counter()
-        images = [self.train_data.names[next(order)] for _ in range(self.plan.iter_size)]
+        indices = [next(order) for _ in range(self.plan.iter_size)]
         self.solver.step(1)
+        images = [self._name(index) for index in indices]
         self._under_way.append(_Step(self.iteration, self.solver.loss, rate, images, begun))
         self._note(bar, device.current().ahead)
+
+    def _name(self, index: int) -> str:
+        """Name of the image shown for an index."""
+        data = self.train_data
+        return data.shown(index) if isinstance(data, Skipping) else data.names[index]
 
     def _note(self, bar: Any, ahead: int = 0) -> None:
         """Check and log finished steps, leaving the last `ahead` in flight so that a GPU never waits."""
@@ -286,7 +356,7 @@ class Trainer:
             step = self._under_way.popleft()
             loss = float(step.loss)
             if not math.isfinite(loss):
-                raise InputError(
+                raise Diverged(
                     f"the loss became {loss} at iteration {step.iteration} ({', '.join(step.images)}): lower the "
                     f"learning rate, --lr, from {self.plan.lr:g}"
                 )
@@ -305,5 +375,19 @@ class Trainer:
             )
             bar.update()
             bar.set_postfix_str(f"loss {smoothed:.4g}", refresh=False)
-            if bar.disable and step.iteration % max(1, self.plan.iterations // 10) == 0:
-                self.say(f"iteration {step.iteration} of {self.plan.iterations}: loss {smoothed:.4g}")
+            if bar.disable:
+                self._tell(step.iteration, smoothed)
+
+    def _tell(self, iteration: int, loss: float) -> None:
+        """A line now and then where there is no bar: at every tenth of the run, and at least once a minute."""
+        now = time.perf_counter()
+        if self._told is None:
+            self._told = self._begun = now, iteration - 1
+        if iteration % max(1, self.plan.iterations // 10) and now - self._told[0] < SILENCE:
+            return
+        self._told = now, iteration
+        each = (now - self._begun[0]) / (iteration - self._begun[1])
+        left = tqdm.format_interval(each * (self.plan.iterations - iteration))
+        self.say(
+            f"iteration {iteration} of {self.plan.iterations}: loss {loss:.4g} ({each:.2g} s each, {left} left)"
+        )
