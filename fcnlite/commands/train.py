@@ -28,7 +28,7 @@ from fcnlite.errors import InputError
 from fcnlite.training.build import open_data
 from fcnlite.training.chain import TAKE, Chain, holds_chain, is_classifier, stages_of
 from fcnlite.training.class_weights import class_weights
-from fcnlite.training.plan import Plan, net_name, own_images, plan_from, resumed
+from fcnlite.training.plan import Plan, net_name, own_images, plan_from, resumed, style_of
 from fcnlite.training.recipes import HEAVY
 from fcnlite.training.run_folder import SETTINGS, RunFolder
 from fcnlite.training.trainer import Trainer
@@ -369,11 +369,14 @@ def _introduce(trainer: Trainer) -> None:
     trainer.say(f"run: {trainer.folder.path}{start}")
 
 
-def _conclude(trainer: Trainer, weights: Path) -> None:
-    """Show what came out, and what to do with it."""
+def _conclude(trainer: Trainer, weights: Path, iteration: int) -> None:
+    """Show the scores of the weights, and what to do with them."""
+    validation = trainer.folder.path / "validation" / f"iter_{iteration}"
     if trainer.evaluation is not None:
-        print(f"\n{trainer.evaluation}\n")
-        print(f"pictures: {trainer.folder.path / 'validation' / f'iter_{trainer.iteration}.png'}")
+        if iteration != trainer.iteration:
+            print(f"\nbest in validation: iteration {iteration}")
+        print(f"\n{validation.with_suffix('.txt').read_text(encoding='utf-8')}")
+        print(f"pictures: {validation.with_suffix('.png')}")
     if isinstance(trainer.train_data, Skipping) and trainer.train_data.skipped:
         print(f"skipped: {len(trainer.train_data.skipped)} images that cannot be read")
     print(f"loss curve: {trainer.folder.path / 'loss.png'}")
@@ -405,11 +408,11 @@ def _train(given: dict[str, Any], again: Path | None = None) -> int:
         _say_how_to_go_on(trainer, again)
         return 128 + stop.signal
     try:
-        weights = trainer.finish()
+        weights, iteration = trainer.finish()
     except KeyboardInterrupt:
         _say_how_to_go_on(trainer, again)
         raise
-    _conclude(trainer, weights)
+    _conclude(trainer, weights, iteration)
     return 0
 
 
@@ -435,19 +438,25 @@ def _chain(given: dict[str, Any]) -> tuple[Chain, dict[str, Any]] | None:
     name = catalogue.canonical(given.get("data_set", "shapes"))
     net = net_name(name, given.get("net"))
     stages = stages_of(net) if net in HEAVY else [net]
-    own = name == "folder" or own_images(name, given) is not None
-    if not given.get("chain", not own and _starts_from_classifier(stages, given)):
+    style = _style(name, given)
+    if not given.get("chain", style != "own" and _starts_from_classifier(stages, given)):
         if "stage_weights" in given:
             raise InputError("--stage-weights goes with a chain of nets, --chain")
         return None
     if len(stages) == 1 or "resume" in given:
         why = "--resume names no chain" if "resume" in given else f"{net} does not start from a coarser net"
         raise InputError(f"--chain: {why}; leave it out")
-    options.setdefault("recipe", "own" if own else "heavy" if "init" in given else "scratch")
+    options.setdefault("recipe", style)
     out = Path(given["out"]) if "out" in given else _unused(given)
     if name == "shapes":
         options.setdefault("data", str(out / "data"))
     return Chain.create(out, stages, given.get("stage_weights", TAKE[0]), options), {}
+
+
+def _style(name: str, given: dict[str, Any]) -> str:
+    """The recipe of a new run; a run to go on with keeps its own."""
+    own = "resume" not in given and (name == "folder" or own_images(name, given) is not None)
+    return style_of(given, own)
 
 
 def _starts_from_classifier(stages: Sequence[str], given: dict[str, Any]) -> bool:

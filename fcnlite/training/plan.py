@@ -209,7 +209,8 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
     name = catalogue.canonical(given.get("data_set", "shapes"))
     net = net_name(name, given.get("net"))
     images = own_images(name, given, out)
-    settings = _recipe(name, net, given, images)
+    style = style_of(given, images is not None)
+    settings = _recipe(style, name, net, given, images or 0)
     plan = Plan(
         name=name,
         data_set=name,
@@ -220,7 +221,7 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
         mirror=name == "shapes",
         **{option: getattr(settings, option) for option in LEARNING},
     )
-    if images is not None:
+    if style == "own":
         plan = replace(plan, validate_first=True, final="best", **OWN_CHANGES)
     own = ("fc", "init", "seed", "order", "fixed", "hide", "freeze", *CHANGES, *MAY_CHANGE)
     plan = replace(plan, **{option: given[option] for option in own if option in given})
@@ -279,12 +280,16 @@ def net_name(data_set: str, given: str | None) -> str:
     return models.canonical(own if own in models.names() else given)
 
 
-def _recipe(data_set: str, net: str, given: dict[str, Any], images: int | None) -> Recipe:
+def style_of(given: dict[str, Any], own: bool) -> str:
+    """The recipe in the options, else that for the user's own pictures, for trained weights or for nothing."""
     trained = "init" in given or "resume" in given
-    usual = "own" if images is not None else "heavy" if trained else "scratch"
-    style, width = given.get("recipe", usual), _width(data_set, given)
+    return given.get("recipe", "own" if own else "heavy" if trained else "scratch")
+
+
+def _recipe(style: str, data_set: str, net: str, given: dict[str, Any], images: int) -> Recipe:
+    trained, width = "init" in given or "resume" in given, _width(data_set, given)
     if style == "own":
-        settings = for_own_pictures(images or 0, width, trained)
+        settings = for_own_pictures(images, width, trained)
     elif style == "scratch":
         settings = from_nothing(data_set, width)
         if "init" in given:  # trained weights bear smaller steps only

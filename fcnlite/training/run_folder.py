@@ -219,7 +219,7 @@ class RunFolder:
             scores = read_json(path, _VALIDATION)
             head = next(iter(scores["labels"].values()), {"mean_iu": None})
             found.append(Validation(scores["iteration"], scores.get("loss"), head["mean_iu"]))
-        return sorted(found)
+        return sorted(found, key=lambda validation: validation.iteration)
 
     # Snapshots
 
@@ -277,6 +277,11 @@ class RunFolder:
     def write_final(self, state: Path, name: str) -> Path:
         """Give the weights of a snapshot the name NAME.h5, as a second link to the file where the disk can."""
         return link_or_copy(weights_of(state), self.path / f"{name}.h5")
+
+
+def iteration_of(state: Path) -> int:
+    """The iteration that a snapshot's name tells."""
+    return int(state.name.removesuffix(STATE).rpartition("_iter_")[2])
 
 
 def weights_of(state: Path) -> Path:

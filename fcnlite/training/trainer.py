@@ -29,7 +29,7 @@ from fcnlite.solver import SGDSolver
 from fcnlite.training.build import describe_net, open_data, solver_of
 from fcnlite.training.class_weights import CLASS_WEIGHTS, write_matrix
 from fcnlite.training.plan import Plan
-from fcnlite.training.run_folder import STATE, RunFolder, weights_of
+from fcnlite.training.run_folder import STATE, RunFolder, iteration_of
 
 PICTURES = 8  # images in a validation's picture
 SILENCE = 60  # seconds without a line off a terminal
@@ -296,16 +296,15 @@ class Trainer:
         """The name of a snapshot's state taken now."""
         return f"{self.plan.net}_iter_{self.iteration}{STATE}"
 
-    def finish(self) -> Path:
-        """Validate, and write the final weights; returns their path."""
+    def finish(self) -> tuple[Path, int]:
+        """Validate, and write the final weights; returns their path and the iteration they are of."""
         assert self.saved is not None
         self.validate()
         best = self.folder.best(self.plan.net) if self.plan.final == "best" else None
         self.folder.prune(self.plan.net, self.plan.keep, self.iteration)
         self.folder.draw_curve(self.plan.average_loss, f"{self.plan.net} on {self.plan.name}")
-        if best is not None and best != self.saved:
-            self.say(f"the weights are those of the best validation: {weights_of(best).name}")
-        return self.folder.write_final(best or self.saved, self.plan.net)
+        taken = best or self.saved
+        return self.folder.write_final(taken, self.plan.net), iteration_of(taken)
 
     def save(self) -> None:
         """Save a snapshot and draw the curve."""
