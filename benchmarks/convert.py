@@ -1,9 +1,10 @@
-"""How long a 528 MB model takes from `.caffemodel` to HDF5 and back, beside a plain copy, and with how much
-memory.
+"""Time and memory of a 528 MB model's way from `.caffemodel` to HDF5 and back, beside a plain copy.
 
-Run ``python -m benchmarks.convert``; the files go to a temporary folder (``--folder`` names another) and are
+Run `python -m benchmarks.convert`; the files go to a temporary folder (`--folder` names another) and are
 removed.
 """
+
+from __future__ import annotations
 
 import argparse
 import json

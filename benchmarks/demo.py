@@ -1,9 +1,10 @@
-"""How well and how fast the demo learns, for several seeds: mean IU on the images it never saw, at least 0.75, and
-seconds, at most 300 on two cores.
+"""The demo's result and time for several seeds: mean IU on unseen images, at least 0.75, and seconds, at most 300.
 
-Run ``python -m benchmarks.demo --seeds 1337 1 2``; the images are drawn once, and their time is told apart.
-``--picture docs/demo.png`` makes the README's picture.
+Run `python -m benchmarks.demo --seeds 1337 1 2`; the images are drawn once, and their time is told apart.
+`--picture docs/demo.png` makes the README's picture.
 """
+
+from __future__ import annotations
 
 import argparse
 import json

@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _timed(run: Callable[[], Any]) -> tuple[np.ndarray, float]:
-    """What a function returns, and the seconds it takes."""
+    """Return a function's result and the seconds it took."""
     start = time.perf_counter()
     result = device.current().tonumpy(run())
     return result, time.perf_counter() - start

@@ -120,7 +120,7 @@ def _torch(args: argparse.Namespace) -> dict[str, Any]:
 def torch_step(
     net: str, size: tuple[int, int], train: bool, device: str = "cpu", **options: Any
 ) -> Callable[[], Any]:
-    """What runs a net of the catalogue in PyTorch once: forward, or with ``train`` a step with its update."""
+    """Make a function that runs a net of the catalogue in PyTorch once: forward, or a training step."""
     import torch
 
     from fcnlite import models

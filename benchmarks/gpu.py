@@ -236,7 +236,7 @@ def _full_errors(cases: Any) -> dict[str, float]:
 
 
 def _options(args: argparse.Namespace) -> dict[str, int]:
-    """How wide the nets are."""
+    """Options of the nets' width."""
     return {"width": args.width, **({"fc": args.fc} if args.fc else {})}
 
 
@@ -308,7 +308,7 @@ def _milliseconds(module: Any, run: Callable[[], Any], runs: int) -> list[float]
 
 
 def _repeats(args: argparse.Namespace) -> bool:
-    """Whether two equal training steps end in the same bits."""
+    """Tell whether two equal training steps end in the same bits."""
     ends = []
     for _ in range(2):
         set_random_seed(1)

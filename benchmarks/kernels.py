@@ -1,4 +1,4 @@
-"""What NVRTC makes of every kernel, without a GPU: registers, stack, instructions by kind."""
+"""NVRTC's result for every kernel, without a GPU: registers, stack, instructions by kind."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class CompileError(Exception):
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a kernel became: counts of instructions by kind, registers a thread, bytes of stack a thread.
+    """A compiled kernel: counts of instructions by kind, registers a thread, bytes of stack a thread.
 
     `local` counts loads and stores of local memory, where spilled registers and indexed arrays live. `shared`
     counts what lets threads see each other: barriers, atomics, shared memory, shuffles.
@@ -67,9 +67,9 @@ def version() -> str:
 
 
 def options(real: str, architecture: int) -> tuple[str, ...]:
-    """What NVRTC is called with: the backend's own options and those CuPy 14 adds to any RawModule's.
+    """Options of NVRTC: the backend's own options and those CuPy 14 adds to any RawModule's.
 
-    `real` is what the kernels compute in, `float` or `double`; `architecture` one of :func:`architectures`.
+    `real` is what the kernels compute in, `float` or `double`; `architecture` one of `architectures`.
     CuPy also names its folders of headers, which our source, having no `#include`, never looks into.
     """
     own = cuda.options(real)
@@ -143,7 +143,7 @@ def _info_entries(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _opcodes(cubin: bytes) -> dict[str, Counter[str]]:
-    """How often each instruction occurs in each kernel and its subroutines, as nvdisasm reads them."""
+    """Count how often each instruction occurs in each kernel and its subroutines, as nvdisasm reads them."""
     nvdisasm = find_nvidia_binary_utility("nvdisasm")
     if nvdisasm is None:
         raise FileNotFoundError("nvdisasm not found: pip install nvidia-cuda-nvdisasm")

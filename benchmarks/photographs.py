@@ -1,10 +1,13 @@
-"""Whether fcnlite learns from photographs, too: a narrow FCN-8s, from nothing, on four images of PASCAL VOC, which
-it must know by heart afterwards (mean IU at least 0.85).
+"""Learning from photographs: a narrow FCN-8s, from nothing, on four images of PASCAL VOC.
 
-Run ``python -m benchmarks.photographs --data VOC_FOLDER``; it takes some minutes. All it does is:
+Afterwards it must know them by heart (mean IU at least 0.85).
+
+Run `python -m benchmarks.photographs --data VOC_FOLDER`; it takes some minutes. All it does is:
 
     fcnlite train voc --data VOC_FOLDER --net fcn8s --width 8 --iterations 900 --val-split train
 """
+
+from __future__ import annotations
 
 import argparse
 import json

@@ -1,5 +1,6 @@
-"""What FCNs cost on a GPU, on paper: arithmetic, memory traffic and launches, layer by layer, and the time these
-leave as a floor on GPUs of record.
+"""Costs of FCNs on a GPU, on paper: arithmetic, memory traffic and launches, layer by layer.
+
+They give a floor of the time on GPUs of record.
 
     python -m benchmarks.roofline [--net fcn32s fcn16s fcn8s] [--size 500x500] [--gpu A100] [--layers]
 
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from fcnlite import device, models
+from fcnlite.backend import Backend
 from fcnlite.backend.source import signature
 from fcnlite.commands.options import Parser, guarded, image_size
 from fcnlite.net import Net
@@ -63,7 +65,7 @@ class Work:
     bytes: int
 
 
-class Counter:
+class Counter(Backend):
     """A backend that computes nothing and remembers what it was asked for.
 
     Its arrays are NumPy's, of which no page is ever touched: whole nets cost hardly any memory.
@@ -81,30 +83,24 @@ class Counter:
         self.where = ("", "")
 
     def select(self) -> None:
-        """As the backends'."""
+        pass
 
     def empty(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
-        """As the backends'."""
         return np.empty(shape, dtype or self.dtype)
 
     def zeros(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
-        """As the backends'."""
         return np.zeros(shape, dtype or self.dtype)
 
     def asarray(self, array: Any, dtype: Any = None) -> np.ndarray:
-        """As the backends'."""
         return np.ascontiguousarray(array, dtype or self.dtype)
 
     def tonumpy(self, array: np.ndarray) -> np.ndarray:
-        """As the backends'."""
         return array
 
     def later(self, scalar: np.ndarray) -> np.ndarray:
-        """As the backends'."""
         return scalar
 
     def workspace(self, count: int) -> np.ndarray:
-        """As the backends'."""
         return np.empty(count, self.dtype)
 
     def launch(self, name: str, rows: int, *arguments: Any) -> None:
@@ -116,7 +112,6 @@ class Counter:
         self._note(name, 0, traffic(name, given))
 
     def parallel(self, count: int, task: Callable[[int], None]) -> None:
-        """As CudaBackend's."""
         for i in range(count):
             task(i)
 
@@ -126,28 +121,27 @@ class Counter:
         self._note("gemm", a.shape[0] * a.shape[1] * b.shape[1], elements * self.dtype.itemsize)
 
     def row_sums(self, matrix: Any, out: Any, accumulate: bool = False) -> None:
-        """As CudaBackend's: a product with ones."""
         self._note("row_sums", matrix.size, matrix.nbytes)
 
     def total(self, array: Any) -> np.ndarray:
-        """Count a sum."""
         self._note("total", 0, array.nbytes)
         return np.ones(1, self.dtype)
 
     def channel_blocks(self, channels: int, window: int) -> int:
-        """As CudaBackend's."""
         return 1
 
     def synchronize(self) -> None:
-        """As the backends'."""
+        pass
 
     def _note(self, kernel: str, products: int, traffic: int) -> None:
         self.work.append(Work(*self.where, kernel, products, traffic))
 
 
 def traffic(name: str, given: dict[str, Any]) -> int:
-    """Bytes that a kernel reads and writes, by its arguments' names and `rows`: unless said below, one element a
-    lane of each array. Arrays are known by their `itemsize`."""
+    """Count the bytes that a kernel reads and writes, by its arguments' names and `rows`.
+
+    Unless `_TRAFFIC` says otherwise, it is one element a lane of each array. Arrays are known by their `itemsize`.
+    """
     lanes = given["rows"] * given["width"]
     arrays = {key: a for key, a in given.items() if hasattr(a, "itemsize") and hasattr(a, "shape")}
     if name in _TRAFFIC:
@@ -206,7 +200,7 @@ def counting() -> Iterator[Counter]:
 
 
 def count(name: str, size: tuple[int, int], train: bool, **options: Any) -> tuple[list[Work], float]:
-    """What one image costs.
+    """Count the work that one image costs.
 
     Parameters
     ----------
@@ -216,7 +210,7 @@ def count(name: str, size: tuple[int, int], train: bool, **options: Any) -> tupl
     train : bool
         A whole iteration with its update, instead of inference.
     **options
-        As for :func:`fcnlite.models.build`.
+        As for `fcnlite.models.build`.
 
     Returns
     -------

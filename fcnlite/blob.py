@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from fcnlite import device
+from fcnlite.backend import Array
 from fcnlite.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ class Blob:
     ) -> None:
         self.name, self.needs_diff = name, needs_diff
         self.node: Node | None = None
-        self._data: Any = None
-        self._diff: Any = None
+        self._data: Array | None = None
+        self._diff: Array | None = None
         self._stale = False  # the diff's memory is kept but its content forgotten
         self._shape = tuple(shape)
         if data is not None:
@@ -98,20 +99,20 @@ class Blob:
         return self._shape
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Array:
         """The content."""
         if self._data is None:
             self._data = device.current().zeros(self._shape)
         return self._data
 
     @data.setter
-    def data(self, array: Any) -> None:
+    def data(self, array: Array) -> None:
         if tuple(array.shape) != self._shape:
             self.drop_diff()
         self._data, self._shape = array, tuple(array.shape)
 
     @property
-    def diff(self) -> Any:
+    def diff(self) -> Array:
         """The gradient."""
         if self._diff is None:
             self._diff = device.current().zeros(self._shape)
@@ -121,7 +122,7 @@ class Blob:
         return self._diff
 
     @diff.setter
-    def diff(self, array: Any) -> None:
+    def diff(self, array: Array) -> None:
         if tuple(array.shape) != self._shape:
             raise ValueError(
                 f"blob {self.name}: a diff of shape {array.shape} does not fit the shape {self._shape}"
@@ -174,20 +175,20 @@ class Blob:
             self._diff = self._diff.reshape(shape) if same and self._diff is not None else None
             self._shape = tuple(shape)
 
-    def new_data(self) -> Any:
+    def new_data(self) -> Array:
         """The data array for a layer that overwrites all of it (undefined content)."""
         if self._data is None:
             self._data = device.current().empty(self._shape)
         return self._data
 
-    def new_diff(self) -> Any:
+    def new_diff(self) -> Array:
         """The diff array for a layer that overwrites all of it (undefined content)."""
         if self._diff is None:
             self._diff = device.current().empty(self._shape)
         self._stale = False
         return self._diff
 
-    def sum_diff(self) -> tuple[Any, bool]:
+    def sum_diff(self) -> tuple[Array, bool]:
         """The diff array to add a parameter's gradient to, and whether it already holds one (else: overwrite)."""
         held = self.has_diff
         return self.new_diff(), held

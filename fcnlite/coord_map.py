@@ -8,7 +8,8 @@ two blobs is the shift left over when one path is followed forth and the other b
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,7 +31,7 @@ PASS_THROUGH_LAYERS = frozenset(
 
 
 class UndefinedMapException(InputError):
-    """The layer has no coordinate map: its output is no image of its input's plane."""
+    """The layer has no coordinate map: its output is not an image of its input's plane."""
 
 
 class AxisMismatchException(InputError):
@@ -214,3 +215,97 @@ def crop(top_from: Top, top_to: Top) -> Top:
 
 def _show(values: Any) -> str:
     return " x ".join(f"{value:g}" for value in np.ravel(values))
+
+
+@dataclass(frozen=True)
+class MisplacedCrop:
+    """A Crop whose offset is not the place at which its reference begins; `str()` tells of it in a line.
+
+    Attributes
+    ----------
+    layer, reference : str
+        The layer, and the blob that it crops to.
+    given, derived : tuple of int
+        Offsets of the spatial axes: as the description has them, and as the layers between the two blobs imply.
+    """
+
+    layer: str
+    reference: str
+    given: tuple[int, ...]
+    derived: tuple[int, ...]
+
+    def __str__(self) -> str:
+        given, derived = (_show(offsets[:1] if len(set(offsets)) == 1 else offsets) for offsets in self._both)
+        return (
+            f"layer '{self.layer}' (Crop): offset {given}, but '{self.reference}' begins at {derived}"
+            " (fcnlite convert --fix-crops writes it)"
+        )
+
+    @property
+    def _both(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.given, self.derived
+
+
+def misplaced_crops(net: Any) -> list[MisplacedCrop]:
+    """The crops of a net that are out of line with their reference.
+
+    Crops that nothing aligns (no common ancestor, other scales, half pixels) are passed over. A crop that is found is
+    taken to be right for those after it.
+
+    Parameters
+    ----------
+    net : NetParameter
+        In today's format, filtered.
+    """
+    tops: dict[str, Top] = {}
+    found = []
+    for layer in net.layer:
+        if all(name in tops for name in layer.bottom):
+            fn = _function(layer, tuple(tops[name] for name in layer.bottom))
+            if layer.type == "Crop" and (crop := _misplaced(layer, fn)) is not None:
+                found.append(crop)
+            tops.update(zip(layer.top, fn.tops))
+    return found
+
+
+def fix_crops(net: Any) -> list[MisplacedCrop]:
+    """Give the crops of a net the offsets at which their references begin; returns those that were changed."""
+    found = {crop.layer: crop for crop in misplaced_crops(net)}
+    for layer in net.layer:
+        if layer.type == "Crop" and layer.name in found:
+            offsets = list(layer.crop_param.offset)
+            channels = [offsets[0] if offsets else 0] if layer.crop_param.axis == 1 else []
+            y, x = found[layer.name].derived
+            layer.crop_param.offset[:] = [y] if y == x and not channels else [*channels, y, x]
+    return list(found.values())
+
+
+def _function(layer: Any, inputs: tuple[Top, ...]) -> Function:
+    """A layer of a description as the functions above take it."""
+    params: dict[str, Any] = {"ntop": len(layer.top)}
+    for field, value in layer.ListFields():
+        if field.name.endswith("_param"):
+            params[field.name] = {
+                part.name: list(held) if isinstance(held, Sequence) and not isinstance(held, str) else held
+                for part, held in value.ListFields()
+            }
+    return Function(layer.type, inputs, params)
+
+
+def _misplaced(layer: Any, fn: Function) -> MisplacedCrop | None:
+    """A Crop if its offset is wrong, which is then put right in `fn`."""
+    if layer.crop_param.axis not in (1, 2) or len(fn.inputs) != 2:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wanted = crop(*fn.inputs).fn.params["crop_param"]["offset"]
+    except InputError:
+        return None
+    derived = (wanted[0], wanted[-1])
+    offsets = list(layer.crop_param.offset) or [0]
+    given = (offsets[max(0, len(offsets) - 2)], offsets[-1])
+    if given == derived:
+        return None
+    fn.params["crop_param"] = {"axis": 2, "offset": list(derived)}
+    return MisplacedCrop(layer.name, layer.bottom[1], given, derived)

@@ -17,6 +17,7 @@ from fcnlite.coord_map import PASS_THROUGH_LAYERS
 from fcnlite.deploy import deploy
 from fcnlite.errors import InputError
 from fcnlite.geometry import measure
+from fcnlite.layers.window import Window
 from fcnlite.net import Net
 from fcnlite.proto import NetParameter, upgrade
 from fcnlite.receptive_field import Field
@@ -36,7 +37,7 @@ def shift_and_stitch(net: Net, data: Any, output: str | None = None) -> Any:
     data : array_like
         (N, C, H, W), what the net takes.
     output : str, optional
-        The blob wanted, ahead of any upsampling (``score_fr`` of the paper's nets); by default the only output.
+        The blob wanted, ahead of any upsampling (`score_fr` of the paper's nets); by default the only output.
 
     Returns
     -------
@@ -163,23 +164,14 @@ def _spread(layer: Any, hole: Pair) -> Pair:
     window = layer.pooling_param if pooling else layer.convolution_param
     if pooling and window.global_pooling:
         raise InputError(f"layer '{layer.name}' (Pooling) pools the whole map, which has no dense form")
-    stride, pad = _sides(window, "stride", 1), _sides(window, "pad", 0)
+    read = Window.read(window)
+    stride, pad = read.stride, read.pad
     _set(window, "stride", (1, 1))
     _set(window, "pad", (pad[0] * hole[0], pad[1] * hole[1]))
-    given = list(window.dilation) or [1]
     del window.dilation[:]
-    dilation = given[0] * hole[0], given[-1] * hole[1]
+    dilation = read.dilation[0] * hole[0], read.dilation[1] * hole[1]
     window.dilation.extend(dilation[: len(set(dilation))])
     return hole[0] * stride[0], hole[1] * stride[1]
-
-
-def _sides(window: Any, name: str, default: int) -> Pair:
-    """A field that may be one number, one for each axis, or NAME_h and NAME_w."""
-    if window.HasField(f"{name}_h") or window.HasField(f"{name}_w"):
-        return int(getattr(window, f"{name}_h")), int(getattr(window, f"{name}_w"))
-    value = getattr(window, name)
-    values = [value] if isinstance(value, int) else list(value) or [default]
-    return int(values[0]), int(values[-1])
 
 
 def _set(window: Any, name: str, sides: Pair) -> None:
@@ -198,7 +190,7 @@ def _set(window: Any, name: str, sides: Pair) -> None:
 
 
 def _is_local(layer: Any) -> bool:
-    """Whether a layer keeps positions apart: across channels only, where it has the choice."""
+    """Tell whether a layer keeps positions apart: it works across channels, where it has the choice."""
     if layer.type == "LRN":
         return layer.lrn_param.norm_region == layer.lrn_param.ACROSS_CHANNELS
     if layer.type in ("Softmax", "Concat", "Slice"):
@@ -226,13 +218,13 @@ def _without_first_pad(net: NetParameter) -> tuple[NetParameter, Pair]:
     if len(first) != 1 or first[0].type != "Convolution":
         return bare, (0, 0)
     window = first[0].convolution_param
-    pad = _sides(window, "pad", 0)
+    high, wide = Window.read(window).pad
     _set(window, "pad", (0, 0))
     for layer in bare.layer:  # the sizes declared must still do
         if layer.type == "Input":
             for shape in layer.input_param.shape:
-                shape.dim[2], shape.dim[3] = shape.dim[2] + 2 * pad[0], shape.dim[3] + 2 * pad[1]
-    return bare, pad
+                shape.dim[2], shape.dim[3] = shape.dim[2] + 2 * high, shape.dim[3] + 2 * wide
+    return bare, (high, wide)
 
 
 def _sharing(param: NetParameter, net: Net) -> Net:

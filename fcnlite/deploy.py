@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fcnlite.geometry import ONE_CHANNEL
 from fcnlite.layers import LAYERS
-from fcnlite.proto import LayerParameter, NetParameter
+from fcnlite.proto import TEST, TRAIN, LayerParameter, NetParameter, NetState, filter_net, upgrade
+
+SIZE = (500, 500)  # pixels, the largest of VOC's
+FIXED = ("bilinear", "constant")  # fillers that draw nothing
 
 
 def deploy(param: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Any:
@@ -24,16 +28,11 @@ def deploy(param: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Any
     NetParameter
         Layers in order; inputs that nothing reads any more are gone.
     """
-
-    def measures(layer: Any) -> bool:
-        cls = LAYERS.get(layer.type)
-        return layer.type in ("Accuracy", "Silence") or (cls is not None and cls.is_loss)
-
     kept = NetParameter()
     kept.CopyFrom(param)
     del kept.layer[:]
     kept.force_backward = False
-    layers = [_as_input(layer, shapes or {}) for layer in param.layer if not measures(layer)]
+    layers = [_as_input(layer, shapes or {}) for layer in param.layer if not _measures(layer)]
     read = {name for layer in layers for name in layer.bottom}
     for layer in layers:
         if layer.type == "Input":
@@ -54,15 +53,64 @@ def deploy(param: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Any
             for field in ("include", "exclude", "phase"):  # it is here, in whatever phase the net is built
                 copy.ClearField(field)
             for field in ("convolution_param", "inner_product_param"):
-                if copy.HasField(field):  # weights are copied in, so drawing them first is wasted time
-                    getattr(copy, field).ClearField("weight_filler")
+                if copy.HasField(field) and getattr(copy, field).weight_filler.type not in FIXED:
+                    getattr(copy, field).ClearField(
+                        "weight_filler"
+                    )  # drawing what is copied over wastes time
     return kept
+
+
+def deployed(param: Any) -> Any:
+    """The form of a net for prediction: the net itself, or `deploy` of it where it fetches data or has losses.
+
+    Layers that fetch data become inputs. Where the description does not tell the size of images (`crop_size`), they
+    are as large as VOC's, of one channel where called so (see `fcnlite.geometry`) and of three otherwise.
+
+    Parameters
+    ----------
+    param : NetParameter
+        Of any format and phase; data layers of phase TRAIN serve where TEST has none.
+    """
+    net = filter_net(upgrade(param), NetState(phase=TEST, stage=param.state.stage))
+    made = {name for layer in net.layer for name in layer.top}
+    train = filter_net(upgrade(param), NetState(phase=TRAIN, stage=param.state.stage))
+    fetching = [layer for layer in train.layer if _fetches(layer) and not made.intersection(layer.top)]
+    read = {name for layer in net.layer for name in layer.bottom}
+    fetching = [layer for layer in fetching if read.intersection(layer.top)]
+    if not fetching and not any(_fetches(layer) or _measures(layer) for layer in net.layer):
+        return param
+    whole = NetParameter()
+    whole.CopyFrom(net)
+    del whole.layer[:]
+    whole.layer.extend([*fetching, *net.layer])
+    shapes = {name: _assumed(layer, name) for layer in whole.layer if _fetches(layer) for name in layer.top}
+    return deploy(whole, shapes)
+
+
+def _fetches(layer: Any) -> bool:
+    """True for a layer that brings data from outside."""
+    cls = LAYERS.get(layer.type)
+    reads = cls is not None and cls.bottoms[0] > 0
+    known = reads or layer.type in ("Input", "Parameter", "DummyData")
+    return not known and not layer.bottom and bool(layer.top)
+
+
+def _measures(layer: Any) -> bool:
+    """True for losses and what only tells of training."""
+    cls = LAYERS.get(layer.type)
+    is_loss = (cls is not None and cls.is_loss) or any(layer.loss_weight)
+    return is_loss or layer.type in ("Accuracy", "Silence")
+
+
+def _assumed(layer: Any, name: str) -> tuple[int, int, int, int]:
+    """The shape of a data layer's top."""
+    side = layer.transform_param.crop_size
+    return (1, 1 if name in ONE_CHANNEL else 3, *((side, side) if side else SIZE))
 
 
 def _as_input(layer: Any, shapes: Mapping[str, Sequence[int]]) -> Any:
     """An Input layer in place of one that fetches data, if the shapes of all its tops are known."""
-    fetches = layer.type not in ("Input", "Parameter") and not layer.bottom and layer.top
-    if not fetches or any(top not in shapes for top in layer.top):
+    if not _fetches(layer) or any(top not in shapes for top in layer.top):
         return layer
     made = LayerParameter(name=layer.name, type="Input", top=layer.top)
     for top in layer.top:

@@ -14,11 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from fcnlite import models
-from fcnlite.errors import InputError
+from fcnlite.coord_map import misplaced_crops
+from fcnlite.errors import InputError, warn
 from fcnlite.geometry import LayerGeometry, measure, properties
 from fcnlite.io import iter_weights, read_definition, read_deploy, read_state
 from fcnlite.io.hdf5 import is_hdf5, open_hdf5
-from fcnlite.proto import TEST, TRAIN, NetParameter, parse_net, read_net, read_solver
+from fcnlite.proto import (
+    TEST,
+    TRAIN,
+    NetParameter,
+    NetState,
+    filter_net,
+    parse_net,
+    read_net,
+    read_solver,
+    upgrade,
+)
 from fcnlite.proto.schema import is_repeated
 from fcnlite.receptive_field import Field
 
@@ -92,6 +103,10 @@ def _describe_net(
         raise InputError(f"{source}: {error}") from None
     if not measured:
         raise InputError(f"{source}: there is no layer in it for phase {phase or 'TEST'}")
+    for crop in misplaced_crops(
+        filter_net(upgrade(net), NetState(phase=TRAIN if phase == "TRAIN" else TEST))
+    ):
+        warn(f"{source}: {crop}")
     total = properties(measured)
     return {
         "kind": "net",

@@ -1,4 +1,4 @@
-"""The current device: where arrays live and kernels run. Everything above goes through :func:`current`."""
+"""The current device: where arrays live and kernels run. Everything above goes through `current`."""
 
 from __future__ import annotations
 
@@ -7,27 +7,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from fcnlite.backend import Backend
 from fcnlite.errors import InputError
 
-if TYPE_CHECKING:
-    from fcnlite.backend.cuda import CudaBackend
-    from fcnlite.backend.host import HostBackend
-
-    Backend = HostBackend | CudaBackend
-
 CHOICES = ("auto", "cpu", "cuda")
-_current: Any = None  # the process's
-_block: ContextVar[Any] = ContextVar(
+_current: Backend | None = None  # the process's
+_block: ContextVar[Backend | None] = ContextVar(
     "device of a block", default=None
 )  # of a `using` block, for its thread alone
 
 
 def current() -> Backend:
-    """The device in use; the first call chooses it from ``FCNLITE_DEVICE`` (``auto`` when unset)."""
+    """The device in use; the first call chooses it from `FCNLITE_DEVICE` (`auto` when unset)."""
     backend = _block.get() or _current or use(os.environ.get("FCNLITE_DEVICE", "auto"))
     backend.select()
     return backend
@@ -39,18 +34,18 @@ def use(name: str = "auto", dtype: Any = np.float32, threads: int | None = None)
     Parameters
     ----------
     name : str
-        ``cpu``, ``cuda``, ``cuda:N`` (the N-th GPU), or ``auto``: the GPU when CuPy imports and a device answers,
+        `cpu`, `cuda`, `cuda:N` (the N-th GPU), or `auto`: the GPU when CuPy imports and a device answers,
         else the CPU.
     dtype : numpy dtype
         float32, as Caffe computes, or float64, for gradient checks.
     threads : int, optional
-        Worker threads on the CPU (default ``FCNLITE_THREADS``, else the cores this process may use). Results do not
+        Worker threads on the CPU (default `FCNLITE_THREADS`, else the cores this process may use). Results do not
         depend on it.
 
     Raises
     ------
     InputError
-        If the name is unknown, or ``cuda`` is asked for and no GPU can be used.
+        If the name is unknown, or `cuda` is asked for and no GPU can be used.
     """
     global _current
     kind, _, index = name.partition(":")
@@ -72,7 +67,7 @@ def use(name: str = "auto", dtype: Any = np.float32, threads: int | None = None)
 
 
 def chosen() -> bool:
-    """Whether a device is in use or asked for by ``FCNLITE_DEVICE``."""
+    """Tell whether a device is in use or asked for by `FCNLITE_DEVICE`."""
     return _block.get() is not None or _current is not None or "FCNLITE_DEVICE" in os.environ
 
 
@@ -87,7 +82,7 @@ def using(backend: Any) -> Iterator[None]:
 
 
 def _gpu_answers() -> bool:
-    """Whether CuPy is installed and finds a GPU; CuPy without one is worth a line, no CuPy is not."""
+    """Tell whether CuPy is installed and finds a GPU; a CuPy that finds none is reported in a line."""
     from fcnlite.backend import cuda
 
     problem = cuda.problem()

@@ -18,13 +18,13 @@ def fill(filler: Any, shape: Sequence[int]) -> np.ndarray:
     Parameters
     ----------
     filler : FillerParameter
-        ``type`` is constant, uniform, gaussian, positive_unitball, xavier, msra or bilinear.
+        `type` is constant, uniform, gaussian, positive_unitball, xavier, msra or bilinear.
     shape : sequence of int
 
     Returns
     -------
     numpy.ndarray
-        float32, from the stream that :func:`fcnlite.random.set_random_seed` seeds.
+        float32, from the stream that `fcnlite.random.set_random_seed` seeds.
     """
     try:
         draw = _FILLERS[filler.type]
@@ -40,7 +40,7 @@ def fill(filler: Any, shape: Sequence[int]) -> np.ndarray:
 def bilinear(shape: Sequence[int]) -> np.ndarray:
     """Upsampling weights: the bilinear kernel in every (output, input) pair, as Caffe's bilinear filler.
 
-    ``shape`` is (O, I, K, K); for a Deconvolution with a group for each channel, I is 1.
+    `shape` is (O, I, K, K); for a Deconvolution with a group for each channel, I is 1.
     """
     if len(shape) != 4 or shape[2] != shape[3]:
         raise InputError(
@@ -54,11 +54,12 @@ def bilinear(shape: Sequence[int]) -> np.ndarray:
 
 
 def _fan(filler: Any, shape: tuple[int, ...]) -> float:
-    """What the variance is divided by: FAN_IN (default), FAN_OUT, or their mean."""
+    """The divisor of the variance: FAN_IN (default), FAN_OUT, or AVERAGE, their mean."""
     count = int(np.prod(shape))
     fan_in = count / shape[0] if shape else 1
     fan_out = count / shape[1] if len(shape) > 1 else count
-    return {0: fan_in, 1: fan_out, 2: (fan_in + fan_out) / 2}[filler.variance_norm]
+    fans = {filler.FAN_IN: fan_in, filler.FAN_OUT: fan_out, filler.AVERAGE: (fan_in + fan_out) / 2}
+    return fans[filler.variance_norm]
 
 
 def _constant(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -78,7 +79,7 @@ def _gaussian(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 def _uniform(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
     if not math.isfinite(filler.max - filler.min):
-        raise InputError(f"uniform filler: {filler.min:g} to {filler.max:g} is no range of numbers")
+        raise InputError(f"uniform filler: {filler.min:g} to {filler.max:g} is not a range of numbers")
     if filler.min > filler.max:
         raise InputError(f"uniform filler: min {filler.min:g} lies above max {filler.max:g}")
     return filler_stream().uniform(filler.min, filler.max, shape)

@@ -205,9 +205,9 @@ def _macs(type_name: str, bottoms: list[Blob], tops: list[Blob], parameters: tup
         return 0
     weight = math.prod(parameters[0].shape)
     if type_name == "Convolution":
-        return sum(weight * top.count // top.shape[1] for top in tops)
+        return sum(weight * top.count // parameters[0].shape[0] for top in tops)
     if type_name == "Deconvolution":
-        return sum(weight * bottom.count // bottom.shape[1] for bottom in bottoms)
+        return sum(weight * bottom.count // parameters[0].shape[0] for bottom in bottoms)
     if type_name == "InnerProduct":
         return weight * (tops[0].count // tops[0].shape[-1])
     return 0

@@ -1,8 +1,8 @@
 """Blobs as user code of Caffe's Python interface sees them: NumPy arrays to read and to write, on any device.
 
 On the CPU these are the blob's own arrays. On a GPU they are copies, made when asked for and carried back by
-:func:`push` before anything runs on the device again, as Caffe's SyncedMemory does: an array held on to shows new
-results after the next look at ``blob.data``.
+`push` before anything runs on the device again, as Caffe's SyncedMemory does: an array held on to shows new
+results after the next look at `blob.data`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def push() -> None:
 
 
 class HostBlob:
-    """A view of a blob with NumPy arrays (pycaffe's ``caffe.Blob``).
+    """A view of a blob with NumPy arrays (pycaffe's `caffe.Blob`).
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class HostBlob:
     Attributes
     ----------
     data, diff : numpy.ndarray
-        Content and gradient, to be written in place (``blob.data[...] = x``).
+        Content and gradient, to be written in place (`blob.data[...] = x`).
     shape : tuple of int
     num, channels, height, width, count : int
         The first four axes (1 where there are fewer), and the number of elements.
@@ -109,7 +109,7 @@ class HostBlob:
 
 
 class HostBlobs(Sequence[HostBlob]):
-    """A layer's parameters (pycaffe's ``BlobVec``): a list of blobs that user code may add to."""
+    """A layer's parameters (pycaffe's `BlobVec`): a list of blobs that user code may add to."""
 
     def __init__(self, blobs: list[Blob] | None = None):
         self.blobs = [] if blobs is None else blobs

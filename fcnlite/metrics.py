@@ -57,7 +57,7 @@ def _clamped(labels: np.ndarray, classes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a segmentation is worth. All values are fractions; NaN stands for 0/0.
+    """Scores of a segmentation, as fractions; NaN stands for 0/0.
 
     Attributes
     ----------

@@ -1,8 +1,8 @@
 """Nets written as Python: each assignment to a NetSpec names a layer, and the lines read as the architecture.
 
-The language is pycaffe's: ``L.Convolution(bottom, kernel_size=3, num_output=64)`` makes a layer's output (a
-Top), ``P.Pooling.MAX`` is an enum value, and ``NetSpec.to_proto`` gives the NetParameter of all layers that
-the named Tops need. Scripts written for Caffe's ``caffe.net_spec`` run on this module unchanged.
+The language is pycaffe's: `L.Convolution(bottom, kernel_size=3, num_output=64)` makes a layer's output (a
+Top), `P.Pooling.MAX` is an enum value, and `NetSpec.to_proto` gives the NetParameter of all layers that
+the named Tops need. Scripts written for Caffe's `caffe.net_spec` run on this module unchanged.
 
 Examples
 --------
@@ -30,7 +30,7 @@ from fcnlite.proto.fields import assign_proto, param_name_dict
 
 
 class Top:
-    """One output blob of a layer: number ``n`` of ``fn.tops``."""
+    """One output blob of a layer: number `n` of `fn.tops`."""
 
     def __init__(self, fn: Function, n: int) -> None:
         self.fn = fn
@@ -50,12 +50,12 @@ class Function:
     Parameters
     ----------
     type_name : str
-        Caffe's layer type, such as ``"Convolution"``.
+        Caffe's layer type, such as `"Convolution"`.
     inputs : sequence of Top
     params : dict
-        Fields of the layer's own parameter message (``kernel_size=3``), fields of LayerParameter
-        (``param=[...]``, ``include=...``), whole messages (``convolution_param=dict(...)``), and two words of
-        this language: ``ntop`` (number of outputs, 1 by default) and ``in_place`` (outputs are the inputs).
+        Fields of the layer's own parameter message (`kernel_size=3`), fields of LayerParameter
+        (`param=[...]`, `include=...`), whole messages (`convolution_param=dict(...)`), and two words of
+        this language: `ntop` (number of outputs, 1 by default) and `in_place` (outputs are the inputs).
 
     Raises
     ------
@@ -75,7 +75,7 @@ class Function:
         self.tops = tuple(Top(self, n) for n in range(self.ntop))
 
     def _to_proto(self, layers: dict[Function, Any], names: dict[Any, str], autonames: Counter[str]) -> None:
-        """Add this layer's message to ``layers``, after those of the layers it reads."""
+        """Add this layer's message to `layers`, after those of the layers it reads."""
         if self in layers:
             return
         bottoms = []
@@ -121,7 +121,7 @@ class FieldError(InputError, AttributeError):
 
 
 class NetSpec:
-    """The named Tops of a net, assigned as attributes or items; ``to_proto`` writes the net.
+    """The named Tops of a net, assigned as attributes or items; `to_proto` writes the net.
 
     Layers appear in the order of assignment, each after what it reads.
     """
@@ -165,7 +165,7 @@ def _collect(tops: Any, names: dict[Any, str]) -> Any:
 
 
 class Layers:
-    """``L.Type(*bottoms, **params)``: a Top, a tuple of Tops if ``ntop`` > 1, the Function if it is 0."""
+    """`L.Type(*bottoms, **params)`: a Top, a tuple of Tops if `ntop` > 1, the Function if it is 0."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -181,7 +181,7 @@ class Layers:
 
 
 class Parameters:
-    """``P.Pooling.MAX``: the constants of a layer's parameter message."""
+    """`P.Pooling.MAX`: the constants of a layer's parameter message."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -36,6 +36,7 @@ class _Streams(threading.local):
     def start(self, seed: int) -> None:
         """Start both streams anew."""
         self.masks: Any = twister(seed)
+        self.drawn = 0  # numbers taken from the stream of masks
         self.fillers = np.random.default_rng(seed & 0xFFFFFFFF)
 
 
@@ -54,7 +55,7 @@ def set_random_seed(seed: int) -> None:
 
 
 def bernoulli(count: int, probability: float) -> np.ndarray:
-    """Draw ``count`` bits as boost::bernoulli_distribution<float> does.
+    """Draw `count` bits as boost::bernoulli_distribution<float> does.
 
     Returns
     -------
@@ -62,6 +63,7 @@ def bernoulli(count: int, probability: float) -> np.ndarray:
         (count,) uint8, 1 with the given probability: one 32-bit draw each, in order.
     """
     draws = np.random.Generator(_streams.masks).integers(0, 2**32, count, np.uint32)
+    _streams.drawn += count
     return (draws <= _largest_draw(probability)).view(np.uint8)
 
 
@@ -78,7 +80,18 @@ def _largest_draw(probability: float) -> np.uint32:
 
 def draw() -> int:
     """Draw 32 bits from the stream of masks, as layers do that seed a stream of their own."""
+    _streams.drawn += 1
     return int(_streams.masks.random_raw())
+
+
+def skip_masks(count: int) -> None:
+    """Pass over numbers of the stream of masks, as if they had been drawn."""
+    _streams.masks.random_raw(count, output=False)
+
+
+def masks_drawn() -> int:
+    """Count of numbers that this thread has drawn from the stream of masks since it was seeded."""
+    return _streams.drawn
 
 
 def filler_stream() -> np.random.Generator:
@@ -93,6 +106,6 @@ def mask_state() -> np.ndarray:
 
 
 def set_mask_state(state: np.ndarray) -> None:
-    """Go on from a state that :func:`mask_state` gave."""
+    """Go on from a state that `mask_state` gave."""
     inner = {"key": np.asarray(state[:624], np.uint32), "pos": int(state[624])}
     _streams.masks.state = {"bit_generator": "MT19937", "state": inner}

@@ -63,8 +63,11 @@ def field_above(
     """
     if not fields or (first := fields[0]) is None:
         return None
+    window: Any = getattr(layer, "window", None)
+    if window is not None and window.axes != 2:
+        return None
     if param.type in ("Convolution", "Pooling", "Im2col"):
-        return _windowed(first, *_window(layer))
+        return _windowed(first, window.extent, window.stride, window.pad)
     if param.type == "Deconvolution":
         return _spread(first, layer.window)
     if param.type == "Crop":
@@ -77,14 +80,6 @@ def field_above(
     if len(fields) > 1:
         return _union(param, fields)
     return first
-
-
-def _window(layer: Any) -> tuple[Any, Any, Any]:
-    """Extent, stride and pad of a window layer, each (vertical, horizontal)."""
-    window = getattr(layer, "window", None)
-    if window is not None:
-        return window.extent, window.stride, window.pad
-    return layer.extent, layer.stride, layer.pad
 
 
 def _windowed(field: Field, extent: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> Field:

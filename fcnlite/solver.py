@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -34,8 +34,10 @@ from fcnlite.proto import (
     read_solver,
 )
 
+if TYPE_CHECKING:
+    from fcnlite.parallel import Passes, World
+
 log = logging.getLogger(__name__)
-HDF5 = 0
 
 
 class NamedNets:
@@ -124,6 +126,10 @@ class SGDSolver:
         Called with a test net's number before each round of tests; returns what that net takes its inputs from.
     keep_blobs : bool
         Keep all blobs after an iteration, as Caffe does, instead of freeing them on the way.
+    world : fcnlite.parallel.World, optional
+        The processes that share out each update's iter_size passes; all are given the same solver and source.
+    exact : bool
+        With several processes: the bits of one, instead of sums in another order. Slower.
 
     Attributes
     ----------
@@ -154,6 +160,8 @@ class SGDSolver:
         source: Iterable[Mapping[str, Any]] | None = None,
         test_source: Callable[[int], Iterable[Mapping[str, Any]]] | None = None,
         keep_blobs: bool = False,
+        world: World | None = None,
+        exact: bool = False,
     ):
         self._folder = folder_of(param) or Path()
         self.param = param if isinstance(param, SolverParameter) else read_solver(param)
@@ -163,6 +171,13 @@ class SGDSolver:
             fcnlite.random.set_random_seed(self.param.random_seed)
         self.net = named.training_net() if net is None else net
         self.test_nets = named.test_nets(self.net)
+        self.world = world
+        self._passes: Passes | None = None
+        if world is not None and world.size > 1:
+            world.share(self.param.iter_size)
+            world.copy_parameters(self.net)
+            self._passes = world.passes(self.net, exact)
+            source = world.own_items(source) if source is not None else None
         self.source = iter(source) if source is not None else None
         self.test_source = test_source
         self.keep_blobs = keep_blobs
@@ -282,8 +297,13 @@ class SGDSolver:
             The files of weights and of state; each appears whole or not at all.
         """
         stem = f"{os.fspath(prefix or self.snapshot_prefix())}_iter_{self.iter}"
-        ending = ".h5" if self.param.snapshot_format == HDF5 else ""
+        ending = ".h5" if self.param.snapshot_format == SolverParameter.HDF5 else ""
         weights, state = Path(f"{stem}.caffemodel{ending}"), Path(f"{stem}.solverstate{ending}")
+        if self.world is not None:
+            self.world.check_same(self.net)
+            if not self.world.leads:
+                self.last_snapshot = weights, state
+                return weights, state
         self.net.save(weights)
         history = [device.current().tonumpy(h) for h in self.history]
         random_state = fcnlite.random.mask_state()
@@ -292,8 +312,10 @@ class SGDSolver:
         return weights, state
 
     def snapshot_prefix(self) -> Path:
-        """Path prefix of snapshots: relative to the working folder if its parent exists there, otherwise to the
-        solver's folder, which is created.
+        """Path prefix of snapshots.
+
+        It is relative to the working folder if its parent exists there, otherwise to the solver's folder, which is
+        created.
 
         Raises
         ------
@@ -325,10 +347,13 @@ class SGDSolver:
     def _accumulate(self) -> Any:
         """The gradients of iter_size passes, added up; returns their mean loss, for float()."""
         self.net.clear_param_diffs()
-        losses = [
-            self.net.forward_backward(self.keep_blobs, **self._next_inputs())
-            for _ in range(self.param.iter_size)
-        ]
+        if self._passes is not None:
+            losses = self._passes.run(self._next_inputs, self.param.iter_size, self.keep_blobs)
+        else:
+            losses = [
+                self.net.forward_backward(self.keep_blobs, **self._next_inputs())
+                for _ in range(self.param.iter_size)
+            ]
         return device.current().later(sum(losses[1:], losses[0]) / self.param.iter_size)
 
     def _next_inputs(self) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from fcnlite import device
+from fcnlite.backend import Array
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
 from fcnlite.layers.launch import launch_flat
@@ -142,7 +143,7 @@ class UpdateRule:
     def _update(
         self,
         parameter: Learnable,
-        history: Sequence[Any],
+        history: Sequence[Array],
         rate: np.float32,
         clip: np.float32,
         share: np.float32,

@@ -22,17 +22,22 @@ GAP = 6  # pixels of white between pictures side by side
 def write_label(path: str | os.PathLike[str], label: np.ndarray) -> None:
     """Write a label map as a palette PNG, as VOC has them and its evaluation server takes them.
 
+    One with labels above 255 becomes a grey-level PNG of 16 bits.
+
     Parameters
     ----------
     path : path
         Written whole or not at all.
     label : numpy.ndarray
-        (H, W), whole numbers 0 .. 255.
+        (H, W), whole numbers 0 .. 65535.
     """
-    if label.ndim != 2 or label.size == 0 or label.min() < 0 or label.max() > 255:
-        raise ValueError(f"a label map is height x width with values 0 to 255, not {label.shape}")
-    image = Image.fromarray(label.astype(np.uint8))
-    image.putpalette(PALETTE.tobytes())
+    if label.ndim != 2 or label.size == 0 or label.min() < 0 or label.max() > 65535:
+        raise ValueError(f"a label map is height x width with values 0 to 65535, not {label.shape}")
+    if label.max() < len(PALETTE):
+        image = Image.fromarray(label.astype(np.uint8))
+        image.putpalette(PALETTE.tobytes())
+    else:
+        image = Image.fromarray(label.astype(np.uint16))
     with atomic_buffer(path) as buffer:
         image.save(buffer, format="PNG")
 
@@ -57,8 +62,8 @@ _QUALITY: dict[str, dict[str, int]] = {"PNG": {}, "JPEG": {"quality": 92}}
 
 
 def paint(label: np.ndarray) -> np.ndarray:
-    """Paint an (H, W) label map in VOC's colours: (H, W, 3) uint8 RGB."""
-    return PALETTE[label.astype(np.uint8)]
+    """Paint an (H, W) label map in VOC's colours, which begin anew after 256: (H, W, 3) uint8 RGB."""
+    return PALETTE[label.astype(np.uint8)]  # which wraps
 
 
 def overlay(
@@ -129,7 +134,7 @@ def legend(label: np.ndarray, classes: Sequence[str], width: int = 320) -> np.nd
     draw = ImageDraw.Draw(strip)
     for k, name, x, y in entries:
         box = (x, y + 2, x + line - 4, y + line - 4)
-        draw.rectangle(box, fill=tuple(PALETTE[k].tolist()), outline="black")
+        draw.rectangle(box, fill=tuple(PALETTE[k % len(PALETTE)].tolist()), outline="black")
         draw.text((x + line, y), name, fill="black", font=font)
     return np.array(strip)
 
@@ -139,12 +144,12 @@ def legend_text(label: np.ndarray, classes: Sequence[str], *, colour: bool = Fal
 
     Swatches are ANSI 24-bit colours and appear only if `colour`. Void does not count towards the percentages.
     """
-    counts = np.bincount(label.ravel().astype(np.uint8), minlength=256)[: len(classes)]
+    counts = np.bincount(label.ravel().astype(np.intp), minlength=256)[: len(classes)]
     present = sorted(np.flatnonzero(counts).tolist(), key=lambda k: -counts[k])
     wide = max((len(classes[k]) for k in present), default=0)
     lines = []
     for k in present:
-        red, green, blue = PALETTE[k]
+        red, green, blue = PALETTE[k % len(PALETTE)]
         swatch = f"\x1b[48;2;{red};{green};{blue}m  \x1b[0m " if colour else ""
         lines.append(f"{swatch}{classes[k]:<{wide}}  {100 * counts[k] / counts.sum():5.1f} %")
     return "\n".join(lines)

@@ -58,9 +58,9 @@ KERNEL softmax_backward(ROWS, int width, int channels, int inner_rows, const rea
 }
 
 // `loss` and `valid` are (outer, inner rows, width): each pixel's loss, and 1 where the pixel counts. A label that is
-// neither a channel nor ignored gives NaN.
-KERNEL softmax_loss_forward(ROWS, int width, int channels, int inner_rows, int ignore_label, const real* in,
-                            const real* label, real* loss, real* valid) {
+// neither a channel nor ignored gives NaN. `class_weight` may be null; else a pixel's loss is times its label's weight.
+KERNEL softmax_loss_forward(ROWS, int width, int channels, int inner_rows, int ignore_label, const real* class_weight,
+                            const real* in, const real* label, real* loss, real* valid) {
     FOR_ROWS(r) {
         size_t step = (size_t)inner_rows * width;
         size_t from = channel_start(r, channels, inner_rows, width);
@@ -73,6 +73,7 @@ KERNEL softmax_loss_forward(ROWS, int width, int channels, int inner_rows, int i
                 bool counts = k != ignore_label, known = k >= 0 && k < channels;
                 real p = exp_real(a[known ? k * step + i : i] - peak[i]) / sum[i];
                 real value = known ? -log_real(p < FLT_MIN ? (real)FLT_MIN : p) : not_a_number(sum[i]);
+                if (class_weight) value *= class_weight[known ? k : 0];
                 loss[to + t + i] = counts ? value : 0;
                 valid[to + t + i] = counts ? 1 : 0;
             }
@@ -81,8 +82,9 @@ KERNEL softmax_loss_forward(ROWS, int width, int channels, int inner_rows, int i
 }
 
 // `weight` and `normaliser` hold one number each, so that the loss never has to leave the device.
-KERNEL softmax_loss_backward(ROWS, int width, int channels, int inner_rows, int ignore_label, const real* weight,
-                             const real* normaliser, const real* in, const real* label, real* in_diff) {
+KERNEL softmax_loss_backward(ROWS, int width, int channels, int inner_rows, int ignore_label, const real* class_weight,
+                             const real* weight, const real* normaliser, const real* in, const real* label,
+                             real* in_diff) {
     FOR_ROWS(r) {
         size_t step = (size_t)inner_rows * width;
         size_t from = channel_start(r, channels, inner_rows, width);
@@ -92,11 +94,16 @@ KERNEL softmax_loss_backward(ROWS, int width, int channels, int inner_rows, int 
             const real* l = label + (size_t)r * width + t;
             real* b = in_diff + from + t;
             SOFTMAX_OF_TILE(peak, sum, a, t, width, channels, step)
+            real factor[TILE];
+            FOR_TILE(i, t, width) {
+                int k = (int)l[i];
+                factor[i] = class_weight ? scale * class_weight[k >= 0 && k < channels ? k : 0] : scale;
+            }
             for (int c = 0; c < channels; ++c) {
                 FOR_TILE(i, t, width) {
                     int k = (int)l[i];
                     real p = exp_real(a[c * step + i] - peak[i]) / sum[i];
-                    b[c * step + i] = k == ignore_label ? 0 : (p - (k == c ? 1 : 0)) * scale;
+                    b[c * step + i] = k == ignore_label ? 0 : (p - (k == c ? 1 : 0)) * factor[i];
                 }
             }
         }

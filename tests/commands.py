@@ -10,10 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from fcnlite.data import shapes
 from fcnlite.io import read_weights
 
+# Characters of names: all but those that could drive a terminal, which are refused.
+NAME_CHARACTERS = st.characters(
+    codec="utf-8",
+    exclude_categories=("Cc", "Zl", "Zp"),
+    exclude_characters="\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+)
 NARROW = ("--width", "2", "--fc", "8")
 
 

@@ -102,7 +102,7 @@ def text(source: str, program: bool = False) -> str:
 class Library:
     """Every kernel of a source as a function of this process, on arrays in this process's memory.
 
-    ``fused`` lets the compiler contract a * b + c, as NVRTC does unless told not to.
+    `fused` lets the compiler contract a * b + c, as NVRTC does unless told not to.
     """
 
     def __init__(self, source: str, real: str, fused: bool = False):
@@ -112,7 +112,7 @@ class Library:
 
     @cache  # noqa: B019 (a handful of libraries, kept for the whole run)
     def types(self, name: str) -> tuple[str, ...]:
-        """The C parameters of a kernel as the compiler sees them, such as ``const float32*``."""
+        """The C parameters of a kernel as the compiler sees them, such as `const float32*`."""
         function = getattr(self._library, f"types_{name}")
         function.argtypes, function.restype = [], ctypes.POINTER(ctypes.c_char_p)
         found, names = function(), []
@@ -121,7 +121,7 @@ class Library:
         return tuple(names)
 
     def run(self, name: str, launch: Launch, values: Sequence[bytes]) -> None:
-        """Launch a kernel; ``values`` are its parameters' bytes, a pointer's being an address."""
+        """Launch a kernel; `values` are its parameters' bytes, a pointer's being an address."""
         slots = [ctypes.create_string_buffer(value, 8) for value in values]
         addresses = (ctypes.c_void_p * len(slots))(*map(ctypes.addressof, slots))
         function = getattr(self._library, f"drive_{name}")
@@ -130,7 +130,7 @@ class Library:
 
 
 class Program:
-    """The same as an executable, so that a sanitizer can watch it: ``address``, ``undefined``, ``thread``."""
+    """The same as an executable, so that a sanitizer can watch it: `address`, `undefined`, `thread`."""
 
     def __init__(self, source: str, real: str, sanitizers: Sequence[str] = ()):
         flags = [f for f in _QUICK if f not in ("-fPIC", "-shared")]
@@ -213,7 +213,7 @@ def _three(dims: Sequence[int]) -> list[int]:
 
 
 def _coprime(total: int) -> int:
-    """A step of some size that visits every number under ``total`` once."""
+    """A step of some size that visits every number under `total` once."""
     step = max(1, int(total * 0.382))
     while math.gcd(step, total) != 1:
         step += 1

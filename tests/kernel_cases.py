@@ -5,6 +5,7 @@ A kernel whose only whole number is `width` is taken to be elementwise; every ot
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from fcnlite.backend.source import Parameter, signature, signatures, source
-from fcnlite.layers.columns import Window, strips
+from fcnlite.layers.columns import geometry_numbers, strips
+from fcnlite.layers.window import Window
 
 Rng = np.random.Generator
 Named = dict[str, Any]
@@ -25,7 +27,7 @@ WIDTHS = (1, 2, 3, 5, 11, 16, 31, 33, 64, 100, 255, 257, 300)
 class Case:
     """One launch. Arrays are the smallest that the kernel may be given, so that nothing else may be touched.
 
-    ``whole`` names the arrays of which the kernel writes every element without reading any.
+    `whole` names the arrays of which the kernel writes every element without reading any.
     """
 
     kernel: str
@@ -44,7 +46,7 @@ class Case:
         return list(zip(signature(self.kernel).parameters, self.arguments))
 
     def filled(self, byte: int) -> tuple[Any, ...]:
-        """Fresh arguments, the arrays in ``whole`` holding nothing but this byte."""
+        """Fresh arguments, the arrays in `whole` holding nothing but this byte."""
         return tuple(
             np.full(a.nbytes, byte, np.uint8).view(a.dtype)
             if p.name in self.whole
@@ -170,6 +172,11 @@ def _top_k(rng: Rng) -> Named:
 def _loss(rng: Rng) -> Named:
     drawn, size = _channels(rng)
     return {**drawn, "in": size, "label": _labels(rng, drawn), "ignore_label": 255}
+
+
+def _class_weight(rng: Rng, drawn: Named) -> Named:
+    """A weight for each channel, or none at all."""
+    return drawn | {"class_weight": NULL if rng.random() < 0.5 else drawn["channels"]}
 
 
 # Rows (outer, group, inner row); a number or none for each group.
@@ -313,7 +320,7 @@ def _im2col(rng: Rng) -> Named:
 
 def _col2im(rng: Rng) -> Named:
     named, window, channels, image, (height, width) = _window(rng)
-    every = list(strips(window, image[0], height, _few(rng, height)))
+    every = list(strips(window, image, height, _few(rng, height)))
     begin, end, image_begin, image_end, fresh = every[rng.integers(len(every))]
     stride = window.stride[1]
     named |= {
@@ -332,6 +339,44 @@ def _col2im(rng: Rng) -> Named:
         "image": channels * image[0] * image[1],
         "updated": () if len(every) == 1 else ("image",),
     }
+
+
+def _window_nd(rng: Rng) -> tuple[Named, Window, int, tuple[int, ...], tuple[int, ...]]:
+    """The same over one to four axes, for the kernels that take any number."""
+    axes = _few(rng, 4)
+    sides = {
+        name: tuple(_few(rng, most, least) for _ in range(axes))
+        for name, most, least in (("kernel", 3, 1), ("pad", 2, 0), ("stride", 3, 1), ("dilation", 2, 1))
+    }
+    window = Window(**sides)
+    image = tuple(
+        max(1, e - 2 * p) + (_width(rng) if axis == axes - 1 else _few(rng, 3, 0))
+        for axis, (e, p) in enumerate(zip(window.extent, window.pad))
+    )
+    out = window.output_size(image)
+    named = {"axes": axes, "area": window.area, "geometry": geometry_numbers(window, image, out)}
+    return named, window, _few(rng, 2), image, out
+
+
+def _im2col_nd(rng: Rng) -> Named:
+    named, window, channels, image, out = _window_nd(rng)
+    height = math.prod(out[:-1])
+    first = _few(rng, height - 1, 0)
+    rows = _few(rng, height - first)
+    depth = channels * window.area
+    named |= {"rows": depth * rows, "width": out[-1], "out_row": first, "out_rows": rows}
+    return named | {"image": channels * math.prod(image), "col": depth * rows * out[-1]}
+
+
+def _col2im_nd(rng: Rng) -> Named:
+    named, window, channels, image, out = _window_nd(rng)
+    height, image_rows, stride = math.prod(out[:-1]), math.prod(image[:-1]), window.stride[-1]
+    begin = _few(rng, height - 1, 0)
+    rows, first = _few(rng, height - begin), _few(rng, 1, 0)
+    named |= {"rows": channels * image_rows * stride, "width": -(-image[-1] // stride)}
+    named |= {"out_row": begin, "out_rows": rows, "image_rows": image_rows, "first": first}
+    named |= {"col": channels * window.area * rows * out[-1], "image": channels * math.prod(image)}
+    return named | {"updated": () if first else ("image",)}
 
 
 def _copy_run(rng: Rng) -> Named:
@@ -457,6 +502,16 @@ def _updating(*arrays: str, **numbers: tuple[int, int]) -> Callable[[Rng], Named
     return recipe
 
 
+def _lstm_unit(*gates: str) -> Callable[[Rng], Named]:
+    """A row a stream: four gates to each lane, and a number that says whether the state goes on."""
+
+    def recipe(rng: Rng) -> Named:
+        rows, width = _few(rng, 9), _width(rng)
+        return {"rows": rows, "width": width, "cont": rows} | dict.fromkeys(gates, 4 * rows * width)
+
+    return recipe
+
+
 def _solver(*histories: str, **numbers: float) -> Callable[[Rng], Named]:
     """A step that reads and writes diff, weight and histories, which hold means of squares; decays as given."""
 
@@ -474,6 +529,112 @@ def _solver(*histories: str, **numbers: float) -> Callable[[Rng], Named]:
     return recipe
 
 
+# Kernels of forks' layers.
+
+
+def _upsample(rng: Rng, backward: bool) -> Named:
+    """Planes whose values go to places of larger planes, some of them to none."""
+    planes, size, out_size = _few(rng, 5), _width(rng), _few(rng, 90)
+    drawn = {"rows": planes, "out_size": out_size, "mask": rng.integers(-1, out_size + 1, planes * size)}
+    if backward:
+        return drawn | {"width": size, "out_diff": planes * out_size}
+    return drawn | {"width": 1, "size": size, "in": planes * size, "out": planes * out_size}
+
+
+def _interpolation(rng: Rng, name: str, size: int, out: int) -> Named:
+    """What an axis's outputs read, and which outputs read an input."""
+    low = np.sort(rng.integers(0, size, out))
+    high = np.minimum(low + 1, size - 1)
+    begin = np.searchsorted(high, np.arange(size), "left")
+    end = np.searchsorted(low, np.arange(size), "right")
+    return {
+        f"low_{name}": low,
+        f"high_{name}": high,
+        f"part_{name}": rng.uniform(0, 1, out),
+        f"begin_{name}": begin,
+        f"end_{name}": end,
+    }
+
+
+def _interp(rng: Rng, backward: bool) -> Named:
+    planes, in_h, in_w, out_h, out_w = _few(rng, 3), _few(rng, 6), _few(rng, 40), _few(rng, 6), _few(rng, 40)
+    axes = _interpolation(rng, "y", in_h, out_h) | _interpolation(rng, "x", in_w, out_w)
+    if backward:
+        sizes = {"rows": planes * in_h, "width": in_w, "in_h": in_h, "out_h": out_h, "out_w": out_w}
+        return sizes | axes | {"out_diff": planes * out_h * out_w}
+    axes = {name: value for name, value in axes.items() if not name.startswith(("begin", "end"))}
+    sizes = {"rows": planes * out_h, "width": out_w, "in_h": in_h, "in_w": in_w, "out_h": out_h}
+    return sizes | axes | {"in": planes * in_h * in_w}
+
+
+def _permute(rng: Rng) -> Named:
+    axes = _few(rng, 5)
+    size = [_few(rng, 4) for _ in range(axes)]
+    order = rng.permutation(axes)
+    strides = np.array([int(np.prod(size[axis + 1 :])) for axis in range(axes)])
+    out = [size[axis] for axis in order]
+    drawn = {"rows": int(np.prod(out[:-1])), "width": out[-1], "axes": axes, "in": int(np.prod(size))}
+    return drawn | {"size": np.array(out), "stride": strides[order]}
+
+
+def _channel_dots(rng: Rng) -> Named:
+    drawn, size = _channels(rng)
+    scale = NULL if rng.random() < 0.5 else drawn["channels"]
+    return drawn | {"in1": size, "in2": size, "scale": scale}
+
+
+def _l2_normalise(rng: Rng, *of_rows: str, nullable: bool = False) -> Named:
+    outer, channels, inner, width = _few(rng, 2), _few(rng, 7), _few(rng, 5), _width(rng)
+    shared = int(rng.integers(2))
+    lengths = outer if shared else outer * inner * width
+    drawn = {"rows": outer * channels * inner, "width": width, "channels": channels, "inner_rows": inner}
+    drawn |= {"shared": shared, "scale": NULL if nullable and rng.random() < 0.5 else channels}
+    return drawn | {name: rng.uniform(1, 2, lengths) for name in of_rows}
+
+
+def _splat(rng: Rng) -> Named:
+    width, in_width = _width(rng), _few(rng, 50)
+    begin = np.concatenate([[0], np.cumsum(rng.integers(0, 4, width))])
+    drawn = {"rows": _few(rng, 5), "width": width, "in_width": in_width, "begin": begin}
+    source = rng.integers(0, in_width, begin[-1])
+    drawn |= {"source": source, "weight": len(source)}
+    return drawn | {"in": drawn["rows"] * in_width}
+
+
+def _blur(rng: Rng) -> Named:
+    rows, width = _few(rng, 5), _width(rng)
+    neighbours = {name: rng.integers(-1, width, width) for name in ("before", "after")}
+    return {"rows": rows, "width": width, **neighbours}
+
+
+def _slice(rng: Rng) -> Named:
+    rows, width, in_width, corners = _few(rng, 5), _width(rng), _few(rng, 50), _few(rng, 4)
+    point = rng.integers(0, in_width, corners * width)
+    drawn = {"rows": rows, "width": width, "in_width": in_width, "corners": corners, "point": point}
+    return drawn | {"weight": corners * width, "factor": width, "in": rows * in_width}
+
+
+def _regions(rng: Rng, images: int, regions: int, in_h: int, in_w: int) -> np.ndarray:
+    """Regions of interest, some of them of no image or beyond its edge."""
+    corners = rng.uniform(-2, 2 * max(in_h, in_w), (regions, 4))
+    return np.concatenate([rng.integers(-1, images + 1, (regions, 1)), corners], axis=1).reshape(-1)
+
+
+def _roi_pool(rng: Rng, backward: bool) -> Named:
+    images, channels, in_h, in_w = _few(rng, 2), _few(rng, 3), _few(rng, 7), _few(rng, 40)
+    regions, out_h, out_w = _few(rng, 4), _few(rng, 3), _few(rng, 9)
+    cells = out_h * out_w
+    rois = _regions(rng, images, regions, in_h, in_w)
+    if not backward:
+        sizes = {"rows": regions * channels * out_h, "width": out_w, "images": images, "channels": channels}
+        sizes |= {"in_h": in_h, "in_w": in_w, "out_h": out_h, "spatial_scale": 0.5}
+        return sizes | {"rois": rois, "in": images * channels * in_h * in_w}
+    winner = rng.integers(-1, in_h * in_w, regions * channels * cells)
+    sizes = {"rows": images * channels * in_h, "width": in_w, "channels": channels, "in_h": in_h}
+    sizes |= {"regions": regions, "cells": cells, "rois": rois, "winner": winner}
+    return sizes | {"out_diff": regions * channels * cells}
+
+
 _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "accuracy_forward": _accuracy,
     "adadelta_update": _solver("history", "steps", momentum=0.9),
@@ -484,7 +645,9 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "ave_pool_forward": _pool_forward,
     "bias_forward": _bias,
     "centred_squares": _groups("groups", "mean"),
+    "channel_dots": _channel_dots,
     "col2im": _col2im,
+    "col2im_nd": _col2im_nd,
     "contrastive_loss_backward": _pairs,
     "contrastive_loss_forward": _pair_losses,
     "copy_run": _copy_run,
@@ -496,11 +659,21 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "gather_forward": lambda rng: _gather(rng, False),
     "hinge_backward": _hinge_backward,
     "im2col": _im2col,
+    "im2col_nd": _im2col_nd,
     "infogain_loss_backward": _infogain_backward,
     "infogain_loss_forward": _infogain_forward,
+    "interp_backward": lambda rng: _interp(rng, True),
+    "interp_forward": lambda rng: _interp(rng, False),
+    "l2_normalise_backward": lambda rng: _l2_normalise(rng, "norm", "dot"),
+    "l2_normalise_forward": lambda rng: _l2_normalise(rng, "norm", nullable=True),
+    "lattice_blur": _blur,
+    "lattice_slice": _slice,
+    "lattice_splat": _splat,
     "logistic_loss_forward": _logistic_loss_forward,
     "lrn_backward": _lrn_backward,
     "lrn_forward": _lrn_forward,
+    "lstm_unit_backward": _lstm_unit("gates", "gates_diff"),
+    "lstm_unit_forward": _lstm_unit("gates"),
     "max_pool_backward": lambda rng: _pool_backward(rng, True),
     "max_pool_forward": lambda rng: _pool_forward(rng, True),
     "max_pool_mask": _pool_mask,
@@ -508,20 +681,25 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "normalise_backward": _normalise_backward,
     "normalise_forward": _groups("groups", "mean", "std", nullable=("std",)),
     "normalise_products": _groups("groups", "mean", "std"),
+    "permute": _permute,
     "prelu_backward": _groups("channels", "slope"),
     "prelu_forward": _groups("channels", "slope"),
     "reduction_backward": _reduction_backward,
     "rms_update": _solver("history", keep=0.9),
+    "roi_pool_backward": lambda rng: _roi_pool(rng, True),
+    "roi_pool_forward": lambda rng: _roi_pool(rng, False),
     "scale_forward": _groups("channels", "factor", "bias", nullable=("factor", "bias")),
     "sgd_update": _solver("history", momentum=0.9),
     "sigmoid_loss_backward": _sigmoid_loss(weight=1, normaliser=1),
     "sigmoid_loss_forward": _sigmoid_loss(),
     "softmax_backward": _over_channels("out", "out_diff", "in_diff"),
     "softmax_forward": _over_channels("in", "out"),
-    "softmax_loss_backward": _softmax_loss_backward,
-    "softmax_loss_forward": _loss,
+    "softmax_loss_backward": lambda rng: _class_weight(rng, _softmax_loss_backward(rng)),
+    "softmax_loss_forward": lambda rng: _class_weight(rng, _loss(rng)),
     "tile_backward": _tile_backward,
     "top_k_forward": _top_k,
+    "upsample_backward": lambda rng: _upsample(rng, True),
+    "upsample_forward": lambda rng: _upsample(rng, False),
 }
 
 

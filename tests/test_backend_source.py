@@ -48,9 +48,9 @@ def test_unknown_kernel_names_the_known():
     ("arguments", "message"),
     [
         ((4, 0.0, "x"), "3 arguments given, 4 taken"),
-        ((4.0, 0.0, "x", "y"), "parameter width: 4.0 is no 32-bit integer"),
+        ((4.0, 0.0, "x", "y"), "parameter width: 4.0 is not a 32-bit integer"),
         ((2**31, 0.0, "x", "y"), "parameter width"),
-        ((4, "0", "x", "y"), "parameter slope: '0' is no number"),
+        ((4, "0", "x", "y"), "parameter slope: '0' is not a number"),
         ((4, 0.0, [1.0], "y"), "parameter in: list given"),
         ((4, 0.0, "x64", "y"), "parameter in: dtype float64 given, float32 taken"),
         ((4, 0.0, "x", "ys"), "parameter out: the array is not contiguous"),

@@ -84,7 +84,7 @@ def test_wrong_use_is_told():
         Convolution(kernel_sise=3)
     with pytest.raises(InputError, match=r"layer Crop\(\): 1 bottoms given, 2 needed"):
         Crop()(Blob(shape=(1, 1, 2, 2)))
-    with pytest.raises(InputError, match="label 7 is no class: there are classes 0 to 2, void label 255"):
+    with pytest.raises(InputError, match="label 7 is not a class: there are classes 0 to 2, void label 255"):
         SoftmaxWithLoss(ignore_label=255)(Blob(shape=(1, 3, 1, 1)), Blob(np.full((1, 1, 1, 1), 7.0)))
 
 

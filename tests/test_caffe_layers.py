@@ -225,7 +225,7 @@ def test_fcn_data_layers_are_known_by_module_and_class(build, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("__import__('os').getcwd()", "is no Python literal"),
+        ("__import__('os').getcwd()", "is not a Python literal"),
         ("{'sbdd_dir': 'sbd', 'split': 'train'}", "lacks 'mean'"),
         (
             "{'sbdd_dir': 'sbd', 'split': 'none', 'mean': (1, 2, 3)}",

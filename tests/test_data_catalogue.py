@@ -47,7 +47,7 @@ def test_options_are_checked_and_none_means_default(tmp_path):
         open_dataset("nyud", tmp_path, year=2011)
     with pytest.raises(InputError, match="no mode 'xyz'; its modes are rgb, rgbd, hha, rgb-hha"):
         open_dataset("nyud", tmp_path, mode="xyz")
-    assert options_of("voc") == ["year", "sbd_folder", "check"]
+    assert options_of("voc") == ["year", "sbd_folder", "labels", "check"]
 
 
 def test_recipes_are_those_of_the_published_solvers():
@@ -156,9 +156,9 @@ def test_the_other_original_layers(tmp_path, monkeypatch):
     ("layer", "text", "message"),
     [
         ("MyLayer", "{}", "MyLayer is none of the FCN data layers"),
-        ("VOCSegDataLayer", "__import__('os').system('true')", "is no Python literal"),
-        ("VOCSegDataLayer", "{'voc_dir': ", "is no Python literal"),
-        ("VOCSegDataLayer", "[1]", "is no dict"),
+        ("VOCSegDataLayer", "__import__('os').system('true')", "is not a Python literal"),
+        ("VOCSegDataLayer", "{'voc_dir': ", "is not a Python literal"),
+        ("VOCSegDataLayer", "[1]", "is not a dict"),
         ("VOCSegDataLayer", "{'voc_dir': 'x', 'split': 'val'}", "lacks 'mean'"),
         ("VOCSegDataLayer", "{'voc_dir': 'x', 'split': 3, 'mean': 1}", "split is 3"),
         ("SIFTFlowSegDataLayer", "{'siftflow_dir': 'x', 'split': 'a', 'seed': 'b'}", "seed is 'b'"),

@@ -17,9 +17,9 @@ from fcnlite.commands.data import main
 from fcnlite.data import VOC, open_dataset
 from fcnlite.data.folder import MANIFEST, Choices, OwnPictures, Report, find_pairs, inspect, locate
 from fcnlite.data.folder.dataset import resized
+from fcnlite.data.folder.facts import Facts
 from fcnlite.data.folder.layout import Pair
 from fcnlite.data.folder.split import parted
-from fcnlite.data.folder.survey import Facts
 from fcnlite.errors import InputError
 
 

@@ -3,12 +3,17 @@
 import hashlib
 import shutil
 import tarfile
+import threading
 import zipfile
+from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from test_data_scenes import make_context, make_nyud, make_siftflow, write_list
 from test_data_voc import make_sbd, make_voc
 
+from fcnlite.commands import download
 from fcnlite.data import open_dataset
 from fcnlite.data.published import catalogue, install
 from fcnlite.errors import InputError
@@ -28,7 +33,7 @@ def publish(name, folder):
         year = name.removeprefix("voc")
         top = "TrainVal" if year == "2011" else ""
         make_voc(made / top / "VOCdevkit" / f"VOC{year}", {"train": ["a", "b"], "val": ["c"]})
-        tar(folder / catalogue()[name].files[0].file_name, made, [top or "VOCdevkit"])
+        tar(folder / catalogue()[name].files[0].url.rpartition("/")[2], made, [top or "VOCdevkit"])
     elif name == "sbd":
         make_sbd(made / "benchmark_RELEASE" / "dataset", {"train": ["a"], "val": ["b"]})
         tar(folder / "benchmark.tgz", made, ["benchmark_RELEASE"], "w:gz")
@@ -54,44 +59,87 @@ def publish(name, folder):
         tar(folder / "trainval.tar.gz", made / "context", ["trainval", "labels.txt"], "w:gz")
 
 
-@pytest.mark.parametrize("name", catalogue())
-def test_what_is_published_becomes_a_folder_that_opens(tmp_path, name):
-    published, data, fetched = tmp_path / "published", catalogue()[name], []
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server of the folder `published`, from which the catalogue's files come; lists the requests."""
+    published, requests = tmp_path / "published", []
     published.mkdir()
+    monkeypatch.setenv("no_proxy", "*")
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(published))
+
+        def do_GET(self):
+            requests.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        base = f"http://127.0.0.1:{httpd.server_port}/"
+
+        def moved(data):
+            parts = [
+                replace(p, url=base + p.url.rpartition("/")[2], md5=None, bytes=None) for p in data.files
+            ]
+            return replace(data, files=tuple(parts))
+
+        entries = {name: moved(data) for name, data in catalogue().items()}
+        monkeypatch.setattr(download, "datasets", lambda: entries)
+        yield published, requests, entries
+        httpd.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_what_is_published_becomes_a_folder_that_opens(tmp_path, server, name, capsys):
+    published, requests, entries = server
     publish(name, published)
-
-    def fetch(part, folder):
-        fetched.append(part.file_name)
-        folder.mkdir(parents=True, exist_ok=True)
-        return shutil.copy(published / part.file_name, folder / part.file_name)
-
-    root = install(data, tmp_path / "data", fetch)
-    assert fetched == [part.file_name for part in data.files]
+    for _ in range(2):  # the second time nothing is fetched
+        assert download.main([name.upper(), "--to", str(tmp_path / "data")]) == 0
+        assert requests == ["/" + part.url.rpartition("/")[2] for part in catalogue()[name].files]
     assert [path.name for path in (tmp_path / "data").iterdir()] == [name]
-    dataset = open_dataset(data.data_set, root)
-    assert len(dataset) and dataset[0].label is not None
-    assert install(data, tmp_path / "data", fetch) == root and len(fetched) == len(data.files)
+    folder, _, told = capsys.readouterr().out.partition("  [")
+    dataset = open_dataset(catalogue()[name].data_set, folder)
+    assert len(dataset) and dataset[0].label is not None and f"--data {folder}" in told
     if name == "nyud":
-        assert (root / "trainval.txt").read_text() == "5001\n5003\n"
+        assert (Path(folder) / "trainval.txt").read_text() == "5001\n5003\n"
 
 
-def test_an_archive_of_something_else_is_told_and_may_be_replaced(tmp_path):
+def test_an_archive_of_something_else_is_told(tmp_path, server):
+    published, _, entries = server
+    publish("nyud", published)
     (tmp_path / "readme").write_text("words")
-    tar(tmp_path / "bad.tar", tmp_path, ["readme"])
-    data = catalogue()["nyud"]
-
-    def fetch(part, folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        return shutil.copy(tmp_path / ("bad.tar" if part.is_archive else "readme"), folder / part.file_name)
-
+    tar(published / "nyud.tar.gz", tmp_path, ["readme"])
     with pytest.raises(InputError, match="nyud holds no folder segmentation"):
-        install(data, tmp_path / "data", fetch)
+        install(entries["nyud"], tmp_path / "data")
     assert not (tmp_path / "data" / "nyud").exists()
+
+
+def test_a_wrong_checksum_is_told_and_nothing_is_unpacked(tmp_path, server):
+    published, _, entries = server
+    publish("voc2012", published)
+    data = entries["voc2012"]
+    wrong = replace(data, files=(replace(data.files[0], md5="0" * 32),))
+    with pytest.raises(InputError, match=r"does not have the published checksum \(md5 0{32}\)"):
+        install(wrong, tmp_path / "data")
+    assert not (tmp_path / "data" / "voc2012").exists()
+
+
+def test_the_list_names_the_data_sets(capsys):
+    assert download.main(["--list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"\n{name} " in listed for name in catalogue())
+    assert "2000 MB  md5          PASCAL VOC 2012" in listed
 
 
 def test_the_catalogue_is_well_formed():
     for data in catalogue().values():
         assert data.about and data.licence and data.files
         for part in data.files:
-            assert part.url.startswith(("http://", "https://")) and part.file_name
+            assert part.url.startswith(("http://", "https://"))
             assert part.md5 is None or len(bytes.fromhex(part.md5)) == hashlib.md5().digest_size

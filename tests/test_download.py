@@ -15,6 +15,7 @@ import pytest
 from fcnlite import models, published
 from fcnlite.commands import download
 from fcnlite.convolutionalise import fresh
+from fcnlite.data import published as data_published
 from fcnlite.errors import InputError
 from fcnlite.geometry import measure
 from fcnlite.io import read_deploy, read_weights, write_weights
@@ -229,7 +230,7 @@ def test_names_are_understood_as_everywhere_else():
 def test_the_list_shows_every_entry(capsys):
     assert download.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(published.catalogue())
+    assert [line.split()[0] for line in lines] == [*published.catalogue(), *data_published.catalogue()]
 
 
 @pytest.fixture(scope="module")

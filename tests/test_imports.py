@@ -44,6 +44,8 @@ MODULES = {
 FENCED = {
     "fcnlite.backend": {"cupy", "cupy_backends", "ctypes"},
     "fcnlite.parallel": {"mpi4py"},
+    "fcnlite.export.onnx": {"onnx", "onnxruntime"},
+    "fcnlite.export.torch": {"torch"},
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import NAME_CHARACTERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -262,7 +263,7 @@ ARRAYS = hnp.arrays(
     elements=st.floats(width=32),
 )
 WEIGHTS = st.dictionaries(
-    st.text(st.characters(codec="utf-8"), max_size=6), st.lists(ARRAYS, max_size=3), min_size=1, max_size=4
+    st.text(NAME_CHARACTERS, max_size=6), st.lists(ARRAYS, max_size=3), min_size=1, max_size=4
 )
 
 

@@ -166,9 +166,9 @@ def test_encoded_images_come_as_bgr_of_their_own_size(tmp_path, mode, option):
             {"transform": "mean_value: 1 mean_value: 2"},
             "2 values of mean_value for 3 channels",
         ),
-        ([b"\xff\xff\xff"], {}, "record 0 of .* is no Datum"),
+        ([b"\xff\xff\xff"], {}, "record 0 of .* is not a Datum"),
         ([Datum(channels=3, height=9, width=9, data=b"123")], {}, "record 0 holds 3 values for shape"),
-        ([Datum(encoded=True, data=b"GIF?")], {}, "record 0 is no image that can be decoded"),
+        ([Datum(encoded=True, data=b"GIF?")], {}, "record 0 is not an image that can be decoded"),
         ([], {}, "is empty"),
         ([datum(images(1)[0], 0)], {"transform": 'mean_file: "none"'}, "'none' is neither in"),
         ([datum(a, 0) for a in (images(1)[0], images(1, (3, 5, 5))[0])], {}, "record 1 has shape"),
@@ -183,7 +183,7 @@ def test_what_cannot_be_read_is_told(tmp_path, records, text, message):
 
 
 def test_a_folder_that_is_no_database_is_told(tmp_path):
-    with pytest.raises(InputError, match="is no LMDB database"):
+    with pytest.raises(InputError, match="is not an LMDB database"):
         Net(net_text(tmp_path), TEST)
     with pytest.raises(InputError, match="'nowhere' is neither in .* nor beside the prototxt"):
         Net(net_text("nowhere"), TEST)

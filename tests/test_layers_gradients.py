@@ -25,7 +25,7 @@ def seeded(seed, *shape):
 
 
 def away_from(values, points, by=0.05):
-    """The values, those within ``by`` of one of the points moved off: there differences mean nothing."""
+    """The values, those within `by` of one of the points moved off: there differences mean nothing."""
     for point in points:
         close = np.abs(values - point) < by
         values = np.where(close, point + np.where(values < point, -2 * by, 2 * by), values)
@@ -379,10 +379,36 @@ def test_a_loss_weight_scales_the_gradient():
     np.testing.assert_allclose(score.diff, 0.25 * once, rtol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(2, 2, 5, 4), (1, 2, 6), (1, 2, 3, 4, 3)])
+def test_im2col(shape):
+    check_gradients(layers.Im2col(kernel_size=2, pad=1, stride=2), [seeded(0, *shape)])
+
+
+# Over time
+
+
+CONT = [[0, 0], [1, 1], [1, 0]]  # the first step begins sequences, so that no state is left from a run before
+
+
+def test_lstm_unit():
+    cont = np.array([[1, 0]])
+    check_gradients(layers.LSTMUnit(), [seeded(0, 1, 2, 3), seeded(1, 1, 2, 12), cont], wanted=[0, 1])
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM"])
+@pytest.mark.parametrize("static", [False, True])
+def test_recurrent(kind, static):
+    given = [seeded(0, 3, 2, 4), np.array(CONT, np.float64), *([seeded(1, 2, 2)] if static else [])]
+    check_gradients(fill(kind, num_output=3), given, wanted=[0, 2] if static else [0])
+
+
 def test_every_layer_is_here():
     """Layers added later need a test above, or a reason to have none."""
     sources = {name for name, cls in LAYERS.items() if cls.bottoms == (0, 0)}
-    without_gradient = {"ArgMax", "Accuracy", "Threshold"}
+    without_gradient = {"ArgMax", "Accuracy", "Threshold", "SegAccuracy", "MatWrite"}
     of_others = {"Python"}
-    named = set(re.findall(r'(?:layers\.|")(\w+)', Path(__file__).read_text()))
+    tests = "".join(
+        Path(__file__).with_name(name).read_text() for name in (Path(__file__).name, "test_layers_forks.py")
+    )
+    named = set(re.findall(r'(?:layers\.|")(\w+)', tests))
     assert set(LAYERS) - named - sources - without_gradient - of_others == set()

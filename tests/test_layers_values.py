@@ -8,7 +8,7 @@ from scipy import special
 
 from fcnlite import layers
 from fcnlite.blob import Blob
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, InputWarning, as_caffe
 from fcnlite.geometry import measure
 from fcnlite.net import Net
 from fcnlite.proto import BlobProto, parse_net
@@ -388,9 +388,9 @@ def test_eltwise_max_sends_the_gradient_where_caffe_does():
         (layers.ArgMax(top_k=4, axis=1), [X], r"top_k 4 must lie between 1 and the 3 values"),
         (layers.Accuracy(), [X, X], r"120 labels .* for 40 predictions"),
         (layers.Accuracy(top_k=4), [X, X[:, 0]], r"top_k 4 must lie between 1 and the 3 classes"),
-        (layers.Accuracy(), [X, np.full((2, 4, 5), 3)], r"label 3 is no class: there are classes 0 to 2"),
-        (layers.SoftmaxWithLoss(), [X, np.full((2, 4, 5), np.nan)], r"label nan is no class"),
-        (layers.HingeLoss(), [X, [0, 60]], r"label 60 is no class: there are classes 0 to 59"),
+        (layers.Accuracy(), [X, np.full((2, 4, 5), 3)], r"label 3 is not a class: there are classes 0 to 2"),
+        (layers.SoftmaxWithLoss(), [X, np.full((2, 4, 5), np.nan)], r"label nan is not a class"),
+        (layers.HingeLoss(), [X, [0, 60]], r"label 60 is not a class: there are classes 0 to 59"),
         (layers.EuclideanLoss(), [X, X[:1]], r"not batches of one size"),
         (layers.EuclideanLoss(), [X, X[:, :1]], r"have other sizes"),
         (layers.SigmoidCrossEntropyLoss(), [X, X[:, :1]], r"there must be as many"),
@@ -399,17 +399,17 @@ def test_eltwise_max_sends_the_gradient_where_caffe_does():
         (layers.Filter(), [X, [1, 0, 1]], r"selector of 3 numbers"),
         (layers.SPP(), [X], r"pyramid_height 0 must lie"),
         (
-            layers.Convolution(num_output=1, kernel_size=1, axis=2),
+            layers.Convolution(num_output=1, kernel_size=[1, 2, 1]),
             [X],
-            r"axis 2: the channels must be axis 1",
+            r"kernel_size is given 3 times; give it once, or once for each of the 2 axes",
         ),
-        (layers.Dropout(dropout_ratio=1), [X], r"dropout_ratio 1 must be at least 0 and less than 1"),
+        (layers.Dropout(dropout_ratio=2), [X], r"dropout_ratio 2 must be at least 0 and at most 1"),
         (layers.Embed(num_output=3), [[0]], r"input_dim 0 must be at least 1"),
         (layers.Scale(axis=1), [X, X[0, :2]], r"operand of shape \(2, 4, 5\) does not fit"),
         (
             layers.Pooling(pool="AVE", kernel_size=2, top=["a", "b"]),
             [X],
-            r"only MAX pooling has a second top",
+            r"only MAX pooling over two axes has a second top",
         ),
     ],
     ids=lambda case: getattr(case, "type", ""),
@@ -492,3 +492,40 @@ def test_layers_in_a_net():
     net.backward()
     assert net.params["conv"][0].diff.any() and not net.params["bn"][0].diff.any()
     assert [p.lr_mult for p in net.learnable_params if p.layer == "bn"] == [0, 0, 0]
+
+
+SCORES = np.zeros((1, 3, 2, 2), np.float32)
+MAP = np.ones((1, 1, 2, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("layer", "bottoms", "message"),
+    [
+        (layers.SoftmaxWithLoss, [SCORES, MAP * 1.5], "label 1.5 is not a class number but a fraction"),
+        (layers.Accuracy, [SCORES, MAP / 255], r"label 0.0039\d* .* fraction \(class 1 divided by 255\?\)"),
+        (layers.HingeLoss, [SCORES[:, :, 0, 0], [0.5]], "label 0.5 is not a class number"),
+        (layers.SigmoidCrossEntropyLoss, [MAP, MAP * 255], "target 255 is not a probability, 0 to 1"),
+        (layers.ContrastiveLoss, [np.ones((1, 3)), np.ones((1, 3)), [255]], "label 255 is neither 0 nor 1"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused_and_computed_as_in_caffe_with_a_warning(layer, bottoms, message):
+    with pytest.raises(InputError, match=message):
+        layer()(*map(Blob, bottoms))
+    with as_caffe(), pytest.warns(InputWarning, match=message):
+        lax = layer()(*map(Blob, bottoms))
+    assert np.isfinite(lax.data)
+
+
+def test_a_mask_of_255_costs_in_a_sigmoid_loss_what_caffe_says():
+    scores, targets = np.ones((1, 1, 4, 4), np.float32), np.full((1, 1, 4, 4), 255, np.float32)
+    with as_caffe(), pytest.warns(InputWarning):
+        loss = layers.SigmoidCrossEntropyLoss()(Blob(scores), Blob(targets))
+    expected = 16 * (np.log1p(np.exp(-1.0)) - (255 - 1) * 1.0)
+    np.testing.assert_allclose(float(loss.data), expected, rtol=1e-6)
+
+
+def test_fractions_lose_what_follows_the_point_as_in_caffe():
+    scores = np.random.default_rng(0).standard_normal((1, 3, 2, 2)).astype(np.float32)
+    with as_caffe(), pytest.warns(InputWarning):
+        lax = layers.SoftmaxWithLoss()(Blob(scores), Blob(MAP * 1.7))
+    assert float(lax.data) == float(layers.SoftmaxWithLoss()(Blob(scores), Blob(MAP)).data)

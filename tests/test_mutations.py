@@ -32,7 +32,7 @@ RECIPES = "test_cuda_semantics.py::test_every_output_element_is_written_and_none
 class Mutation:
     """A mistake: text to replace in a file, the check that sees it, and what that says.
 
-    Only ``kernels`` are copied, where given, so that they compile in a moment.
+    Only `kernels` are copied, where given, so that they compile in a moment.
     """
 
     name: str

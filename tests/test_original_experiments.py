@@ -69,7 +69,7 @@ def narrow(folder):
 
 
 def write_weights(prototxt, target, leave=()):
-    """Small random weights for every layer of a net but those whose names contain a word of ``leave``."""
+    """Small random weights for every layer of a net but those whose names contain a word of `leave`."""
     rng = np.random.default_rng(11)
     params = {
         layer: [rng.normal(0, 0.05, blob.shape) for blob in blobs]

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from commands import NAME_CHARACTERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -162,7 +163,7 @@ def test_fields_of_forks():
     with warnings.catch_warnings(), pytest.raises(InputError, match=":5: unknown field 'nam'"):
         warnings.simplefilter("ignore")
         parse_net(text)
-    with pytest.warns(UserWarning, match="no field of Caffe's; it is ignored") as caught:
+    with pytest.warns(UserWarning, match="is not a field of Caffe's; it is ignored") as caught:
         assert parse_net(text.replace("nam:", "top:").replace("1 }", '"t" }')).layer[0].name == "x"
     assert [str(w.message).split()[:2] for w in caught] == [
         ["<text>:1:", "'mem_param'"],
@@ -209,7 +210,9 @@ def _messages(name, depth=2):
         if field.enum_type is not None:
             return st.sampled_from([v.number for v in field.enum_type.values])
         if field.cpp_type == field.CPPTYPE_STRING:
-            return st.binary(max_size=8) if field.type == field.TYPE_BYTES else st.text(max_size=8)
+            named = field.name in ("name", "type", "bottom", "top")
+            texts = st.text(NAME_CHARACTERS if named else st.characters(), max_size=8)
+            return st.binary(max_size=8) if field.type == field.TYPE_BYTES else texts
         return next(s for kind, s in scalars.items() if field.cpp_type == getattr(field, "CPPTYPE_" + kind))
 
     fields = [f for f in message_class(name).DESCRIPTOR.fields if depth > 0 or f.message_type is None]

@@ -1,4 +1,4 @@
-"""``fcnlite solve SOLVER.prototxt`` on a small net that the original experiments' data layers feed."""
+"""`fcnlite solve SOLVER.prototxt` on a small net that the original experiments' data layers feed."""
 
 import signal
 
@@ -131,7 +131,10 @@ def test_the_gpu_trains_to_the_cpus_numbers(folder, monkeypatch):
     saved = {}
     with standing_in(monkeypatch):
         for name in ("cpu", "cuda"):
-            assert main([str(folder / "solver.prototxt"), "--iterations", "3", "--device", name]) == 0
+            assert (
+                main([str(folder / "solver.prototxt"), "--iterations", "3", "--device", name, "--overwrite"])
+                == 0
+            )
             saved[name] = weights_of(folder / "snapshot" / "train_iter_3.caffemodel")
     for layer, arrays in saved["cpu"].items():
         for a, b in zip(arrays, saved["cuda"][layer]):

@@ -32,7 +32,7 @@ def run(make, shape, threads):
     """Everything a layer computes, forwards and backwards, on so many threads."""
     device.use("cpu", threads=threads)
     rng = np.random.default_rng(0)
-    layer, bottom = make(), Blob(rng.standard_normal(shape, np.float32))
+    layer, bottom = make(), Blob(rng.standard_normal(shape, np.float32), needs_diff=True)
     layer(Blob(shape=shape))
     for blob in layer.blobs:
         blob.data = rng.standard_normal(blob.shape, np.float32)

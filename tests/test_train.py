@@ -51,6 +51,7 @@ def train(data: Path, out: Path, *options: object) -> int:
 def test_run_folder(run: Path, data: Path) -> None:
     names = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
     assert names == [
+        "deploy.prototxt",
         "fcn8s.h5",
         "log.jsonl",
         "loss.png",
@@ -355,7 +356,7 @@ def test_misspelt_words(data: Path, capsys) -> None:
     fails(capsys, main, ["voc", "--data", data, "--net", "fcn8"], "'fcn8'", "did you mean 'fcn8s'?")
     fails(capsys, main, ["voc", "--data", data, "--width", "many"], "--width", "'many' is not a whole number")
     fails(capsys, main, ["voc", "--data", data, "--lr", "-1"], "--lr", "'-1' is not a number above 0")
-    fails(capsys, main, ["siftflow", "--year", 2012], "--year is no option of the data set siftflow")
+    fails(capsys, main, ["siftflow", "--year", 2012], "--year is not an option of the data set siftflow")
 
 
 def test_a_net_for_another_data_set(data: Path, tmp_path: Path, capsys) -> None:

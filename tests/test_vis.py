@@ -35,8 +35,8 @@ def test_label_png_holds_the_numbers_and_the_palette(tmp_path, label):
         np.testing.assert_array_equal(np.array(read.getpalette()).reshape(-1, 3), voc_palette())
         np.testing.assert_array_equal(np.array(read.convert("RGB")), vis.paint(label))
     assert [p.name for p in tmp_path.iterdir()] == ["l.png"]
-    with pytest.raises(ValueError, match="0 to 255"):
-        vis.write_label(tmp_path / "bad.png", np.full((2, 2), 256))
+    with pytest.raises(ValueError, match="0 to 65535"):
+        vis.write_label(tmp_path / "bad.png", np.full((2, 2), 65536))
     with pytest.raises(ValueError, match="height x width"):
         vis.write_label(tmp_path / "bad.png", np.zeros((2, 2, 3)))
     assert not (tmp_path / "bad.png").exists()

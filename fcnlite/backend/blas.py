@@ -1,4 +1,4 @@
-"""What both BLAS libraries have to be told of a matrix product: sizes, transpositions and leading dimensions."""
+"""The BLAS description of a row-major matrix product: sizes, transpositions and leading dimensions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Product(NamedTuple):
 
 
 def product(a: Any, b: Any, out: Any, dtype: np.dtype) -> Product:
-    """Check the operands of ``out = a @ b`` and say how they lie in memory.
+    """Check the operands of `out = a @ b` and say how they lie in memory.
 
     Raises
     ------

@@ -36,9 +36,9 @@ def library(source: str, real: str, flags: tuple[str, ...] = FLAGS) -> Path:
     Parameters
     ----------
     source : str
-        CUDA C as :func:`fcnlite.backend.source.source` gives it.
+        CUDA C as `fcnlite.backend.source.source` gives it.
     real : str
-        ``float`` or ``double``: what the kernels' type ``real`` is.
+        `float` or `double`: what the kernels' type `real` is.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def library(source: str, real: str, flags: tuple[str, ...] = FLAGS) -> Path:
 
 @cache
 def find_compiler() -> tuple[str, ...]:
-    """The C++ compiler's command: ``$CXX``, else c++, g++ or clang++ on PATH, else the ziglang package."""
+    """The C++ compiler's command: `$CXX`, else c++, g++ or clang++ on PATH, else the ziglang package."""
     wanted = os.environ.get("CXX")
     if wanted:
         command = tuple(shlex.split(wanted))
@@ -83,7 +83,7 @@ def _version(compiler: tuple[str, ...]) -> str:
 
 @cache
 def _processor() -> str:
-    """What ``-march=native`` depends on: the processor's model and feature flags."""
+    """Describe the processor by what `-march=native` depends on: model and feature flags."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -113,7 +113,7 @@ def _build(compiler: tuple[str, ...], options: tuple[str, ...], source: str, pat
 
 
 def _intact(path: Path) -> bool:
-    """Whether the file ends in the checksum of what precedes it; the loader ignores the trailing bytes."""
+    """Tell whether the file ends in the checksum of what precedes it; the loader ignores the trailing bytes."""
     try:
         content = path.read_bytes()
     except OSError:

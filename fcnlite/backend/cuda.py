@@ -1,7 +1,7 @@
 """The GPU: CuPy arrays, the same kernels compiled by NVRTC, GEMM by cuBLAS in full float32 (no TF32).
 
 All of fcnlite's code that only a GPU runs is in this file. CuPy converts a launch's arguments by their Python type
-alone, so each one is made exactly what its C parameter is; see :mod:`fcnlite.backend.source` for the checks.
+alone, so each one is made exactly what its C parameter is; see `fcnlite.backend.source` for the checks.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fcnlite.backend import Backend
 from fcnlite.backend.blas import product
 from fcnlite.backend.source import Parameter, signature, source, unit_of
 from fcnlite.errors import InputError
@@ -27,12 +28,12 @@ _INSTALL = "pip install 'fcnlite[cuda12]' or 'fcnlite[cuda13]', by the CUDA vers
 
 
 def options(real: str) -> tuple[str, ...]:
-    """What NVRTC is told: the working precision, and no contraction, so that sums round as on the CPU."""
+    """NVRTC options: the working precision, and no fused multiply-add, so that sums round as on the CPU."""
     return ("-std=c++14", "--fmad=false", f"-DREAL={real}")
 
 
 def installed() -> bool:
-    """Whether CuPy is installed, usable or not."""
+    """Tell whether CuPy is installed, usable or not."""
     return importlib.util.find_spec("cupy") is not None
 
 
@@ -53,10 +54,10 @@ def problem() -> str | None:
     return "finds no GPU"
 
 
-class CudaBackend:
+class CudaBackend(Backend):
     """Arrays, kernel launches and matrix products on one GPU; the counterpart of HostBackend.
 
-    Everything runs in order on the current stream, and nothing waits for it but :meth:`tonumpy`.
+    Everything runs in order on the current stream, and nothing waits for it but `tonumpy`.
     """
 
     strip_bytes = whole_bytes = 64 << 20
@@ -106,29 +107,23 @@ class CudaBackend:
     # Arrays
 
     def empty(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        """An array whose content is undefined."""
         return self.xp.empty(shape, dtype or self.dtype)
 
     def zeros(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        """An array of zeros."""
         return self.xp.zeros(shape, dtype or self.dtype)
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
-        """A contiguous array of this device with the working precision (or ``dtype``)."""
         return self.xp.asarray(array, dtype or self.dtype, order="C")
 
     def tonumpy(self, array: Any) -> np.ndarray:
-        """The array copied to the host; waits for the GPU."""
         return self.xp.asnumpy(array)
 
     def later(self, scalar: Any) -> Later:
-        """A number for float() to read, which then waits for what has been launched up to now, and no more."""
         computed = self.xp.cuda.Event(disable_timing=True)
         computed.record()
         return Later(scalar, computed, self._aside)
 
     def workspace(self, count: int) -> Any:
-        """A flat scratch array of at least ``count`` elements, one for each thread, reused from call to call."""
         space = getattr(self._local, "space", None)
         if space is None or space.size < count:
             self._local.space = space = None  # free the old one first
@@ -138,7 +133,6 @@ class CudaBackend:
     # Work
 
     def launch(self, name: str, rows: int, *arguments: Any) -> None:
-        """Run kernel ``name`` over ``rows`` rows; the arguments are those after ROWS in its source."""
         kernel = signature(name)
         kernel.check(rows, arguments, self.dtype, self.xp.ndarray)
         if rows == 0:
@@ -159,21 +153,16 @@ class CudaBackend:
         return self._modules[unit]
 
     def _maker(self, parameter: Parameter) -> Callable[[Any], Any] | None:
-        """What makes a number that CuPy passes as this parameter; None for pointers."""
+        """Constructor of the numbers that CuPy passes as this parameter; None for pointers."""
         if parameter.pointer:
             return None
         return _int32 if parameter.ctype == "int" else parameter.dtype(self.dtype).type
 
     def parallel(self, count: int, task: Callable[[int], None]) -> None:
-        """Call ``task(0) .. task(count - 1)`` one after the other; the GPU overlaps what it can."""
         for i in range(count):
             task(i)
 
     def gemm(self, a: Any, b: Any, out: Any, accumulate: bool = False) -> None:
-        """out = a @ b, or out += a @ b, without temporaries.
-
-        Each matrix may be a slice of a larger one or its transpose; ``out`` has dense rows.
-        """
         p = product(a, b, out, self.dtype)
         if out.size == 0:
             return
@@ -186,7 +175,6 @@ class CudaBackend:
         )  # fmt: skip
 
     def row_sums(self, matrix: Any, out: Any, accumulate: bool = False) -> None:
-        """out[r] = sum over the columns of a (rows, columns) matrix, or out[r] += that."""
         ones = self._ones
         if ones.shape[0] < matrix.shape[1]:
             ones = self._ones = self.xp.ones((matrix.shape[1], 1), self.dtype)
@@ -204,14 +192,13 @@ class CudaBackend:
         return 1
 
     def synchronize(self) -> None:
-        """Wait for everything launched."""
         self.xp.cuda.get_current_stream().synchronize()
 
 
 class Later:
-    """A number that a GPU is still computing when this is made; see :meth:`CudaBackend.later`.
+    """A number that a GPU is still computing when this is made; see `CudaBackend.later`.
 
-    On the current stream a copy would come after all that has been launched since; hence ``aside``, another one.
+    On the current stream a copy would come after all that has been launched since; hence `aside`, another one.
     """
 
     def __init__(self, scalar: Any, computed: Any, aside: Any):

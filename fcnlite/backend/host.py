@@ -17,6 +17,7 @@ import numpy as np
 import threadpoolctl
 from scipy.linalg import cython_blas
 
+from fcnlite.backend import Backend
 from fcnlite.backend import compile as compiler
 from fcnlite.backend.blas import product
 from fcnlite.backend.source import Signature, signature, source, unit_of
@@ -29,24 +30,11 @@ _REALS = {
 _SMALL = 1 << 14  # lanes below which handing work to another thread costs more than it saves
 
 
-class HostBackend:
+class HostBackend(Backend):
     """Arrays, kernel launches and matrix products on the CPU.
 
     All results are the same bits whatever the number of threads: kernels treat rows independently, and matrix
     products are cut into tiles by shape alone, each computed by one thread.
-
-    Attributes
-    ----------
-    xp : module
-        The array library (NumPy).
-    dtype : numpy.dtype
-        What ``real`` is in the kernels.
-    strip_bytes, whole_bytes : int
-        Size to which convolutions keep a thread's column buffer, and the one all threads share.
-    checks_data : bool
-        Whether looking at data costs next to nothing, so that layers check labels before use.
-    ahead : int
-        How many iterations are begun before the loss of an earlier one is looked at: a GPU must not run dry meanwhile.
     """
 
     name = "cpu"
@@ -74,32 +62,26 @@ class HostBackend:
         self._local = threading.local()
 
     def select(self) -> None:
-        """As CudaBackend's: there is but one CPU."""
+        pass
 
     # Arrays
 
     def empty(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
-        """An array whose content is undefined."""
         return np.empty(shape, dtype or self.dtype)
 
     def zeros(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
-        """An array of zeros."""
         return np.zeros(shape, dtype or self.dtype)
 
     def asarray(self, array: Any, dtype: Any = None) -> np.ndarray:
-        """A contiguous array of this device with the working precision (or ``dtype``)."""
         return np.asarray(array, dtype or self.dtype, order="C")
 
     def tonumpy(self, array: np.ndarray) -> np.ndarray:
-        """The array as NumPy's (here: itself)."""
         return array
 
     def later(self, scalar: np.ndarray) -> np.ndarray:
-        """A number for float() to read some time."""
         return scalar
 
     def workspace(self, count: int) -> np.ndarray:
-        """A flat scratch array of at least ``count`` elements, one for each thread, reused from call to call."""
         space = getattr(self._local, "space", None)
         if space is None or space.size < count:
             self._local.space = None  # free the old one first
@@ -109,7 +91,6 @@ class HostBackend:
     # Work
 
     def launch(self, name: str, rows: int, *arguments: Any) -> None:
-        """Run kernel ``name`` over ``rows`` rows; the arguments are those after ROWS in its source."""
         kernel = signature(name)
         kernel.check(rows, arguments, self.dtype, np.ndarray)
         function = self._function(kernel)
@@ -121,7 +102,6 @@ class HostBackend:
         self.parallel(len(bounds), lambda i: function(*bounds[i], *values))
 
     def parallel(self, count: int, task: Callable[[int], None]) -> None:
-        """Call ``task(0) .. task(count - 1)``, shared out over the threads; a task runs on one thread alone."""
         if count <= 1 or self._inside_task():
             for i in range(count):
                 task(i)
@@ -148,10 +128,6 @@ class HostBackend:
             raise errors[0]
 
     def gemm(self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool = False) -> None:
-        """out = a @ b, or out += a @ b, without temporaries.
-
-        Each matrix may be a slice of a larger one or its transpose; ``out`` has dense rows.
-        """
         if self._inside_task():
             self._gemm_tile(a, b, out, accumulate)
             return
@@ -176,7 +152,6 @@ class HostBackend:
         )  # fmt: skip
 
     def row_sums(self, matrix: np.ndarray, out: np.ndarray, accumulate: bool = False) -> None:
-        """out[r] = sum over the columns of a (rows, columns) matrix, or out[r] += that."""
         rows, columns = matrix.shape
         ones = np.ones((columns, 1), self.dtype)
         bounds = _split(rows, 16)
@@ -196,7 +171,7 @@ class HostBackend:
         return max(1, min(channels, 16, max(4, channels * window // 256)))
 
     def synchronize(self) -> None:
-        """Wait for everything launched (on the CPU nothing is ever pending)."""
+        pass
 
     def _inside_task(self) -> bool:
         return getattr(self._local, "inside", False)
@@ -239,7 +214,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _split(count: int, parts: int) -> list[tuple[int, int]]:
-    """[0, count) in at most ``parts`` nearly equal ranges."""
+    """[0, count) in at most `parts` nearly equal ranges."""
     parts = max(1, min(count, parts))
     edges = [count * i // parts for i in range(parts + 1)]
     return list(itertools.pairwise(edges))

@@ -1,7 +1,7 @@
 """The kernels as text: the source both backends compile, and each kernel's parameter list read from it.
 
 Because a launch is checked against that list, a call can pass neither a Python float where a kernel takes an
-``int``, nor an array of another dtype, nor one that is not contiguous: errors name the kernel and the parameter.
+`int`, nor an array of another dtype, nor one that is not contiguous: errors name the kernel and the parameter.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _DTYPES: dict[str, np.dtype] = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a kernel: ``ctype`` is ``real``, ``int``, ``unsigned char`` or ``unsigned short``."""
+    """One parameter of a kernel: `ctype` is `real`, `int`, `unsigned char` or `unsigned short`."""
 
     name: str
     ctype: str
     pointer: bool
 
     def dtype(self, real: np.dtype) -> np.dtype:
-        """The array (or scalar) dtype this parameter takes when ``real`` is the working precision."""
+        """The array (or scalar) dtype this parameter takes when `real` is the working precision."""
         return real if self.ctype == "real" else _DTYPES[self.ctype]
 
     def check(self, value: Any, real: np.dtype, array_type: type[Any]) -> None:
@@ -46,14 +46,14 @@ class Parameter:
             _check_array(value, self.dtype(real), array_type)
         elif self.ctype == "int":
             if not isinstance(value, (int, np.integer)) or not -(2**31) <= value < 2**31:
-                raise TypeError(f"{value!r} is no 32-bit integer")
+                raise TypeError(f"{value!r} is not a 32-bit integer")
         elif not isinstance(value, (int, float, np.integer, np.floating)):
-            raise TypeError(f"{value!r} is no number")
+            raise TypeError(f"{value!r} is not a number")
 
 
 @dataclass(frozen=True)
 class Signature:
-    """A kernel's name and the parameters that follow its row range; the first is always ``int width``."""
+    """A kernel's name and the parameters that follow its row range; the first is always `int width`."""
 
     name: str
     parameters: tuple[Parameter, ...]
@@ -146,7 +146,7 @@ def unit_of(name: str) -> str:
 
 
 def parse_signatures(text: str) -> dict[str, Signature]:
-    """Every ``KERNEL name(ROWS, ...)`` of a CUDA source."""
+    """Every `KERNEL name(ROWS, ...)` of a CUDA source."""
     found = {}
     for match in _KERNEL.finditer(text):
         name, listing = match.groups()

@@ -1,8 +1,10 @@
 """A drop-in for pycaffe: scripts written for Caffe's Python interface run on fcnlite.
 
-Either ``import fcnlite.caffe as caffe``, or, for scripts and modules that say ``import caffe`` themselves, call
-``fcnlite.caffe.install()`` first, or run them with ``python -m fcnlite.caffe SCRIPT ARGUMENTS``.
+Either `import fcnlite.caffe as caffe`, or, for scripts and modules that say `import caffe` themselves, call
+`fcnlite.caffe.install()` first, or run them with `python -m fcnlite.caffe SCRIPT ARGUMENTS`.
 """
+
+from __future__ import annotations
 
 import importlib
 import sys
@@ -96,12 +98,12 @@ _SUBMODULES = (
 
 
 def install() -> None:
-    """Let ``import caffe``, ``from caffe import layers as L``, ``import caffe.io`` mean this package from now on.
+    """Let `import caffe`, `from caffe import layers as L`, `import caffe.io` mean this package from now on.
 
     Raises
     ------
     RuntimeError
-        If another ``caffe`` has been imported already.
+        If another `caffe` has been imported already.
     """
     present = sys.modules.get("caffe")
     if present is not None and present is not sys.modules[__name__]:

@@ -1,4 +1,4 @@
-"""pycaffe's ``caffe.Classifier``: image classification with any classifier net."""
+"""pycaffe's `caffe.Classifier`: image classification with any classifier net."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Classifier(Net):
     image_dims : sequence of int, optional
         Height and width that images are scaled to ahead of cropping; the net's own input size by default.
     mean, input_scale, raw_scale, channel_swap : optional
-        As for :class:`fcnlite.caffe.io.Transformer`.
+        As for `fcnlite.caffe.io.Transformer`.
     """
 
     def __init__(

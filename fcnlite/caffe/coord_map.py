@@ -1,4 +1,6 @@
-"""pycaffe's ``caffe.coord_map``: where a pixel of one blob lies in another, and crop."""
+"""pycaffe's `caffe.coord_map`: where a pixel of one blob lies in another, and crop."""
+
+from __future__ import annotations
 
 from fcnlite.coord_map import (
     PASS_THROUGH_LAYERS,

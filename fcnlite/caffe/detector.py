@@ -1,4 +1,4 @@
-"""pycaffe's ``caffe.Detector``: a classifier run on windows of images, as R-CNN does."""
+"""pycaffe's `caffe.Detector`: a classifier run on windows of images, as R-CNN does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Detector(Net):
     model_file, pretrained_file : path
         Prototxt and weights; the input is square.
     mean, input_scale, raw_scale, channel_swap : optional
-        As for :class:`fcnlite.caffe.io.Transformer`.
+        As for `fcnlite.caffe.io.Transformer`.
     context_pad : int, optional
         So many pixels along each side of the net's input show what surrounds the window; what lies outside the
         image is the mean.
@@ -53,7 +53,7 @@ class Detector(Net):
         Returns
         -------
         list of dict
-            With ``filename``, ``window`` and ``prediction``, in the order given.
+            With `filename`, `window` and `prediction`, in the order given.
         """
         found, crops = [], []
         for filename, windows in images_windows:

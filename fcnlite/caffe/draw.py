@@ -1,5 +1,6 @@
-"""pycaffe's ``caffe.draw``: pictures of nets, through Graphviz's program ``dot`` (which must be installed for other
-than text).
+"""pycaffe's `caffe.draw`: pictures of nets.
+
+They are drawn by Graphviz's program `dot`, which must be installed for other forms than text.
 """
 
 from __future__ import annotations

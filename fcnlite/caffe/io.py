@@ -1,4 +1,4 @@
-"""pycaffe's ``caffe.io``: images to net inputs and back, and arrays to Caffe's records and back."""
+"""pycaffe's `caffe.io`: images to net inputs and back, and arrays to Caffe's records and back."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def datum_to_array(datum: Any) -> np.ndarray:
 class Transformer:
     """Turns images into what a net takes, and back.
 
-    :meth:`preprocess` resizes, transposes, swaps channels, scales, subtracts the mean and scales again, in this
+    `preprocess` resizes, transposes, swaps channels, scales, subtracts the mean and scales again, in this
     order, each as far as it has been set for the input.
 
     Parameters
@@ -110,7 +110,7 @@ class Transformer:
         self.input_scale: dict[str, float] = {}
 
     def preprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
-        """An (H, W, K) image as (K, H, W) float32 of the size that input ``in_`` has."""
+        """An (H, W, K) image as (K, H, W) float32 of the size that input `in_` has."""
         self._check(in_)
         out = np.array(data, np.float32)
         size = tuple(self.inputs[in_][2:])
@@ -129,7 +129,7 @@ class Transformer:
         return out
 
     def deprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
-        """The image of an input blob: :meth:`preprocess` undone, but for the size."""
+        """The image of an input blob: `preprocess` undone, but for the size."""
         self._check(in_)
         out = np.array(data).squeeze()
         if in_ in self.input_scale:

@@ -19,13 +19,16 @@ from fcnlite import device
 from fcnlite import net as core
 from fcnlite.blob import Node
 from fcnlite.caffe.session import choose_mode
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, as_caffe, warn
 from fcnlite.hostblob import HostBlob, HostBlobs, push
 from fcnlite.io.caffemodel import write_caffemodel
 from fcnlite.io.hdf5 import write_hdf5
 from fcnlite.layers import Layer as CoreLayer
 from fcnlite.layers.python import PythonLayer
 from fcnlite.layers.sources.data import MemoryData
+from fcnlite.net.doubts import warn_of_doubts
+from fcnlite.net.parameters import lacking
+from fcnlite.proto import TEST
 
 Hook = Callable[[int], object]
 
@@ -68,7 +71,9 @@ def _hook(event: str) -> Callable[[Net, Hook], None]:
 
 
 class Net:
-    """A net (pycaffe's `caffe.Net`), in any of its forms::
+    """A net (pycaffe's `caffe.Net`), in any of its forms.
+
+    ::
 
         Net(network_file, phase, level=0, stages=None, weights=None)
         Net(network_file, weights, phase)
@@ -107,7 +112,8 @@ class Net:
     def __init__(self, network_file: Any, *arguments: Any, **named: Any):
         phase, level, stages, weights = _net_arguments(arguments, named)
         choose_mode()
-        self._show(core.Net(network_file, phase, level=level, stages=stages))
+        with as_caffe():
+            self._show(core.Net(network_file, phase, level=level, stages=stages))
         if weights is not None:
             self.copy_from(weights)
 
@@ -115,6 +121,7 @@ class Net:
         self._net = net
         self._backend = device.current()
         self._hooks: dict[str, list[Hook]] = {}
+        self._told = False
         self.blobs = OrderedDict((name, HostBlob(blob)) for name, blob in net.blobs.items())
         self.layers = [_shown(layer) for layer in net.layers]
         self._layer_names = [layer.name for layer in net.layers]
@@ -239,6 +246,7 @@ class Net:
 
     def _run_forward(self, first: int, last: int) -> None:
         with self._running():
+            tell_doubts(self)
             for i in range(first, last + 1):
                 self._call("before_forward", i)
                 self._net.forward_node(self._nodes[i])
@@ -346,7 +354,9 @@ class Net:
     def copy_from(self, weights: str | os.PathLike[str]) -> None:
         """Copy parameters in by layer name, from `.caffemodel` or HDF5."""
         with self._running():
-            self._net.copy_from(weights)
+            told = lacking(self._net.copy_from(weights), weights)
+        if told and self._net.phase == TEST:  # before training, other layers learn anew
+            warn(told)
 
     def load_hdf5(self, path: str | os.PathLike[str]) -> None:
         """Copy parameters in from an HDF5 file."""
@@ -369,7 +379,7 @@ class Net:
     def _running(self) -> Iterator[None]:
         """On the net's device, and in one thread at a time: another one's call is an error meanwhile."""
         push()
-        with device.using(self._backend), self._net.exclusive(wait=False):
+        with device.using(self._backend), as_caffe(), self._net.exclusive(wait=False):
             yield
 
     def _call(self, when: str, layer: int) -> None:
@@ -430,6 +440,13 @@ def view(net: core.Net) -> Net:
     shown = Net.__new__(Net)
     shown._show(net)
     return shown
+
+
+def tell_doubts(net: Net) -> None:
+    """Warn, once for each net, of what can hardly be meant; before the first pass, when weights are in place."""
+    if not net._told:
+        net._told = True
+        warn_of_doubts(net._net)
 
 
 def hooked(net: Net) -> bool:

@@ -1,4 +1,6 @@
-"""pycaffe's ``caffe.net_spec``: nets written as Python."""
+"""pycaffe's `caffe.net_spec`: nets written as Python."""
+
+from __future__ import annotations
 
 from fcnlite.netspec import (
     Function,

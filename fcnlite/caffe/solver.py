@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from fcnlite import device, updates
 from fcnlite import solver as core_solver
-from fcnlite.caffe.net import Net, hooked, view
+from fcnlite.caffe.net import Net, hooked, tell_doubts, view
 from fcnlite.caffe.session import choose_mode
+from fcnlite.errors import as_caffe
 from fcnlite.hostblob import push
 from fcnlite.updates import UpdateRule
 
@@ -70,7 +72,8 @@ class SGDSolver:
     def __init__(self, solver_file: Any):
         choose_mode()
         push()
-        self._solver: _Solver = _Solver(solver_file, self._rule_type)
+        with as_caffe():
+            self._solver: _Solver = _Solver(solver_file, self._rule_type)
         self._backend = device.current()
         self.net = view(self._solver.net)
         self.test_nets = [view(net) for net in self._solver.test_nets]
@@ -91,11 +94,13 @@ class SGDSolver:
     def step(self, count: int) -> None:
         """Make `count` updates."""
         with self._running():
+            tell_doubts(self.net)
             self._solver.step(count)
 
     def solve(self, resume: str | os.PathLike[str] | None = None) -> None:
         """Train until `max_iter`, from a solver state if one is given."""
         with self._running():
+            tell_doubts(self.net)
             self._solver.solve(resume)
 
     def apply_update(self) -> None:
@@ -122,9 +127,11 @@ class SGDSolver:
         self._solver.on_start.append(on_start)
         self._solver.on_gradients_ready.append(on_gradients_ready)
 
-    def _running(self) -> Any:
+    @contextmanager
+    def _running(self) -> Iterator[None]:
         push()
-        return device.using(self._backend)
+        with device.using(self._backend), as_caffe():
+            yield
 
 
 class NesterovSolver(SGDSolver):

@@ -11,9 +11,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fcnlite.commands.options import Parser, guarded, refuse_overwrite
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, warn
 from fcnlite.io.convert import Layers, convert_state, convert_weights
-from fcnlite.io.weights import names_hdf5
+from fcnlite.io.weights import iter_weights, names_hdf5
+from fcnlite.proto import NetParameter, read_net, upgrade
 
 _HELP = """\
 Convert Caffe's files. The suffix of OUT says what to write:
@@ -73,12 +74,59 @@ def _parser() -> argparse.ArgumentParser:
         help="the net the weights belong to: stored in an HDF5 file, so that it loads without a prototxt",
     )
     parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="write weights that have nothing for a layer of the prototxt",
+    )
+    parser.add_argument(
+        "--fix-crops",
+        action="store_true",
+        help="give each Crop of the --prototxt the offset at which its reference begins, as caffe.coord_map derives it",
+    )
+    parser.add_argument(
         "--classifier-to-fcn",
         action="store_true",
         help="turn a classifier's inner products into convolutions, to run on images of any size and to start "
         "training from (a classifier not in the catalogue needs its --prototxt)",
     )
     return parser
+
+
+def _net_of(options: argparse.Namespace) -> NetParameter | None:
+    """The net of --prototxt as it is stored, for prediction in HDF5; refused if the weights lack one of its layers."""
+    if options.prototxt is None:
+        if options.fix_crops:
+            raise InputError(
+                "--fix-crops changes the net that is stored with the weights; name it with --prototxt"
+            )
+        return None
+    # Layers are needed for this alone; plain conversions do without them.
+    from fcnlite.coord_map import fix_crops
+    from fcnlite.deploy import deployed
+    from fcnlite.geometry import measure
+    from fcnlite.net.parameters import is_given, lacking
+
+    net = read_net(options.prototxt)
+    if options.fix_crops:
+        net = upgrade(net)
+        for crop in fix_crops(net):
+            print(f"{crop.layer}: offset {crop.given} is now {crop.derived}")
+    if names_hdf5(options.target):
+        net = deployed(net)
+    form = upgrade(deployed(net))
+    try:
+        measured = measure(form)
+    except InputError as error:
+        warn(f"{options.prototxt}: not compared with the weights: {error}")
+        return net
+    known = {layer for layer, arrays in iter_weights(options.source) if len(arrays)}
+    wanted = {layer.name for layer in measured if any(not p.shared for p in layer.parameters)} - known
+    told = lacking([p.name for p in form.layer if p.name in wanted and not is_given(p)], options.source)
+    if told and not options.allow_missing:
+        raise InputError(f"{told} in {options.prototxt}; name the layers alike, or give --allow-missing")
+    if told:
+        warn(f"{told} in {options.prototxt}")
+    return net
 
 
 @guarded("fcnlite convert")
@@ -97,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         report = convert_classifier(options.source, options.target, options.prototxt, watch)
     elif not _is_state(options.target):
-        convert_weights(options.source, options.target, options.prototxt, watch)
+        convert_weights(options.source, options.target, _net_of(options), watch)
     elif options.prototxt is None:
         convert_state(options.source, options.target)
     else:

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fcnlite.commands.options import Parser, amount, at_least, guarded
-from fcnlite.data.folder import MANIFEST, Choices, Layout, Report, inspect, locate, write_voc
-from fcnlite.data.folder.masks import NUMBERS
-from fcnlite.data.voc import find_voc, read_classes
+from fcnlite.data.folder import MANIFEST, Choices, Report, inspect, locate, write_voc
 from fcnlite.errors import InputError
 
 MISLEADS = 1  # exit status of a check that found errors
@@ -106,26 +104,6 @@ def look(given: Mapping[str, Any], folder: str | None = None, progress: bool = T
         if option in named
     }
     return inspect(layout, Choices(**choices), progress)
-
-
-def look_at_voc(given: Mapping[str, Any], progress: bool = True) -> Report:
-    """Look at a folder in VOC's layout as `fcnlite train voc` reads it: values are class numbers, 255 is void."""
-    folder = find_voc(given.get("data", Path("data") / "voc"), given.get("year"))
-    lists = folder / "ImageSets" / "Segmentation"
-    named = {"train": given.get("split", "train"), "val": given.get("val_split", "val")}
-    found = {part: lists / f"{name}.txt" for part, name in named.items() if (lists / f"{name}.txt").is_file()}
-    layout = Layout(
-        folder / "JPEGImages", folder / "SegmentationClass", read_classes(folder / "classes.txt"), found
-    )
-    report = inspect(layout, Choices(skip_bad=given.get("skip_bad", False)), progress)
-    encoding = report.manifest.encoding
-    if encoding.kind != NUMBERS or encoding.keys != list(range(len(encoding.classes))):
-        report.errors.insert(
-            0,
-            f"{'; '.join(encoding.remarks) or f'the masks hold {encoding.kind}'}; train voc takes a mask's values for "
-            f"class numbers and 255 for void: use fcnlite train folder --data {folder}",
-        )
-    return report
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,15 +11,18 @@ from typing import Any
 from fcnlite.commands.options import (
     Parser,
     add_device_options,
+    add_weights_options,
     at_least,
     guarded,
+    load_net,
     refuse_overwrite,
     use_device,
 )
 from fcnlite.data import HIDE, SPLITS, Dataset, Masked, catalogue, open_dataset, voc_upload
+from fcnlite.data.notes import Notes
+from fcnlite.data.survey import survey, warn_of_absent
 from fcnlite.errors import InputError
 from fcnlite.io import write_text
-from fcnlite.net import load
 from fcnlite.scoring import check_fits, evaluate
 
 _HELP = """\
@@ -39,8 +42,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = Parser("fcnlite evaluate", description=_HELP)
     made.add_argument("data_set", metavar="DATA_SET", help=", ".join(catalogue.names()))
-    made.add_argument("--weights", required=True, metavar="FILE", help="NET.h5, a snapshot, or a .caffemodel")
-    made.add_argument("--prototxt", metavar="FILE", help="the net, where the weights do not tell it")
+    add_weights_options(made)
     made.add_argument("--mode", choices=("rgb", "rgbd", "hha", "rgb-hha"), help="nyud: what the net reads")
     add_data_options(made)
     made.add_argument(
@@ -75,6 +77,11 @@ def add_data_options(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--year", type=int, choices=(2011, 2012), help="voc: which, where the folder has both")
     made.add_argument("--sbd", dest="sbd_folder", metavar="DIR", help="voc: where SBD lies, for seg11valid")
+    made.add_argument(
+        "--labels",
+        metavar="DIR",
+        help="voc: the folder of labels (default: SegmentationClass in the data set's)",
+    )
     made.add_argument("--mapping", metavar="FILE", help="nyud: what maps its 894 classes to 40")
     made.add_argument("--context", dest="context_folder", metavar="DIR", help="pascalcontext: its labels")
 
@@ -82,7 +89,7 @@ def add_data_options(made: argparse.ArgumentParser) -> None:
 def open_data(options: argparse.Namespace, mode: str | None, split: str | None = None) -> Dataset:
     """The data set that the options name, in the split they give, or else `split` or the paper's."""
     name = catalogue.canonical(options.data_set)
-    own = ("year", "sbd_folder", "mapping", "context_folder")
+    own = ("year", "sbd_folder", "labels", "mapping", "context_folder")
     given: dict[str, Any] = {key: getattr(options, key) for key in own} | {"mode": mode}
     given = {key: value for key, value in given.items() if value is not None}
     split = options.split or split or SPLITS[name].evaluate
@@ -110,6 +117,15 @@ def _open(options: argparse.Namespace) -> Dataset:
     return dataset
 
 
+def _use_pixels(dataset: Dataset, notes: Notes, options: argparse.Namespace) -> str:
+    """Feed the net pixels as the options say, else as its weights' notes, else as the data set; returns it in words."""
+    own = Notes.of(dataset, {})
+    wanted = (notes if notes.told else own).use(options.mean, options.scale)
+    if wanted.pixels != own.pixels:
+        dataset.use_pixels(wanted.mean_bgr, wanted.scale)
+    return wanted.pixels
+
+
 @guarded("fcnlite evaluate")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
@@ -117,10 +133,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     use_device(options.device, options.threads)
     refuse_overwrite([options.weights], [options.json] if options.json else [])
     dataset = _open(options)
-    net = load(options.weights, options.prototxt)
+    net = load_net(options)
     check_fits(net, dataset, options.weights)
+    survey(dataset)
+    print(f"pixels: {_use_pixels(dataset, net.notes, options)}")
     found = evaluate(net, dataset, options.limit, options.save)
     if dataset.has_labels:
+        if options.limit is None:
+            warn_of_absent(dataset, [i for i, pixels in enumerate(found.main.class_pixels) if not pixels])
         print(
             f"{found}\n{found.images} images of {dataset.folder} ({dataset.split}), {found.seconds:.2f} s each"
         )

@@ -5,20 +5,28 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
+import math
 import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from fcnlite.errors import InputError
+from tqdm import tqdm
+
+from fcnlite.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from fcnlite.net import Segmenter
 
 BAD_INPUT = 2  # exit statuses, as shells and argparse have them
 CLOSED_PIPE = 128 + signal.SIGPIPE
 _MOST = 2**31 - 1  # Caffe's int
+_LONGEST_LINE = 1000  # characters of an error, which may repeat what a file holds
 
 Main = Callable[..., int]
 
@@ -70,7 +78,7 @@ def guarded(
         @functools.wraps(main)
         def run(arguments: Sequence[str] | None = None) -> int:
             try:
-                with _handling(_interrupt, signal.SIGTERM), _flushed():
+                with _handling(_interrupt, signal.SIGTERM), _flushed(), _warning(program):
                     return main(arguments)
             except KeyboardInterrupt as stop:
                 return interrupted(program, *stop.args)
@@ -84,6 +92,25 @@ def guarded(
         return run
 
     return decorate
+
+
+@contextmanager
+def _warning(program: str) -> Iterator[None]:
+    """Show each `UserWarning` of the block once, as one line that does not tear a progress bar."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if not issubclass(category, UserWarning):
+            others(message, category, *where, **more)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            tqdm.write(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
 
 
 def interrupted(program: str, number: int = signal.SIGINT) -> int:
@@ -109,8 +136,9 @@ def in_one_line(error: Exception) -> str:
         return f"out of memory: {reason}try smaller images or a narrower net"
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fspath(error.filename)}: " if isinstance(error.filename, (str, os.PathLike)) else ""
-        return f"{where}{' '.join(error.strerror.split())}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return printable(f"{where}{' '.join(error.strerror.split())}")
+    line = printable(" ".join(str(error).split())) or type(error).__name__
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} .."
 
 
 def refuse_overwrite(
@@ -137,6 +165,50 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="worker threads on the CPU; results do not depend on it (default: all cores)",
     )
+
+
+def add_weights_options(parser: argparse.ArgumentParser) -> None:
+    """Add --weights, --prototxt and --allow-missing, which `load_net` reads, --mean and --scale."""
+    parser.add_argument(
+        "--weights", required=True, metavar="FILE", help="NET.h5, a snapshot, or a .caffemodel"
+    )
+    parser.add_argument(
+        "--prototxt",
+        metavar="FILE",
+        help="the net, where the weights do not tell it; of one for training the form for prediction is used",
+    )
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="go on where the weights have nothing for a layer, which then keeps what its fillers give",
+    )
+    group = parser.add_argument_group("pixels (default: as noted with the weights, else VOC's mean)")
+    group.add_argument(
+        "--mean",
+        type=colour_value,
+        nargs=3,
+        metavar=("B", "G", "R"),
+        help="subtracted from blue, green and red (0 to 255); 0 0 0 where the net does it itself",
+    )
+    group.add_argument("--scale", type=amount(positive=True), metavar="X", help="multiplied by then")
+
+
+def load_net(options: argparse.Namespace) -> Segmenter:
+    """The net that --weights, --prototxt and --allow-missing name."""
+    from fcnlite.net import load
+
+    return load(options.weights, options.prototxt, allow_missing=options.allow_missing)
+
+
+def colour_value(text: str) -> float:
+    """The type of an option that takes a finite number, such as a mean."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
 
 
 def use_device(name: str | None, threads: int | None) -> None:

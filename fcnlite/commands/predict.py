@@ -16,17 +16,21 @@ from fcnlite.commands.options import (
     BAD_INPUT,
     Parser,
     add_device_options,
+    add_weights_options,
+    at_least,
     guarded,
     in_one_line,
+    load_net,
     refuse_overwrite,
     use_device,
 )
-from fcnlite.data import read_photo
 from fcnlite.data.classes import VOC
-from fcnlite.errors import InputError
-from fcnlite.net import Segmenter, load
+from fcnlite.data.files import MOST_PIXELS, read_photo
+from fcnlite.errors import InputError, printable
+from fcnlite.net import Segmenter
 from fcnlite.net.segmenter import check_size
 
+ASSUMED = ", VOC's, as the weights tell none; --mean and --scale give others"
 LABEL, OVERLAY = ".png", "_overlay.jpg"  # how the results' names end
 _HELP = """\
 Segment pictures. For each, OUT gets NAME.png, whose pixel values are the classes (in VOC's palette), and
@@ -44,12 +48,18 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = Parser("fcnlite predict", description=_HELP)
     made.add_argument("images", nargs="+", metavar="IMAGE", type=Path, help="picture files")
-    made.add_argument("--weights", required=True, metavar="FILE", help="NET.h5, a snapshot, or a .caffemodel")
     made.add_argument(
         "--out", required=True, metavar="DIR", type=Path, help="where the results go; made if missing"
     )
-    made.add_argument("--prototxt", metavar="FILE", help="the net, where the weights do not tell it")
+    add_weights_options(made)
     made.add_argument("--output", metavar="BLOB", help="the scores to use (default: the first output)")
+    made.add_argument(
+        "--max-pixels",
+        type=at_least(1),
+        default=MOST_PIXELS,
+        metavar="N",
+        help=f"refuse pictures of more pixels (default: {MOST_PIXELS})",
+    )
     add_device_options(made)
     return made
 
@@ -71,7 +81,8 @@ def _score_blob(net: Segmenter, wanted: str | None) -> str:
     if len(net.blobs[name].shape) != 4:
         raise InputError(f"blob '{name}' holds no score maps; choose them with --output")
     if net.inputs != ["data"]:
-        raise InputError(f"the net takes {', '.join(net.inputs)}, more than a picture; use fcnlite evaluate")
+        takes = ", ".join(net.inputs) or "no input"
+        raise InputError(f"the net takes {takes}, not one picture called data; use fcnlite evaluate")
     return name
 
 
@@ -87,9 +98,11 @@ def stems(images: Sequence[Path]) -> list[str]:
     return names
 
 
-def segment(net: Segmenter, image: Path, stem: str, out: Path, output: str) -> np.ndarray:
+def segment(
+    net: Segmenter, image: Path, stem: str, out: Path, output: str, most_pixels: int = MOST_PIXELS
+) -> np.ndarray:
     """Segment one picture and write both results; returns the label map."""
-    pixels = read_photo(image)
+    pixels = read_photo(image, most_pixels)
     try:
         label = net.predict(pixels, output=output)
         check_size(output, label, pixels.shape[:2])
@@ -110,21 +123,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = stems(options.images)
     results = [options.out / f"{stem}{ending}" for stem in names for ending in (LABEL, OVERLAY)]
     refuse_overwrite([*options.images, options.weights], results)
-    net = load(options.weights, options.prototxt)
+    net = load_net(options)
+    net.notes = net.notes.use(options.mean, options.scale)
     output = _score_blob(net, options.output)
     if options.out.exists() and not options.out.is_dir():
         raise InputError(f"--out {options.out} is a file; name a folder for the results")
     options.out.mkdir(parents=True, exist_ok=True)
+    print(f"pixels: {net.notes.pixels}{'' if net.notes.told else ASSUMED}")
     failed = 0
     bar = tqdm(options.images, unit="image", disable=None if len(names) > 1 else True, leave=False)
     for path, stem in zip(bar, names):
         try:
-            label = segment(net, path, stem, options.out, output)
-        except (InputError, OSError) as error:
+            label = segment(net, path, stem, options.out, output, options.max_pixels)
+        except (InputError, OSError, MemoryError) as error:
             failed += 1
             tqdm.write(f"fcnlite predict: error: {in_one_line(error)}", file=sys.stderr)
             continue
         with tqdm.external_write_mode():
-            print(f"{path} -> {options.out / stem}{LABEL}")
+            print(printable(f"{path} -> {options.out / stem}{LABEL}"))
             vis.print_legend(label, class_names(net, output))
     return BAD_INPUT if failed else 0

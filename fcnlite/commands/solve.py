@@ -61,6 +61,17 @@ def parser() -> argparse.ArgumentParser:
         help="iterations between scorings of the test net, 0 for none (default: the solver's snapshot interval)",
     )
     made.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the snapshots of a run before under the same snapshot_prefix",
+    )
+    made.add_argument(
+        "--draw-together",
+        action="store_true",
+        help="let data layers draw the same crops and mirrors, as an image layer and its label layer need; Caffe draws"
+        " for each layer apart",
+    )
+    made.add_argument(
         "--allow-python-layers",
         action="store_true",
         help="run the code of other Python layers that the nets name, from their folder or sys.path",
@@ -117,6 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.resume,
             options.score_every,
             stop,
+            options.overwrite,
+            options.draw_together,
         )
     last = solver.param.max_iter if options.iterations is None else options.iterations
     if not stop or solver.iter >= last:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fcnlite import device, models
 from fcnlite.commands.data import add_data_options as add_own_data_options
-from fcnlite.commands.data import look, look_at_voc
+from fcnlite.commands.data import look
 from fcnlite.commands.options import (
     Parser,
     add_device_options,
@@ -101,6 +101,9 @@ def _add_data_options(group: Any) -> None:
         "--sbd",
         metavar="DIR",
         help="voc: train on SBD's images, as the paper does, and validate on VOC 2011 val without them",
+    )
+    group.add_argument(
+        "--labels", metavar="DIR", help="voc: the folder of labels, such as SegmentationClassAug"
     )
     group.add_argument("--mapping", metavar="FILE", help="nyud: what maps its 894 classes to 40")
     group.add_argument("--context", metavar="DIR", help="pascalcontext: the folder of its labels")
@@ -312,7 +315,7 @@ def _prepare(given: dict[str, Any]) -> Trainer:
 
 
 def _look(given: dict[str, Any]) -> Report | None:
-    """Check pictures of one's own before they are trained on; returns the report for `folder`.
+    """Check the pictures of `folder` before they are trained on; None for other data sets.
 
     Raises
     ------
@@ -326,18 +329,15 @@ def _look(given: dict[str, Any]) -> Report | None:
     if name != "folder":
         if own:
             raise InputError(f"--{own[0].replace('_', '-')} goes with the data set folder, not with {name}")
-        if not given.get("check", True) or own_images(name, given) is None:
-            return None
-        report = look_at_voc(given)
-    else:
-        report = look(given, given.get("data"))
+        return None
+    report = look(given, given.get("data"))
     for kind, lines in (("note", report.manifest.encoding.remarks), ("warning", report.warnings)):
         for line in lines:
             print(f"{kind}: {line}")
     if report.errors and given.get("check", True):
         more = f" (and {len(report.errors) - 1} more: see fcnlite data check)" if report.errors[1:] else ""
         raise InputError(f"{report.errors[0]}{more}")
-    return report if name == "folder" else None
+    return report
 
 
 def _unused(given: dict[str, Any]) -> Path:

@@ -1,5 +1,6 @@
-"""Data sets: sequences of samples (name, image, label) read from their true on-disk formats, the image order
-of the original experiments, and the batches that feed a net.
+"""Data sets as sequences of samples (name, image, label), in the image order of the original experiments.
+
+They are read from their true on-disk formats; `Batches` makes of them what feeds a net.
 
 >>> data = open_dataset("voc", "VOCdevkit/VOC2012", "val")      # doctest: +SKIP
 >>> data[0].image.shape, data.classes[1]                        # doctest: +SKIP
@@ -7,6 +8,8 @@ of the original experiments, and the batches that feed a net.
 >>> for blobs in Batches(data, count=len(data)):                # doctest: +SKIP
 ...     net.forward(**blobs)
 """
+
+from __future__ import annotations
 
 from fcnlite.data.batches import Batches, Prefetch
 from fcnlite.data.catalogue import SPLITS, open_dataset

@@ -1,5 +1,7 @@
-"""Feeds a net: the samples of a data set in their order as blobs, the next ones prepared in a background
-thread while the net computes."""
+"""Batches that feed a net: the samples of a data set in their order, as blobs.
+
+The next ones are prepared in a background thread while the net computes.
+"""
 
 from __future__ import annotations
 
@@ -110,15 +112,21 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         names: Sequence[str] | None = None,
     ) -> None:
         change = Augmentation(mirror, jitter, zoom, recolor, keep)
-        order = ImageOrder.of_split(len(dataset), dataset.split, randomize, seed, position)
         self.dataset = dataset
         self.position = position
         self._names = None if names is None else list(names)
-        self._made = Prefetch(_make(dataset, order, count, change), depth)
+        self._step, self._depth = 1, depth
+
+        def make(step: int, first: int) -> Iterator[dict[str, np.ndarray]]:
+            order = ImageOrder.of_split(len(dataset), dataset.split, randomize, seed, position)
+            return _make(dataset, order, count, change, step, first)
+
+        self._make = make
+        self._made = Prefetch(make(1, 0), depth)
 
     def __next__(self) -> dict[str, np.ndarray]:
         blobs = next(self._made)
-        self.position += 1
+        self.position += self._step
         if self._names is None:
             return blobs
         if len(self._names) != len(blobs):
@@ -126,6 +134,15 @@ class Batches(Iterator[dict[str, np.ndarray]]):
                 f"the data set gives {', '.join(blobs)}; it cannot fill {', '.join(self._names)}"
             )
         return dict(zip(self._names, blobs.values()))
+
+    def take_every(self, step: int, first: int) -> None:
+        """Take, before any was taken, the batches number first, first + step, .. from `position` on only.
+
+        They are what they would be if all were taken: several processes can share out a data set so.
+        """
+        self._made.close()
+        self._step = step
+        self._made = Prefetch(self._make(step, first), self._depth)
 
     def close(self) -> None:
         """Stop preparing batches; the iterator is then at its end."""
@@ -141,12 +158,14 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
 
 def _make(
-    dataset: Dataset, order: ImageOrder, count: int | None, change: Augmentation
+    dataset: Dataset, order: ImageOrder, count: int | None, change: Augmentation, step: int, first: int
 ) -> Iterator[dict[str, np.ndarray]]:
     labels = set(dataset.heads)
-    end = None if count is None else order.position + count
+    begin, end = order.position, None if count is None else order.position + count
     while end is None or order.position < end:
-        seed = (abs(order.seed), order.position)
-        blobs = dataset.blobs(next(order))
-        blobs = change.apply(blobs, labels, seed, dataset.mean_bgr, dataset.ignore_label)
+        position, index = order.position, next(order)
+        if (position - begin) % step != first:
+            continue
+        seed = (abs(order.seed), position)
+        blobs = change.apply(dataset.blobs(index), labels, seed, dataset.mean_bgr, dataset.ignore_label)
         yield {name: blob[np.newaxis] for name, blob in blobs.items()}

@@ -1,5 +1,7 @@
 """All data sets by name, opened one way."""
 
+from __future__ import annotations
+
 import inspect
 import os
 from collections.abc import Callable

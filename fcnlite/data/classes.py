@@ -1,6 +1,8 @@
 """Class names of the data sets, in label order."""
 
 # PASCAL VOC and SBD.
+from __future__ import annotations
+
 VOC = (
     "background",
     "aeroplane",

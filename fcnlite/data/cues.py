@@ -1,7 +1,12 @@
-"""A data set whose images are masked by their own labels, to ask what a net goes by: foreground, background or
-shape (PAMI 2016, section 6, "Cues")."""
+"""A data set whose images are masked by their own labels (PAMI 2016, section 6, "Cues").
+
+The masks leave foreground, background or shape, and so ask which of them a net goes by.
+"""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +50,7 @@ class Masked(Dataset):
         self.split = dataset.split
         self.names = dataset.names
         self.classes = dataset.classes
-        self.mean_bgr = dataset.mean_bgr
+        self.mean_bgr, self.scale = dataset.mean_bgr, dataset.scale
         self.ignore_label = dataset.ignore_label
         self.background = dataset.background
         self.not_scored = (dataset.background,)
@@ -65,12 +70,22 @@ class Masked(Dataset):
         sample = self.dataset.load(name)
         return Sample(name, self._masked(sample.image, sample.label), sample.label, sample.others)
 
+    def label(self, name: str) -> np.ndarray:
+        return self.dataset.label(name)
+
+    def label_path(self, name: str) -> Path | None:
+        return self.dataset.label_path(name)
+
     def blobs(self, index: int) -> dict[str, np.ndarray]:
         blobs = self.dataset.blobs(index)
         if self.hide == "both":
             label = blobs["label"][0]
-            return blobs | {"data": preprocess(self._shape(label), self.mean_bgr)}
+            return blobs | {"data": preprocess(self._shape(label), self.mean_bgr, self.scale)}
         return blobs | {"data": blobs["data"] * self.shown(blobs["label"][0])}
+
+    def use_pixels(self, mean_bgr: Any, scale: float) -> None:
+        super().use_pixels(mean_bgr, scale)
+        self.dataset.use_pixels(mean_bgr, scale)
 
     def _masked(self, image: np.ndarray, label: np.ndarray) -> np.ndarray:
         if self.hide == "both":

@@ -1,5 +1,9 @@
-"""What every data set here is: a sequence of samples (name, image, label map) that also knows how each
-becomes the input blobs of a net."""
+"""The base of the data sets: a sequence of samples (name, image, label map).
+
+A data set also knows how each sample becomes the input blobs of a net.
+"""
+
+from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -39,8 +43,8 @@ class Sample:
     others: Mapping[str, np.ndarray] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def preprocess(image: np.ndarray, mean_bgr: Any = MEAN_BGR) -> np.ndarray:
-    """An image as the nets take it: float32, BGR, mean subtracted, channels first.
+def preprocess(image: np.ndarray, mean_bgr: Any = MEAN_BGR, scale: float = 1.0) -> np.ndarray:
+    """An image as the nets take it: float32, BGR, mean subtracted, scaled, channels first.
 
     Parameters
     ----------
@@ -48,6 +52,8 @@ def preprocess(image: np.ndarray, mean_bgr: Any = MEAN_BGR) -> np.ndarray:
         (H, W, 3) uint8 RGB.
     mean_bgr : sequence of 3 floats, or numpy.ndarray
         Subtracted in the precision it comes in, then rounded to float32, as the original data layers do.
+    scale : float
+        Multiplied last.
 
     Returns
     -------
@@ -64,6 +70,8 @@ def preprocess(image: np.ndarray, mean_bgr: Any = MEAN_BGR) -> np.ndarray:
     if mean.size != 3:
         raise InputError(f"the mean colour has {mean.size} values; blue, green and red are needed")
     planes -= mean.reshape(3, 1, 1)
+    if scale != 1:
+        planes *= np.float32(scale)
     return planes
 
 
@@ -84,7 +92,9 @@ class Dataset(Sequence[Sample]):
     classes : tuple of str
         Class names; a label value indexes it.
     mean_bgr : tuple or numpy.ndarray
-        What `blobs` subtracts from the image's blue, green, red.
+        Subtracted by `blobs` from the image's blue, green and red.
+    scale : float
+        Multiplied by then.
     ignore_label : int
         The void label, 255.
     has_labels : bool
@@ -100,6 +110,7 @@ class Dataset(Sequence[Sample]):
     names: list[str]
     classes: tuple[str, ...]
     mean_bgr: Any = MEAN_BGR
+    scale: float = 1.0
     ignore_label: int = IGNORE
     has_labels: bool = True
     background: int | None = 0
@@ -109,6 +120,14 @@ class Dataset(Sequence[Sample]):
     def load(self, name: str) -> Sample:
         """The sample listed as `name`."""
 
+    def label(self, name: str) -> np.ndarray:
+        """The label map listed as `name`, (H, W) uint8, read without its image where that is possible."""
+        return self.load(name).label
+
+    def label_path(self, name: str) -> Path | None:
+        """The picture that holds the label map listed as `name`; None where it is kept otherwise."""
+        return None
+
     @property
     def heads(self) -> dict[str, tuple[str, ...]]:
         """Class names of each label blob; one blob "label" unless a data set has several tasks."""
@@ -117,7 +136,11 @@ class Dataset(Sequence[Sample]):
     def blobs(self, index: int) -> dict[str, np.ndarray]:
         """Net inputs of one sample: blob name to (C, H, W) float32, in the order of the data layer's tops."""
         sample = self[index]
-        return {"data": preprocess(sample.image, self.mean_bgr), "label": as_blob(sample.label)}
+        return {"data": preprocess(sample.image, self.mean_bgr, self.scale), "label": as_blob(sample.label)}
+
+    def use_pixels(self, mean_bgr: Any, scale: float) -> None:
+        """Let `blobs` subtract and multiply by these instead of the data set's own."""
+        self.mean_bgr, self.scale = mean_bgr, scale
 
     def __len__(self) -> int:
         return len(self.names)

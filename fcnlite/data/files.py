@@ -1,16 +1,27 @@
-"""Reading what data sets are made of: lists of ids, images, label maps. Whatever is wrong with a file is
-told in one line that names it."""
+"""Readers of the files of data sets: lists of ids, images, label maps.
+
+A mistake in a file is told in one line that names the file.
+"""
+
+from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, check_name
 
+LABEL_SUFFIXES = (".png", ".PNG")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+# Formats of photographs and label maps. Pillow knows fifty more; one of them (EPS) starts another program.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+MOST_PIXELS = 80_000_000  # of a picture; it takes under 1 GB to decode
 
 
 def read_text(path: Path) -> str:
@@ -45,15 +56,66 @@ def read_list(path: str | os.PathLike) -> list[str]:
     if not names:
         raise InputError(f"split list {path} is empty: no image to load")
     for name in names:
-        # Ids become file names, for reading and (predictions) for writing.
-        if (
-            "\\" in name
-            or "\0" in name
-            or PurePosixPath(name).is_absolute()
-            or ".." in PurePosixPath(name).parts
-        ):
-            raise InputError(f"split list {path}: {name!r} is not an image id")
+        _check_inside(name, path)
     return names
+
+
+class Entry(NamedTuple):
+    """A line of a split file: an image's id and, where the line names them, its files.
+
+    `image` and `label` are paths from the data set's folder, "" where the id tells.
+    """
+
+    name: str
+    image: str = ""
+    label: str = ""
+
+
+def read_entries(path: str | os.PathLike) -> list[Entry]:
+    """The lines of a split file of ids, of file names, or of two columns: an image's and its label's file.
+
+    Parameters
+    ----------
+    path : path
+        The ids of names with a suffix are the names without it; an id of two columns is the image's path, from
+        JPEGImages on where it lies there. Both are as other programs' lists have them: `a.jpg`, or
+        `/JPEGImages/a.jpg /SegmentationClassAug/a.png`.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        As `read_list`; or the list holds one id twice, or lines of both kinds.
+    """
+    lines = [line.split() for line in read_lines(Path(path))] if Path(path).is_file() else []
+    if not any(len(line) == 2 and all(map(_is_image, line)) for line in lines):
+        names = [name.rpartition(".")[0] if _is_image(name) else name for name in read_list(path)]
+        return [Entry(name) for name in names]
+    entries = []
+    for number, line in enumerate(lines, 1):
+        if len(line) != 2:
+            raise InputError(
+                f"split list {path}, entry {number}: an image and a label, as in other lines, are needed"
+            )
+        image, label = (name.lstrip("/") for name in line)
+        _check_inside(image, path)
+        _check_inside(label, path)
+        entries.append(Entry(image.removeprefix("JPEGImages/").rpartition(".")[0], image, label))
+    twice = next((name for name, count in Counter(e.name for e in entries).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"split list {path} names the image {twice} twice")
+    return entries
+
+
+def _is_image(name: str) -> bool:
+    return name.endswith(IMAGE_SUFFIXES)
+
+
+def _check_inside(name: str, path: Path | str | os.PathLike) -> None:
+    """Refuse an id that leads out of a folder: ids become file names, for reading and (predictions) for writing."""
+    check_name(name, f"split list {path}")
+    parts = PurePosixPath(name)
+    if "\\" in name or "\0" in name or parts.is_absolute() or ".." in parts.parts:
+        raise InputError(f"split list {path}: {name!r} is not an image id")
 
 
 class Folder:
@@ -94,27 +156,50 @@ class Folder:
             raise FileNotFoundError(f"{what} {path} is missing{more}, though {listed_in} lists it")
 
 
-def open_image(path: str | os.PathLike) -> Image.Image:
-    """A decoded PIL image, or an error that names the file."""
+def open_image(path: str | os.PathLike, most_pixels: int = MOST_PIXELS) -> Image.Image:
+    """Decode a picture in one of `FORMATS`.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        There is no such file; it is not such a picture, damaged, or of more than `most_pixels`.
+    """
     try:
-        with Image.open(path) as image:
+        with _no_bound_of_pillows(), Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > most_pixels:
+                raise InputError(
+                    f"image {path} has {image.width} x {image.height} pixels, more than {most_pixels:,}"
+                )
             image.load()
             return image
+    except InputError:
+        raise
     except FileNotFoundError:
         raise FileNotFoundError(f"image {path} is missing") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder, not an image") from None
     except UnidentifiedImageError:
         raise InputError(f"cannot read image {path}: not a picture in a known format") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read image {path}: {' '.join(str(error).split())}") from None
+    except Exception as error:  # a decoder may raise anything over a damaged file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"cannot read image {path}: {reason}") from None
+
+
+@contextmanager
+def _no_bound_of_pillows() -> Iterator[None]:
+    """Leave the number of pixels to the caller, who knows the user's bound."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8 RGB pixels of a PIL image of any mode; 16-bit grey is scaled, transparency dropped."""
     if image.mode.startswith("I;16") or (image.mode == "I" and np.asarray(image).max() > 255):
         # PIL would clip these at 255 instead.
-        grey = (np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
+        grey = (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     return np.array(image.convert("RGB"))
 
@@ -132,12 +217,17 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     return to_rgb(open_image(path))
 
 
-def read_photo(path: str | os.PathLike) -> np.ndarray:
-    """As `read_image`, turned upright where the camera noted (in EXIF) that it was held sideways.
+def read_photo(path: str | os.PathLike, most_pixels: int = MOST_PIXELS) -> np.ndarray:
+    """Read a picture as `read_image` does, turned upright where the camera noted (in EXIF) that it was held sideways.
 
     For pictures to look at; a data set's images stay as they are stored, since its label maps are drawn on that.
     """
-    return to_rgb(ImageOps.exif_transpose(open_image(path)))
+    image = open_image(path, most_pixels)
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception:  # a damaged note on how the camera was held: the picture stays as it is
+        pass
+    return to_rgb(image)
 
 
 def read_label(path: str | os.PathLike, classes: int, ignore: int = 255) -> np.ndarray:
@@ -179,7 +269,7 @@ def check_label(label: np.ndarray, path: object, classes: int, ignore: int = 255
         raise InputError(f"label {path} has shape {label.shape}; expected height x width")
     if label.dtype != np.uint8:
         if label.dtype.kind not in "biuf" or not np.array_equal(label, np.trunc(label)):
-            raise InputError(f"label {path} holds values that are no whole numbers")
+            raise InputError(f"label {path} holds values that are not whole numbers")
         bad = label[(label < 0) | (label > 255)]
         if bad.size:
             raise InputError(_out_of_range(path, bad[0], classes, ignore))

@@ -1,5 +1,8 @@
-"""HHA, the encoding of depth as an image that a colour net can start from: horizontal disparity, height above
-ground, angle between surface and gravity (Gupta et al., ECCV 2014; gravity as in their CVPR 2013 paper)."""
+"""HHA, the encoding of depth as an image that a colour net can start from (Gupta et al., ECCV 2014).
+
+Its channels are horizontal disparity, height above ground, and the angle between surface and gravity, which is found
+as in their CVPR 2013 paper.
+"""
 
 from __future__ import annotations
 

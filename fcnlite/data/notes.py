@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import numpy as np
 
 from fcnlite.data.dataset import MEAN_BGR, Dataset
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, check_name
 from fcnlite.io import check, read_notes
 
 _KINDS = {
     "classes": dict[str, list[str]],
     "mean_bgr": list[float],
+    "scale": float,
     "background": Annotated[int, (0, 255)] | None,
 }
 
@@ -30,23 +31,25 @@ class Notes:
         Names of the classes of each score blob, where they are known.
     mean_bgr : tuple of float
         The blue, green and red (0 to 255) that were subtracted from every pixel.
+    scale : float
+        The factor that the difference was multiplied by.
     background : int or None
         The class that pictures leave untinted; None where every class is a thing to see.
+    told : bool
+        False where nothing tells of mean and scale, and VOC's are assumed.
     """
 
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     mean_bgr: Sequence[float] = MEAN_BGR
+    scale: float = 1.0
     background: int | None = 0
+    told: bool = False
 
     @classmethod
     def of(cls, dataset: Dataset, scores: Mapping[str, Sequence[str]]) -> Notes:
-        """The notes of a net for a data set; `scores` are the class names of each score blob.
-
-        Data sets whose mean is not one colour (NYUDv2's colour beside depth) leave `mean_bgr` at VOC's.
-        """
-        colour = np.shape(dataset.mean_bgr) == (3,)
-        mean = tuple(map(float, dataset.mean_bgr)) if colour else MEAN_BGR
-        return cls(dict(scores), mean, dataset.background)
+        """The notes of a net for a data set; `scores` are the class names of each score blob."""
+        mean = tuple(map(float, np.ravel(dataset.mean_bgr)))
+        return cls(dict(scores), mean, dataset.scale, dataset.background, told=True)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], channels: Mapping[str, int]) -> Notes:
@@ -67,17 +70,33 @@ class Notes:
         where = f"{os.fspath(path)}: its note on classes and mean colour"
         check(notes, {name: kind for name, kind in _KINDS.items() if name in notes}, where)
         classes = {blob: tuple(names) for blob, names in notes.get("classes", {}).items()}
+        for name in (name for blob, names in classes.items() for name in (blob, *names)):
+            check_name(name, where)
         mean = tuple(notes.get("mean_bgr", MEAN_BGR))
         wrong = [blob for blob, names in classes.items() if channels.get(blob, len(names)) != len(names)]
         if len(mean) != 3 or wrong:
             of = f"the classes of {wrong[0]}" if wrong else "blue, green and red"
             raise InputError(f"{where} is damaged: it has another number of values than {of}")
-        return cls(classes, mean, notes.get("background", 0))
+        told = "mean_bgr" in notes
+        return cls(classes, mean, notes.get("scale", 1.0), notes.get("background", 0), told)
+
+    def use(self, mean_bgr: Sequence[float] | None, scale: float | None) -> Notes:
+        """The notes with another mean or scale, where one is given."""
+        changes: dict[str, Any] = {} if mean_bgr is None else {"mean_bgr": tuple(mean_bgr)}
+        changes |= {} if scale is None else {"scale": scale}
+        return replace(self, **changes, told=True) if changes else self
+
+    @property
+    def pixels(self) -> str:
+        """Mean and scale in words."""
+        mean = " ".join(f"{value:g}" for value in self.mean_bgr)
+        return f"mean {mean} (blue, green, red)" + ("" if self.scale == 1 else f", scale {self.scale:g}")
 
     def to_json(self) -> dict[str, Any]:
         """The notes as plain numbers, lists and mappings, as `fcnlite.io.write_weights` takes them."""
         return {
             "classes": {blob: list(names) for blob, names in self.classes.items()},
             "mean_bgr": [float(value) for value in self.mean_bgr],
+            "scale": self.scale,
             "background": self.background,
         }

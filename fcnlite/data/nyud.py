@@ -1,5 +1,10 @@
-"""NYUDv2 (Silberman et al., ECCV 2012) with the 40-class task of Gupta et al. (CVPR 2013), from the folder of
-the original FCN experiments or from the official labelled .mat file; colour, depth and HHA inputs."""
+"""NYUDv2 (Silberman et al., ECCV 2012) with the 40-class task of Gupta et al. (CVPR 2013).
+
+It is read from the folder of the original FCN experiments or from the official labelled .mat file, and gives colour,
+depth and HHA inputs.
+"""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Sequence
@@ -29,7 +34,8 @@ MODES = {
 }
 LABELLED = "nyu_depth_v2_labeled.mat"
 HOW_TO_GET = (
-    "get nyud.tar.gz as linked from data/nyud of github.com/shelhamer/fcn.berkeleyvision.org, or the "
+    "fetch it with `fcnlite download nyud`, or get "
+    "nyud.tar.gz as linked from data/nyud of github.com/shelhamer/fcn.berkeleyvision.org, or the "
     f"labelled data set {LABELLED} from https://cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html"
 )
 # The labelled file's variables; it may lack the last.
@@ -56,7 +62,7 @@ class Source(Protocol):
         """(H, W) uint8, 0 void, 1 .. 40 classes."""
 
     def place(self, top: str, name: str) -> str:
-        """What to call a map in an error."""
+        """Name a map in an error."""
 
 
 class NYUD(Dataset):
@@ -146,10 +152,12 @@ class NYUD(Dataset):
         if top == "label":
             return as_blob(sample.label)
         if top == "color":
-            return preprocess(sample.image, self.mean_bgr)
+            return preprocess(sample.image, self.mean_bgr, self.scale)
         if top == "depth":
             return log_depth(sample.others["depth"])[np.newaxis]
-        return preprocess(sample.others["hha"][:, :, ::-1], MEAN_HHA)  # HHA has no colours to swap
+        return preprocess(
+            sample.others["hha"][:, :, ::-1], MEAN_HHA, self.scale
+        )  # HHA has no colours to swap
 
 
 def log_depth(depth: np.ndarray) -> np.ndarray:

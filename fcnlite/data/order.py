@@ -1,5 +1,9 @@
-"""Which image a net sees when: the order of the original data layers, reproduced draw by draw, so that a run
-here sees what the same run under Caffe saw, and a resumed one goes on where it stopped."""
+"""The order of images in the original data layers, reproduced draw by draw.
+
+A run here sees the images that the same run under Caffe saw, and a resumed one goes on where it stopped.
+"""
+
+from __future__ import annotations
 
 import random
 from collections.abc import Iterator
@@ -40,7 +44,7 @@ class ImageOrder(Iterator[int]):
     @classmethod
     def of_split(
         cls, count: int, split: str, randomize: bool = True, seed: int | None = SEED, position: int = 0
-    ) -> "ImageOrder":
+    ) -> ImageOrder:
         """The order of a named split: only one with "train" in its name is ever randomised."""
         return cls(count, randomize and "train" in split, seed, position)
 

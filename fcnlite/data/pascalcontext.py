@@ -1,5 +1,9 @@
-"""PASCAL-Context (Mottaghi et al., CVPR 2014): the images of VOC 2010 labelled in full with 459 classes, of
-which the 59 most frequent are learned and all others are background."""
+"""PASCAL-Context (Mottaghi et al., CVPR 2014): the images of VOC 2010 labelled in full with 459 classes.
+
+The 59 most frequent classes are learned; all others are background.
+"""
+
+from __future__ import annotations
 
 import os
 from pathlib import Path
@@ -15,7 +19,8 @@ from fcnlite.errors import InputError
 # Three classes of the 59 go by other names among the 459.
 RAW_NAMES = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
 HOW_TO_GET = (
-    "get VOC 2010 (training/validation data) from http://host.robots.ox.ac.uk/pascal/VOC/voc2010/ and the "
+    "fetch it with `fcnlite download pascalcontext`, or get "
+    "VOC 2010 (training/validation data) from http://host.robots.ox.ac.uk/pascal/VOC/voc2010/ and the "
     "annotations with labels.txt from https://cs.stanford.edu/~roozbeh/pascal-context/"
 )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from fcnlite.data.catalogue import SPLITS, open_dataset
 from fcnlite.errors import InputError
 from fcnlite.io.archive import unpack
+from fcnlite.io.fetch import Remote, fetch
 from fcnlite.resources import weights_folder
 
 _ARCHIVES = (".tar", ".tgz", ".tar.gz", ".zip")
@@ -40,14 +40,14 @@ class Part:
     into: str = ""
 
     @property
-    def file_name(self) -> str:
-        """Name of the published file."""
-        return PurePosixPath(urlsplit(self.url).path).name
-
-    @property
     def is_archive(self) -> bool:
-        """Whether the file is unpacked."""
-        return self.file_name.endswith(_ARCHIVES)
+        """True if the file is to be unpacked."""
+        return self.url.endswith(_ARCHIVES)
+
+    def fetch(self, folder: Path) -> Path:
+        """Download the file into a folder, or find it there (see `fcnlite.io.fetch`)."""
+        name = PurePosixPath(urlsplit(self.url).path).name
+        return fetch(Remote(name, self.url, self.bytes, self.sha1, self.md5), folder)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def catalogue() -> dict[str, PublishedData]:
     }
 
 
-def install(data: PublishedData, folder: Path, fetch: Callable[[Part, Path], Path]) -> Path:
+def install(data: PublishedData, folder: Path) -> Path:
     """Fetch a data set, unpack it and open it.
 
     Parameters
@@ -94,8 +94,6 @@ def install(data: PublishedData, folder: Path, fetch: Callable[[Part, Path], Pat
     data : PublishedData
     folder : path
         The data set gets a folder of its own name in it. One that is there already is opened, and nothing is fetched.
-    fetch : callable
-        Downloads a part into a folder, checks it, and returns its path.
 
     Returns
     -------
@@ -111,7 +109,7 @@ def install(data: PublishedData, folder: Path, fetch: Callable[[Part, Path], Pat
     target = folder / data.name
     if not target.is_dir():
         parts = folder / f"{data.name}-download"
-        files = [fetch(part, parts) for part in data.files]
+        files = [part.fetch(parts) for part in data.files]
         unpacked = parts / "unpacked"  # gets the data set's name only when every part is in it and it opens
         shutil.rmtree(unpacked, ignore_errors=True)
         _lay_out(data, files, unpacked)

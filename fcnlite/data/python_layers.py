@@ -1,5 +1,9 @@
-"""The data layers of the original FCN experiments, which their prototxts name as Caffe Python layers, served
-by the data sets here: same parameters, same order, same blobs."""
+"""The data layers of the original FCN experiments, which their prototxts name as Caffe Python layers.
+
+The data sets here serve them: same parameters, same order, same blobs.
+"""
+
+from __future__ import annotations
 
 import ast
 import os
@@ -59,14 +63,14 @@ LAYERS = {
 
 
 def is_data_layer(module: str, layer: str) -> bool:
-    """Whether a Python layer of this module and class name is one of the original experiments' data layers."""
+    """Tell whether a Python layer of this module and class name is one of the original experiments' data layers."""
     return layer in LAYERS and LAYERS[layer].module == module
 
 
 def open_data_layer(
     layer: str, param_str: str, tops: Sequence[str], folder: str | os.PathLike = ".", position: int = 0
 ) -> Batches:
-    """What a data layer of the original experiments feeds, forward by forward.
+    """Open the batches that a data layer of the original experiments feeds, forward by forward.
 
     Parameters
     ----------
@@ -119,9 +123,9 @@ def _parameters(layer: str, text: str, needed: Sequence[str]) -> Mapping[str, An
     try:
         given = ast.literal_eval(text.strip())
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        raise InputError(f"param_str of {layer} is no Python literal: {text[:80]!r}") from None
+        raise InputError(f"param_str of {layer} is not a Python literal: {text[:80]!r}") from None
     if not isinstance(given, dict):
-        raise InputError(f"param_str of {layer} is no dict: {text[:80]!r}")
+        raise InputError(f"param_str of {layer} is not a dict: {text[:80]!r}")
     for name in needed:
         if name not in given:
             raise InputError(f"param_str of {layer} lacks {name!r}")

@@ -1,5 +1,9 @@
-"""The Semantic Boundaries Dataset (Hariharan et al., ICCV 2011): more images of PASCAL VOC with its classes,
-8498 of which the paper trains on. Labels are MATLAB structs, one file an image."""
+"""The Semantic Boundaries Dataset (Hariharan et al., ICCV 2011): more images of PASCAL VOC with its classes.
+
+The paper trains on 8498 of them. Labels are MATLAB structs, one file an image.
+"""
+
+from __future__ import annotations
 
 import os
 from pathlib import Path
@@ -12,7 +16,7 @@ from fcnlite.data.files import Folder, check_label, missing_folder, read_image, 
 from fcnlite.data.mat import read_matrix
 
 HOW_TO_GET = (
-    "SBD: download benchmark.tgz from "
+    "SBD: `fcnlite download sbd`, or benchmark.tgz from "
     "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/ and unpack it"
 )
 
@@ -86,6 +90,6 @@ def read_segmentation(path: str | os.PathLike) -> np.ndarray:
     Raises
     ------
     InputError
-        If the file is no MATLAB file or lacks the field.
+        The file is not a MATLAB file, or lacks the field.
     """
     return read_matrix(path, "GTcls", "Segmentation")

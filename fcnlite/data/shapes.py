@@ -1,6 +1,10 @@
-"""The demo's data set, drawn by the program: shapes of six classes, each in a pattern and a range of
-colours of its own, on textured backgrounds, written as a folder in the layout of PASCAL VOC with void borders
-around the objects."""
+"""The demo's data set, drawn by the program: shapes of six classes on textured backgrounds.
+
+Each class has a pattern and a range of colours of its own. The pictures are written as a folder in the layout of
+PASCAL VOC, with void borders around the objects.
+"""
+
+from __future__ import annotations
 
 import json
 import os
@@ -12,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from fcnlite.data.dataset import IGNORE, Sample
-from fcnlite.data.palette import voc_palette
+from fcnlite.data.palette import PALETTE
 from fcnlite.data.voc import VOC
 from fcnlite.errors import InputError
 from fcnlite.io.atomic import atomic_buffer, write_text
@@ -217,7 +221,7 @@ def write(folder: str | os.PathLike, *, train: int = 200, val: int = 40, seed: i
         raise InputError(f"{folder} holds other files; name a new or empty folder for the shapes data set")
     for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    # From here to the new stamp the folder is no finished data set, and must not pass for one.
+    # From here to the new stamp the folder is not a finished data set, and must not pass for one.
     write_text(stamp, json.dumps({"unfinished": True}))
     names = [_write_sample(folder, draw(seed, index)) for index in range(train + val)]
     for split, listed in (("train", names[:train]), ("val", names[train:])):
@@ -236,7 +240,7 @@ def _write_sample(folder: Path, sample: Sample) -> str:
     with atomic_buffer(folder / "JPEGImages" / f"{sample.name}.jpg") as buffer:
         Image.fromarray(sample.image).save(buffer, format="JPEG", quality=92)
     label = Image.fromarray(sample.label)
-    label.putpalette(voc_palette().tobytes())
+    label.putpalette(PALETTE.tobytes())
     with atomic_buffer(folder / "SegmentationClass" / f"{sample.name}.png") as buffer:
         label.save(buffer, format="PNG")
     return sample.name

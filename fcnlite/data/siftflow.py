@@ -1,5 +1,9 @@
-"""SIFT Flow (Liu et al., 2009; labels of Tighe and Lazebnik, ECCV 2010): 256 x 256 outdoor scenes with two
-labels each, what is there (33 classes) and how it lies (sky, horizontal, vertical)."""
+"""SIFT Flow (Liu et al., 2009; labels of Tighe and Lazebnik, ECCV 2010): 256 x 256 outdoor scenes.
+
+Each has two labels: semantic (33 classes) and geometric (sky, horizontal, vertical).
+"""
+
+from __future__ import annotations
 
 import os
 from pathlib import Path
@@ -15,7 +19,8 @@ INNER = "spatial_envelope_256x256_static_8outdoorcategories"
 # The test set has no pixel of these, so the data set's evaluation leaves them out.
 ABSENT = tuple(SIFTFLOW.index(name) for name in ("cow", "desert", "moon"))
 HOW_TO_GET = (
-    "get http://www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip, and trainval.txt and "
+    "fetch it with `fcnlite download siftflow`, or get "
+    "http://www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip, and trainval.txt and "
     "test.txt from data/sift-flow of github.com/shelhamer/fcn.berkeleyvision.org"
 )
 
@@ -82,5 +87,5 @@ class SIFTFlow(Dataset):
 
     def blobs(self, index: int) -> dict[str, np.ndarray]:
         sample = self[index]
-        data = preprocess(sample.image, self.mean_bgr)
+        data = preprocess(sample.image, self.mean_bgr, self.scale)
         return {"data": data, "sem": as_blob(sample.label), "geo": as_blob(sample.others["geo"])}

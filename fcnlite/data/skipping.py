@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +30,7 @@ class Skipping(Dataset):
     def __init__(self, dataset: Dataset, tell: Callable[[str], object]) -> None:
         self.dataset, self.tell = dataset, tell
         self.folder, self.split, self.names = dataset.folder, dataset.split, dataset.names
-        self.classes, self.mean_bgr = dataset.classes, dataset.mean_bgr
+        self.classes, self.mean_bgr, self.scale = dataset.classes, dataset.mean_bgr, dataset.scale
         self.ignore_label, self.has_labels = dataset.ignore_label, dataset.has_labels
         self.background, self.not_scored = dataset.background, dataset.not_scored
         self.skipped: dict[str, str] = {}
@@ -40,6 +42,16 @@ class Skipping(Dataset):
 
     def load(self, name: str) -> Sample:
         return self.dataset.load(name)
+
+    def use_pixels(self, mean_bgr: Any, scale: float) -> None:
+        super().use_pixels(mean_bgr, scale)
+        self.dataset.use_pixels(mean_bgr, scale)
+
+    def label(self, name: str) -> np.ndarray:
+        return self.dataset.label(name)
+
+    def label_path(self, name: str) -> Path | None:
+        return self.dataset.label_path(name)
 
     def blobs(self, index: int) -> dict[str, np.ndarray]:
         """Blobs of an image, or of the first one behind it that can be read.

@@ -1,4 +1,4 @@
-"""What PASCAL VOC's evaluation server takes: the predictions for a test set in folders of set names, in an archive."""
+"""The archive that PASCAL VOC's evaluation server takes: predictions for a test set, in folders of set names."""
 
 from __future__ import annotations
 

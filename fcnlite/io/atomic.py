@@ -1,5 +1,7 @@
 """Files that appear whole or not at all."""
 
+from __future__ import annotations
+
 import errno
 import io
 import os
@@ -19,10 +21,9 @@ def _cannot_write(path: Path, error: OSError) -> InputError:
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, renamed to it when the block succeeds and removed when it
-    fails.
+    """Give a temporary path beside `path`, which takes its name when the block succeeds and is removed when it fails.
 
-    Whatever was at `path` stays untouched until then.
+    A file at `path` stays untouched until then.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_buffer(path: str | os.PathLike[str]) -> Iterator[io.BytesIO]:
-    """Bytes to fill, written to `path` when the block succeeds, as by :func:`atomic_path`.
+    """Bytes to fill, written to `path` when the block succeeds, as by `atomic_path`.
 
     For pictures: on a full disk Pillow's encoders leave half of one and do not tell.
     """

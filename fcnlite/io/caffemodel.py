@@ -1,5 +1,9 @@
-"""`.caffemodel`: Caffe's binary weights, in the present form and both older ones, read in place and written
-as a stream."""
+"""`.caffemodel`: Caffe's binary weights, in the present form and both older ones.
+
+Files are read in place and written as a stream.
+"""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,10 +25,11 @@ from fcnlite.io.wire import (
     stored,
     write_array,
 )
-from fcnlite.proto import LayerParameter, NetParameter, upgrade
+from fcnlite.proto import LayerParameter, NetParameter, check_names, upgrade
+from fcnlite.proto.forks import renumber
 
 _MAX_BLOBS = 1000  # a layer of Caffe's has at most some tens
-_MAX_DEFINITION = 64 << 20  # bytes of a net without its weights
+_MAX_DEFINITION = 16 << 20  # bytes of a net without its weights
 _LAYER, _V1_LAYER = 100, 2
 
 
@@ -109,7 +114,7 @@ def iter_caffemodel(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np
     Raises
     ------
     FileNotFoundError, InputError
-        There is no such file; it is cut short, damaged, or no Caffe model.
+        There is no such file; it is cut short, damaged, or not a Caffe model.
     """
     file = _open(path)
     for index, field in enumerate(_layer_fields(file)):
@@ -127,7 +132,10 @@ def _without_blobs(file: WireFile, start: int, end: int, form: _Form | None) -> 
             inner = _V0_FORM if field.number == form.inner else None
         if inner is not None:
             file.expect(field, LENGTH, "layer")
-            part = delimited(field.number, b"".join(_without_blobs(file, field.start, field.end, inner)))
+            content = b"".join(_without_blobs(file, field.start, field.end, inner))
+            if form is None:
+                content = renumber(content, is_v1=field.number == _V1_LAYER)
+            part = delimited(field.number, content)
         elif form is None or field.number != form.blobs:
             part = bytes(file.data[begin : min(position, begin + _MAX_DEFINITION + 1)])
         else:
@@ -149,12 +157,12 @@ def read_definition(path: str | os.PathLike[str]) -> Any:
     Returns
     -------
     NetParameter
-        As written: :func:`fcnlite.proto.upgrade` brings V1 layers up to date.
+        As written: `fcnlite.proto.upgrade` brings V1 layers up to date.
 
     Raises
     ------
     FileNotFoundError, InputError
-        As :func:`iter_caffemodel`.
+        As `iter_caffemodel`.
     """
     file = _open(path)
     net = NetParameter()
@@ -164,14 +172,14 @@ def read_definition(path: str | os.PathLike[str]) -> Any:
         file.fail("its description of the net is damaged, or this is not a Caffe model")
     if not net.layer and not net.layers:
         file.fail("no layers in this file: it is not a Caffe model")
+    check_names(net, f"{os.fspath(path)}")
     return net
 
 
 def _described_layers(
     net: Any, params: Iterable[tuple[str, Sequence[np.ndarray]]]
 ) -> Iterator[tuple[Any, Any]]:
-    """Each LayerParameter to write (without blobs) with its arrays; layers that `net` lacks have only a
-    name."""
+    """Pair each LayerParameter to write (without blobs) with its arrays; one that `net` lacks has only a name."""
     if net is None:
         for name, arrays in params:
             yield LayerParameter(name=name), arrays

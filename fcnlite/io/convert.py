@@ -9,25 +9,33 @@ from pathlib import Path
 import numpy as np
 
 from fcnlite.io.caffemodel import read_definition, write_caffemodel
-from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, read_deploy, read_notes, write_hdf5
+from fcnlite.io.hdf5 import iter_hdf5, write_hdf5
+from fcnlite.io.safetensors import SUFFIX as SAFETENSORS
+from fcnlite.io.safetensors import write_safetensors
 from fcnlite.io.state import read_state, write_state
-from fcnlite.io.weights import holds_hdf5, names_hdf5, read_weights
-from fcnlite.proto import parse_net, read_net, to_text
+from fcnlite.io.weights import (
+    holds_caffemodel,
+    holds_hdf5,
+    names_hdf5,
+    read_deploy,
+    read_notes,
+    read_weights,
+)
+from fcnlite.proto import NetParameter, parse_net, read_net, to_text
 
 Layers = Iterable[tuple[str, Sequence[np.ndarray]]]
 Watch = Callable[[Layers], Layers]
 
 
 def _read_layers(source: Path) -> Layers:
-    """The layers of a file: those of a mapped file all at once, as views; those of HDF5 one after the
-    other."""
+    """Read the layers of a file: a mapped file's all at once, as views; those of HDF5 one after the other."""
     return iter_hdf5(source) if holds_hdf5(source) else read_weights(source).items()
 
 
 def convert_weights(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    prototxt: str | os.PathLike[str] | None = None,
+    prototxt: str | os.PathLike[str] | NetParameter | None = None,
     watch: Watch = iter,
 ) -> None:
     """Write the weights in `source` to `target`, in the format that its suffix names.
@@ -35,9 +43,10 @@ def convert_weights(
     Parameters
     ----------
     source, target : path
-        `.caffemodel` (any generation) or HDF5, in any combination.
-    prototxt : path, optional
-        The net that the weights belong to. An HDF5 file stores its text, so that `fcnlite.net.load` can
+        `.caffemodel` (any generation), HDF5 or safetensors, in any combination; `source` may be an ONNX file that
+        fcnlite wrote, too.
+    prototxt : path or NetParameter, optional
+        The net that the weights belong to. HDF5 and safetensors store its text, so that `fcnlite.net.load` can
         build the net; a `.caffemodel` takes its layers' types and connections from it. Without it, the
         description stored in `source` is kept.
     watch : callable
@@ -50,13 +59,20 @@ def convert_weights(
     """
     source, target = Path(source), Path(target)
     layers = watch(_read_layers(source))
-    text = to_text(read_net(Path(prototxt))) if prototxt is not None else read_deploy(source)
+    if prototxt is None:
+        text = read_deploy(source)
+    else:
+        text = to_text(prototxt if isinstance(prototxt, NetParameter) else read_net(Path(prototxt)))
     if names_hdf5(target):
         write_hdf5(target, layers, text, read_notes(source))
-    elif text is not None:
-        write_caffemodel(target, layers, parse_net(text, f"{prototxt or source}"))
+        return
+    if text is not None:
+        net = parse_net(text, f"{source}, its net")
     else:
-        net = None if is_hdf5(source) else read_definition(source)
+        net = read_definition(source) if holds_caffemodel(source) else None
+    if target.suffix.lower() == SAFETENSORS:
+        write_safetensors(target, layers, net, text, read_notes(source))
+    else:
         write_caffemodel(target, layers, net)
 
 

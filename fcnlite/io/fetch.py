@@ -56,7 +56,7 @@ class Remote:
         return next(((kind, digits.lower()) for kind, digits in known.items() if digits), None)
 
     def is_whole(self, path: Path) -> bool:
-        """Whether a file on disk has the checksum, or else the size, as far as they are known."""
+        """Tell whether a file on disk has the checksum, or else the size, as far as they are known."""
         if self.checksum is not None:
             kind, digits = self.checksum
             return digest(path, kind) == digits

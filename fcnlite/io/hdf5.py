@@ -1,5 +1,4 @@
-"""Caffe's HDF5 weights: `/data/LAYER/0`, `/data/LAYER/1`, ... with a group for every layer, even without
-parameters."""
+"""Caffe's HDF5 weights: `/data/LAYER/0`, `/data/LAYER/1`, ... and a group for every layer without parameters."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ _MAX_DEPTH = 32  # of groups, for layer names with slashes
 _MAX_EXPANSION = 100  # bytes of numbers for a byte of the file (weights shrink to nine tenths), beyond
 _FREE_EXPANSION = 1 << 28  # so many bytes, for files of zeros
 _TEXT_PIECE = 60_000  # bytes of text in an attribute; an object header's message ends at 64 KB
-_TEXT_SECONDS, _TEXT_MEMORY = 20, 1 << 30
+_TEXT_SECONDS, _TEXT_MEMORY = 4, 1 << 30
 _BROKEN = (
     OSError,
     RuntimeError,
@@ -40,7 +39,7 @@ _BROKEN = (
 
 
 def is_hdf5(path: str | os.PathLike[str]) -> bool:
-    """Whether a file exists and begins as HDF5 files do."""
+    """Tell whether a file exists and begins as HDF5 files do."""
     return Path(path).is_file() and bool(h5py.is_hdf5(path))
 
 
@@ -63,7 +62,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 
 
 def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
-    """What `name` is in the group, if anything; links, which may lead out of the file, are refused."""
+    """Look up a group or dataset by name, None if there is none; links, which may lead out of the file, are refused."""
     link = group.get(name, getlink=True)
     if link is None:
         return None
@@ -149,7 +148,7 @@ def _layer_groups(
     address = h5py.h5o.get_info(group.id).addr
     if depth > _MAX_DEPTH or address in seen:
         raise InputError(
-            f"{group.file.filename}: {group.name} is nested without end; this is no file of weights"
+            f"{group.file.filename}: {group.name} is nested without end; this is not a file of weights"
         )
     seen.add(address)
     for name in group:
@@ -181,7 +180,7 @@ def iter_hdf5(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.ndarr
     Raises
     ------
     FileNotFoundError, InputError
-        There is no such file; it is damaged, or no file of weights.
+        There is no such file; it is damaged, or not a file of weights.
     """
     with open_hdf5(path) as file:
         data = member(file, "data")
@@ -316,7 +315,10 @@ def _check_name(path: Path, name: str) -> None:
 
 
 class _Disk(io.FileIO):
-    """A file that HDF5 writes to. A failed write would make HDF5 crash; so it is told only when HDF5 is done."""
+    """File object for h5py that remembers a write error until HDF5 has closed.
+
+    Raising inside HDF5's callback crashes the process.
+    """
 
     failure: OSError | None = None
 
@@ -369,7 +371,7 @@ def write_hdf5(
     deploy : str, optional
         The prototxt of the net that the weights belong to, stored as the root attribute "prototxt".
     notes : mapping, optional
-        What else a user of the weights must know (class names, mean colour), stored as JSON.
+        Facts that a user of the weights must know (class names, mean colour), stored as JSON.
 
     Raises
     ------

@@ -33,7 +33,7 @@ def read_json(path: str | os.PathLike[str], kind: Any = Any) -> Any:
     Raises
     ------
     InputError
-        The file is no JSON, or holds something else; the message names the file and the value.
+        The file is not JSON, or holds something else; the message names the file and the value.
     """
     try:
         return parse_json(Path(path).read_text(encoding="utf-8"), path, kind)
@@ -111,7 +111,7 @@ def _first(faults: Iterable[str]) -> str:
 
 
 def _is(value: Any, kind: type) -> bool:
-    """Whether a value is of a plain type; true and false are not numbers, whole numbers are floats."""
+    """Tell whether a value is of a plain type; true and false are not numbers, whole numbers are floats."""
     if kind is str:
         return type(value) is str and "\0" not in value  # which no path can hold
     if kind is float:

@@ -1,5 +1,7 @@
 """Solver states: where a training run stands, in Caffe's two forms (`.solverstate`, `.solverstate.h5`)."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +45,7 @@ _MAX_TEXT = 1 << 16
 
 @dataclass
 class SolverSnapshot:
-    """What Caffe keeps of a solver beside the weights.
+    """The state that Caffe keeps of a solver beside the weights.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ class SolverSnapshot:
     history : list of arrays
         The solver's running values (SGD: momentum), one for each learnable parameter in the net's order.
     random_state : array, optional
-        (625,) uint32, from :func:`fcnlite.random.mask_state`: kept where Caffe does not look, so that a
+        (625,) uint32, from `fcnlite.random.mask_state`: kept where Caffe does not look, so that a
         resumed run draws the masks that it would have drawn.
     """
 
@@ -174,7 +176,7 @@ def read_state(path: str | os.PathLike[str]) -> SolverSnapshot:
     Raises
     ------
     FileNotFoundError, InputError
-        There is no such file; it is cut short, damaged, or no solver state.
+        There is no such file; it is cut short, damaged, or not a solver state.
     """
     path = Path(path)
     state = _read_hdf5(path) if holds_hdf5(path) else _read_binary(path)

@@ -5,6 +5,8 @@ is copied, every length is checked against the bytes that exist, and the work th
 bounded.
 """
 
+from __future__ import annotations
+
 import math
 import mmap
 import os
@@ -50,7 +52,7 @@ class WireFile:
     path : path
         The file.
     what : str
-        What it should be, for messages: ``"a Caffe model"``.
+        What it should be, for messages: `"a Caffe model"`.
 
     Raises
     ------
@@ -130,8 +132,7 @@ class WireFile:
                 position = here + repeat * stride
 
     def _run(self, start: int, end: int, stride: int) -> int:
-        """How many fields in a row, `stride` bytes each, begin with the same one-byte key as that at
-        `start`."""
+        """Count the fields in a row, `stride` bytes each, that begin with the one-byte key at `start`."""
         total = (end - start) // stride
         keys = np.frombuffer(self.data, np.uint8)[start : start + total * stride : stride]
         for begin in range(0, total, _RUN_BLOCK):
@@ -190,7 +191,7 @@ class WireFile:
         start, end : int
             Where the message lies.
         where : str
-            What it is, for messages: ``"layer 'conv1', blob 0"``.
+            What it is, for messages: `"layer 'conv1', blob 0"`.
 
         Returns
         -------
@@ -252,7 +253,7 @@ def varint(value: int) -> bytes:
 
 
 def delimited_key(number: int, length: int) -> bytes:
-    """What precedes a payload of `length` bytes in field `number`."""
+    """Encode what precedes a payload of `length` bytes in field `number`: key and length."""
     return varint(number << 3 | LENGTH) + varint(length)
 
 
@@ -273,7 +274,7 @@ def stored(array: np.ndarray) -> np.ndarray:
 
 
 def blob_frame(array: np.ndarray) -> tuple[bytes, bytes]:
-    """What stands before and after the raw numbers of a :func:`stored` array in its BlobProto."""
+    """Encode the bytes of a BlobProto before and after the raw numbers of a `stored` array."""
     shape = delimited(7, delimited(1, b"".join(map(varint, array.shape)))) if array.ndim else b""
     if array.dtype == np.float64:
         return shape + delimited_key(8, array.nbytes), b""
@@ -281,7 +282,7 @@ def blob_frame(array: np.ndarray) -> tuple[bytes, bytes]:
 
 
 def write_array(file: BinaryIO, array: np.ndarray) -> None:
-    """Write the raw numbers of a :func:`stored` array, `PIECE` bytes at a time."""
+    """Write the raw numbers of a `stored` array, `PIECE` bytes at a time."""
     flat = array.reshape(-1).view(np.uint8)
     for start in range(0, flat.size, PIECE):
         file.write(flat[start : start + PIECE].data)

@@ -1,5 +1,7 @@
 """Caffe's layers: one module a family, each class registered under its Caffe type name."""
 
+from __future__ import annotations
+
 import fcnlite.layers.arithmetic  # noqa: F401  (operators on blobs)
 from fcnlite.blob import Blob
 from fcnlite.layers.accuracy import Accuracy
@@ -13,7 +15,17 @@ from fcnlite.layers.convolution import Convolution, Deconvolution
 from fcnlite.layers.crop import Crop
 from fcnlite.layers.dropout import Dropout
 from fcnlite.layers.eltwise import Eltwise
+from fcnlite.layers.forks.axpy import Axpy
+from fcnlite.layers.forks.bn import BN
+from fcnlite.layers.forks.depthwise import ConvolutionDepthwise, DepthwiseConvolution
+from fcnlite.layers.forks.interp import Interp
+from fcnlite.layers.forks.meanfield import MultiStageMeanfield
+from fcnlite.layers.forks.normalize import Normalize
+from fcnlite.layers.forks.permute import Permute
+from fcnlite.layers.forks.seg_accuracy import SegAccuracy
+from fcnlite.layers.forks.upsample import Upsample
 from fcnlite.layers.gather import BatchReindex, Embed, Filter
+from fcnlite.layers.im2col import Im2col
 from fcnlite.layers.inner_product import InnerProduct
 from fcnlite.layers.loss import InfogainLoss, SigmoidCrossEntropyLoss, SoftmaxWithLoss
 from fcnlite.layers.lrn import LRN
@@ -32,6 +44,7 @@ from fcnlite.layers.neuron import (
 )
 from fcnlite.layers.pooling import Pooling
 from fcnlite.layers.python import Python
+from fcnlite.layers.recurrent import LSTM, RNN, LSTMUnit
 from fcnlite.layers.reduction import Reduction
 from fcnlite.layers.relu import PReLU, ReLU
 from fcnlite.layers.reshape import Flatten, Reshape
@@ -45,18 +58,22 @@ __all__ = [
     "AbsVal",
     "Accuracy",
     "ArgMax",
+    "Axpy",
+    "BN",
     "BNLL",
     "BatchNorm",
-    "Blob",
     "BatchReindex",
     "Bias",
+    "Blob",
     "Clip",
     "Concat",
     "ContrastiveLoss",
     "Convolution",
+    "ConvolutionDepthwise",
     "Crop",
     "Data",
     "Deconvolution",
+    "DepthwiseConvolution",
     "Dropout",
     "DummyData",
     "ELU",
@@ -68,26 +85,35 @@ __all__ = [
     "Flatten",
     "HDF5Data",
     "HingeLoss",
+    "Im2col",
     "InfogainLoss",
     "InnerProduct",
     "Input",
+    "Interp",
     "LAYERS",
     "LRN",
+    "LSTM",
+    "LSTMUnit",
     "Layer",
     "Log",
     "MVN",
     "MemoryData",
+    "MultiStageMeanfield",
     "MultinomialLogisticLoss",
+    "Normalize",
     "PReLU",
     "Parameter",
+    "Permute",
     "Pooling",
     "Power",
     "Python",
+    "RNN",
     "ReLU",
     "Reduction",
     "Reshape",
     "SPP",
     "Scale",
+    "SegAccuracy",
     "Sigmoid",
     "SigmoidCrossEntropyLoss",
     "Silence",
@@ -99,6 +125,7 @@ __all__ = [
     "TanH",
     "Threshold",
     "Tile",
+    "Upsample",
     "build",
     "create",
     "parameters",

@@ -14,7 +14,7 @@ from fcnlite import device
 from fcnlite.blob import Blob, Node, recording
 from fcnlite.errors import InputError, nearest
 from fcnlite.fillers import fill
-from fcnlite.layers.launch import launch_flat, new_array
+from fcnlite.layers.launch import copied
 from fcnlite.proto import TEST, TRAIN, LayerParameter
 from fcnlite.proto.fields import assign_proto, default_of, param_name_dict, plain_value
 
@@ -139,6 +139,14 @@ class Layer:
         """Compute the diffs of those bottoms that are wanted, and add to the parameters' diffs."""
         raise NotImplementedError
 
+    def running(self) -> list[Blob]:
+        """Parameters that forward passes change, as a batch normalisation's moving sums."""
+        return []
+
+    def mask_draws(self, bottom: Sequence[Blob]) -> int:
+        """Count of numbers that a forward pass draws from the stream of masks (see `fcnlite.random`)."""
+        return 0
+
     def fail(self, message: str) -> InputError:
         """An error that names this layer, to raise; a layer without a name is told by its arguments."""
         who = f"'{self.name}' ({self.type})" if self.param.name else repr(self)
@@ -179,8 +187,7 @@ class Layer:
         """Copy a bottom that this forward overwrites, being in place, and that backward needs."""
         self._input = None
         if top[0] is bottom[0]:
-            self._input = new_array(bottom[0].shape)
-            launch_flat("copy_scaled", bottom[0].count, 1.0, bottom[0].data, self._input)
+            self._input = copied(bottom[0].data)
 
     def kept_input(self, bottom: Sequence[Blob]) -> Any:
         """What forward read: the bottom's data, or the copy."""

@@ -9,9 +9,8 @@ from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import launch_flat, new_array
-from fcnlite.layers.loss import check_labels
-
-L2 = 2
+from fcnlite.layers.loss import check_labels, check_similarities
+from fcnlite.proto import HingeLossParameter
 
 
 def _difference(bottom: Sequence[Blob]) -> Any:
@@ -91,7 +90,7 @@ class HingeLoss(_LabelledBatchLoss):
         check_labels(self, bottom[1].data, self.classes)
         margins = new_array(bottom[0].shape)
         backend.launch("hinge_margins", self.batch, self.classes, bottom[0].data, bottom[1].data, margins)
-        if self.param.hinge_loss_param.norm == L2:
+        if self.param.hinge_loss_param.norm == HingeLossParameter.L2:
             total = _sum_of_squares(margins)
         else:
             total = new_array((1,))
@@ -100,7 +99,7 @@ class HingeLoss(_LabelledBatchLoss):
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if propagate_down[0]:
-            squared = int(self.param.hinge_loss_param.norm == L2)
+            squared = int(self.param.hinge_loss_param.norm == HingeLossParameter.L2)
             arrays = (top[0].diff, bottom[0].data, bottom[1].data, bottom[0].new_diff())
             arguments = (self.classes, squared, 1 / self.batch, *arrays)
             device.current().launch("hinge_backward", self.batch, *arguments)
@@ -144,6 +143,7 @@ class ContrastiveLoss(_BatchLoss):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         backend = device.current()
+        check_similarities(self, bottom[2].data)
         squares = _difference(bottom)
         launch_flat("eltwise_prod", bottom[0].count, squares, squares, squares)
         self.squares, loss = new_array((2, self.batch))

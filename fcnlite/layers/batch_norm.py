@@ -92,6 +92,9 @@ class BatchNorm(_Normalise):
             elif self.param.param[i].lr_mult != 0:
                 raise self.fail(f"param {i} must have lr_mult 0: the statistics are no weights to learn")
 
+    def running(self) -> list[Blob]:
+        return [] if self.is_global else self.blobs
+
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape, channels = bottom[0].shape, self.blobs[0].count
         if len(shape) < 2 or shape[1] != channels:

@@ -7,60 +7,29 @@ alone, never on the number of threads, so the bits do not either.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fcnlite import device
+from fcnlite.backend import Array
+from fcnlite.layers.window import Window
 
 _MANY_STRIPS = 8  # from here on strips are handed out to threads, below that the threads share each strip
 
 
-@dataclass(frozen=True)
-class Window:
-    """Geometry of a sliding window; each field is (vertical, horizontal)."""
-
-    kernel: tuple[int, int]
-    pad: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-
-    @property
-    def area(self) -> int:
-        """Pixels in a window."""
-        return self.kernel[0] * self.kernel[1]
-
-    @property
-    def extent(self) -> tuple[int, int]:
-        """Size a window covers, dilation included."""
-        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation))  # type: ignore[return-value]
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether the image is its own column matrix."""
-        return self.kernel == self.stride == (1, 1) and self.pad == (0, 0)
-
-    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) that a convolution makes of ``size``; may be less than 1 where the window does not fit."""
-        return tuple((n + 2 * p - e) // s + 1 for n, p, e, s in zip(size, self.pad, self.extent, self.stride))  # type: ignore[return-value]
-
-    def transposed_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) that a deconvolution makes of ``size``."""
-        return tuple(s * (n - 1) + e - 2 * p for n, p, e, s in zip(size, self.pad, self.extent, self.stride))  # type: ignore[return-value]
-
-    def numbers(self) -> tuple[int, ...]:
-        """The geometry in the order in which the kernels take it."""
-        return (*self.kernel, *self.pad, *self.stride, *self.dilation)
-
-
 def correlate(
-    image: Any, weight: Any, bias: Any, out: Any, window: Window, group: int, slope: float = 1.0
+    image: Array, weight: Array, bias: Array, out: Array, window: Window, group: int, slope: float = 1.0
 ) -> None:
     """A convolution's forward pass: out = act(weight * image + bias).
 
     Parameters
     ----------
     image : array (N, C, H, W)
+        Or with more spatial axes, as the window has.
     weight : array (O, C / group, Kh, Kw)
     bias : array (O,) or None
     out : array (N, O, H', W')
@@ -70,7 +39,7 @@ def correlate(
     """
     backend = device.current()
     channels, outputs = image.shape[1] // group, out.shape[1] // group
-    depth, width = channels * window.area, out.shape[3]
+    depth, width = channels * window.area, out.shape[-1]
     matrix = weight.reshape(group, outputs, depth)
     finish = bias is not None or slope != 1
     itemsize = out.itemsize
@@ -83,7 +52,7 @@ def correlate(
             col = source.reshape(depth, -1)[:, begin * width : end * width]
         else:
             col = backend.workspace(depth * (end - begin) * width).reshape(depth, -1)
-            _im2col(source, col, window, begin, end, width)
+            _im2col(source, col, window, out.shape[2:], begin, end)
         backend.gemm(matrix[g], col, target)
         if finish:
             first = planes.reshape(-1)[begin * width :]
@@ -91,7 +60,7 @@ def correlate(
             rows = end - begin
             backend.launch("bias_forward", outputs * rows, width, rows, planes.shape[1], slope, shift, first)
 
-    height = out.shape[2]
+    height = math.prod(out.shape[2:-1])  # rows of the map, over all axes but the last
     rows = max(1, backend.strip_bytes // (depth * width * itemsize))
     if -(-height // rows) < _MANY_STRIPS:
         rows = max(1, min(height, backend.whole_bytes // (depth * width * itemsize)))
@@ -109,32 +78,32 @@ def correlate(
         backend.parallel(len(tasks), lambda i: strip(*tasks[i]))
 
 
-def image_gradient(weight: Any, out_diff: Any, image_diff: Any, window: Window, group: int) -> None:
+def image_gradient(weight: Array, out_diff: Array, image_diff: Array, window: Window, group: int) -> None:
     """The adjoint of :func:`correlate`: image_diff = weight' * out_diff; also a deconvolution's forward pass.
 
-    Shapes are those of :func:`correlate`; ``image_diff`` is overwritten.
+    Shapes are those of :func:`correlate`; `image_diff` is overwritten.
     """
     gradients(None, weight, out_diff, image_diff, None, False, window, group)
 
 
 def weight_gradient(
-    image: Any, out_diff: Any, weight_diff: Any, accumulate: bool, window: Window, group: int
+    image: Array, out_diff: Array, weight_diff: Array, accumulate: bool, window: Window, group: int
 ) -> None:
     """weight_diff = out_diff * columns(image)', or that added to it."""
     gradients(image, None, out_diff, None, weight_diff, accumulate, window, group)
 
 
 def gradients(
-    image: Any,
-    weight: Any,
-    out_diff: Any,
-    image_diff: Any,
-    weight_diff: Any,
+    image: Array,
+    weight: Array,
+    out_diff: Array,
+    image_diff: Array,
+    weight_diff: Array,
     accumulate: bool,
     window: Window,
     group: int,
 ) -> None:
-    """Both gradients of a convolution; either of ``image_diff`` and ``weight_diff`` may be None.
+    """Both gradients of a convolution; either of `image_diff` and `weight_diff` may be None.
 
     The work is cut into blocks of input channels: a block's part of either gradient depends on no other block.
     """
@@ -144,7 +113,7 @@ def gradients(
     backend = device.current()
     like = image if image_diff is None else image_diff
     images, channels, outputs = like.shape[0], like.shape[1] // group, out_diff.shape[1] // group
-    height, width = out_diff.shape[2:]
+    height, width = math.prod(out_diff.shape[2:-1]), out_diff.shape[-1]
     area = window.area
     blocks = backend.channel_blocks(channels, area)
     tasks = [
@@ -160,22 +129,28 @@ def gradients(
         taps = slice(first * area, last * area)
         for n in range(images):
             diff = out_diff[n, outs].reshape(outputs, -1)
-            for strip in strips(window, like.shape[2], height, _even(height, rows)):
+            for strip in strips(window, like.shape[2:], height, _even(height, rows)):
                 part = diff[:, strip.begin * width : strip.end * width]
                 col = space[: depth * part.shape[1]].reshape(depth, -1)
                 if weight_diff is not None:
-                    _im2col(image[n, mine], col, window, strip.begin, strip.end, width)
+                    _im2col(image[n, mine], col, window, out_diff.shape[2:], strip.begin, strip.end)
                     target = weight_diff[outs].reshape(outputs, -1)[:, taps]
                     backend.gemm(part, col.T, target, accumulate or n > 0 or strip.begin > 0)
                 if image_diff is not None:
                     backend.gemm(weight[outs].reshape(outputs, -1)[:, taps].T, part, col)
-                    _col2im(col, image_diff[n, mine], window, strip, width)
+                    _col2im(col, image_diff[n, mine], window, strip, out_diff.shape[2:])
 
     backend.parallel(len(tasks), lambda i: block(*tasks[i]))
 
 
 def _pointwise_gradients(
-    image: Any, weight: Any, out_diff: Any, image_diff: Any, weight_diff: Any, accumulate: bool, group: int
+    image: Array,
+    weight: Array,
+    out_diff: Array,
+    image_diff: Array,
+    weight_diff: Array,
+    accumulate: bool,
+    group: int,
 ) -> None:
     backend = device.current()
     outputs = out_diff.shape[1] // group
@@ -193,13 +168,28 @@ def _pointwise_gradients(
                 )
 
 
+def unroll(image: Array, window: Window, col: Array) -> None:
+    """The whole column matrix of each image: (N, C, size) to (N, C * area, output size), as Caffe's Im2col gives it."""
+    for source, columns in zip(image, col):
+        rows = columns.reshape(columns.shape[0], -1)
+        _im2col(source, rows, window, columns.shape[1:], 0, math.prod(columns.shape[1:-1]))
+
+
+def roll(col: Array, window: Window, image: Array) -> None:
+    """The adjoint of `unroll`; `image` is overwritten."""
+    for columns, target in zip(col, image):
+        height = math.prod(columns.shape[1:-1])
+        (strip,) = strips(window, target.shape[1:], height, height)
+        _col2im(columns.reshape(columns.shape[0], -1), target, window, strip, columns.shape[1:])
+
+
 def _even(height: int, most: int) -> int:
     """How many rows a strip gets so that all have nearly as many: no last one of a row or two."""
     return -(-height // -(-height // most))
 
 
 class Strip(NamedTuple):
-    """Output rows [begin, end) and the image rows they reach, of which those before ``fresh`` were reached before."""
+    """Output rows [begin, end) and the image rows they reach, of which those before `fresh` were reached before."""
 
     begin: int
     end: int
@@ -208,9 +198,16 @@ class Strip(NamedTuple):
     fresh: int
 
 
-def strips(window: Window, image_height: int, height: int, rows: int) -> Iterator[Strip]:
-    """Strips of ``rows`` output rows, the last one maybe of fewer; together they cover the whole image."""
-    fresh = 0
+def strips(window: Window, size: Sequence[int], height: int, rows: int) -> Iterator[Strip]:
+    """Strips of `rows` output rows, the last one maybe of fewer; together they cover the whole image.
+
+    `size` is the image's. With more than two axes each strip reaches all of it.
+    """
+    fresh, image_height = 0, math.prod(size[:-1])
+    if window.axes != 2:
+        for begin in range(0, height, rows):
+            yield Strip(begin, min(height, begin + rows), 0, image_height, 0 if begin == 0 else image_height)
+        return
     for begin in range(0, height, rows):
         end = min(height, begin + rows)
         touched = max(0, begin * window.stride[0] - window.pad[0])
@@ -220,14 +217,42 @@ def strips(window: Window, image_height: int, height: int, rows: int) -> Iterato
         fresh = image_end
 
 
-def _im2col(image: Any, col: Any, window: Window, begin: int, end: int, width: int) -> None:
-    arguments = (*image.shape[1:], *window.numbers(), begin, end - begin, image, col)
-    device.current().launch("im2col", col.shape[0] * (end - begin), width, *arguments)
+def _im2col(image: Array, col: Array, window: Window, out: Sequence[int], begin: int, end: int) -> None:
+    rows, width = col.shape[0] * (end - begin), out[-1]
+    if window.axes == 2:
+        arguments = (*image.shape[1:], *window.numbers(), begin, end - begin, image, col)
+        device.current().launch("im2col", rows, width, *arguments)
+    else:
+        geometry = _geometry(window, tuple(image.shape[1:]), tuple(out))
+        numbers = (window.axes, window.area, begin, end - begin)
+        device.current().launch("im2col_nd", rows, width, *numbers, geometry, image, col)
 
 
-def _col2im(col: Any, image: Any, window: Window, strip: Strip, out_width: int) -> None:
-    channels, height, width = image.shape
-    lanes, rows = -(-width // window.stride[1]), strip.image_end - strip.image_begin
-    numbers = (strip.begin, strip.end - strip.begin, out_width, strip.image_begin, rows, strip.fresh)
-    arguments = (height, width, *window.numbers(), *numbers, col, image)
-    device.current().launch("col2im", channels * rows * window.stride[1], lanes, *arguments)
+def _col2im(col: Array, image: Array, window: Window, strip: Strip, out: Sequence[int]) -> None:
+    channels, width = image.shape[0], image.shape[-1]
+    lanes, rows = -(-width // window.stride[-1]), strip.image_end - strip.image_begin
+    launched, count = channels * rows * window.stride[-1], strip.end - strip.begin
+    if window.axes == 2:
+        numbers = (strip.begin, count, out[-1], strip.image_begin, rows, strip.fresh)
+        arguments = (image.shape[1], width, *window.numbers(), *numbers, col, image)
+        device.current().launch("col2im", launched, lanes, *arguments)
+    else:
+        geometry = _geometry(window, tuple(image.shape[1:]), tuple(out))
+        numbers = (window.axes, window.area, strip.begin, count, rows, int(strip.fresh == 0))
+        device.current().launch("col2im_nd", launched, lanes, *numbers, geometry, col, image)
+
+
+def geometry_numbers(window: Window, size: Sequence[int], out: Sequence[int]) -> np.ndarray:
+    """The numbers of an N-d window over an image of `size`, an axis after another: see kernels/columns_nd.cu."""
+    columns = (size, out, window.kernel, window.pad, window.stride, window.dilation)
+    return np.array(columns, np.int32).T.reshape(-1)
+
+
+def _geometry(window: Window, size: tuple[int, ...], out: tuple[int, ...]) -> Array:
+    backend: Any = device.current()
+    return _geometry_on(backend, window, size, out)
+
+
+@lru_cache(64)
+def _geometry_on(backend: Any, window: Window, size: tuple[int, ...], out: tuple[int, ...]) -> Any:
+    return backend.asarray(geometry_numbers(window, size, out), np.int32)

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
 
 from fcnlite import device
+from fcnlite.backend import Array
 from fcnlite.blob import Blob
 from fcnlite.layers.base import MANY, Layer, register
-from fcnlite.layers.columns import Window, correlate, gradients, image_gradient, weight_gradient
+from fcnlite.layers.columns import correlate, gradients, image_gradient, weight_gradient
+from fcnlite.layers.launch import copied
+from fcnlite.layers.window import Sizes, Window
 
 
 class _Sliding(Layer):
-    """What both have in common: the window, the group, the parameters' shapes and the bias."""
+    """Base of both: the window, the group, the parameters' shapes and the bias.
+
+    All axes before `axis` count images, it is the channels, and the window slides over those after it.
+    """
 
     bottoms = (1, MANY)
     tops = (1, MANY)
+    in_place = True
     messages = ("convolution_param",)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        p = self.param.convolution_param
+        p, shape = self.param.convolution_param, bottom[0].shape
         if len(bottom) != len(top):
             raise self.fail(f"{len(bottom)} bottoms for {len(top)} tops; there must be as many")
-        if len(bottom[0].shape) != 4:
-            raise self.fail(f"the bottom has shape {bottom[0].shape}; N x C x H x W is needed")
-        if self.axis(p.axis, bottom[0]) != 1:
-            raise self.fail(f"axis {p.axis}: the channels must be axis 1, as in N x C x H x W")
-        self.window = self._read_window(p)
+        self.channel_axis = self.axis(p.axis, bottom[0])
+        self.window = Window.read(p, len(shape) - self.channel_axis - 1, self.fail)
+        self.lifted = self.window.lifted()
         self.outputs, self.group = int(p.num_output), int(p.group)
-        channels = bottom[0].shape[1]
+        channels = shape[self.channel_axis]
         if self.outputs < 1:
             raise self.fail("num_output is missing or 0")
         if channels < 1:
-            raise self.fail(f"the bottom has shape {bottom[0].shape}, no channels")
+            raise self.fail(f"the bottom has shape {shape}, no channels")
         if self.group < 1 or channels % self.group or self.outputs % self.group:
             raise self.fail(
                 f"group {p.group} must divide the {channels} input channels and num_output {self.outputs}"
@@ -41,103 +46,136 @@ class _Sliding(Layer):
         if p.bias_term:
             self.blobs.append(self.make_blob((self.outputs,), p.bias_filler))
 
-    def weight_shape(self, channels: int) -> tuple[int, ...]:
+    def weight_shape(self, channels: int) -> Sizes:
         """Shape of the weight for that many input channels."""
         raise NotImplementedError
 
-    def top_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of the top for a bottom of ``size``."""
+    def top_size(self, size: Sequence[int]) -> Sizes:
+        """Spatial size of the top for a bottom of `size`."""
         raise NotImplementedError
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        images, axes = self.channel_axis, self.channel_axis + 1 + self.window.axes
         for below, above in zip(bottom, top):
-            if len(below.shape) != 4 or below.shape[1] != self._input_channels():
+            if len(below.shape) != axes or below.shape[images] != self._input_channels():
                 raise self.fail(
-                    f"the bottom has shape {below.shape}; {self._input_channels()} channels are needed"
+                    f"the bottom has shape {below.shape}; {self._input_channels()} channels on axis {images} of {axes} "
+                    "are needed"
                 )
-            size = self.top_size((below.shape[2], below.shape[3]))
-            if min(size) < 1:
+            size = self.top_size(below.shape[images + 1 :])
+            if min(size, default=1) < 1:
                 raise self.fail(
-                    f"a bottom of {below.shape[2]} x {below.shape[3]} is too small for kernel {self.window.kernel}, "
-                    f"pad {self.window.pad}, stride {self.window.stride}, dilation {self.window.dilation}"
+                    f"a bottom of {' x '.join(map(str, below.shape[images + 1 :]))} is too small for kernel "
+                    f"{self.window.kernel}, pad {self.window.pad}, stride {self.window.stride}, dilation "
+                    f"{self.window.dilation}"
                 )
-            above.reshape(below.shape[0], self.outputs, *size)
+            shape = (*below.shape[:images], self.outputs, *size)
+            if above is below and shape != below.shape:
+                raise self.fail(
+                    f"in place it would make {shape} of {below.shape}; give the top a name of its own"
+                )
+            above.reshape(*shape)
+
+    def keep_images(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Copy the bottoms that this forward overwrites, being in place."""
+        self._kept = {i: copied(b.data) for i, (b, t) in enumerate(zip(bottom, top)) if t is b}
+
+    def image(self, number: int, bottom: Sequence[Blob]) -> Array:
+        """The images of a bottom as forward reads them."""
+        return self.images(self._kept.get(number, bottom[number].data))
+
+    def out_diff(self, number: int, bottom: Sequence[Blob], top: Sequence[Blob]) -> Array:
+        """The gradient of a top, copied if it is to be overwritten."""
+        diff = top[number].diff
+        return self.images(copied(diff) if top[number] is bottom[number] else diff)
 
     @property
-    def bias(self) -> Any:
+    def bias(self) -> Array:
         """The bias array, or None."""
         return self.blobs[1].data if len(self.blobs) > 1 else None
 
-    def bias_backward(self, out_diff: Any) -> None:
+    def bias_backward(self, out_diff: Array) -> None:
         """Add each channel's sum of the gradient to the bias's diff."""
         if len(self.blobs) > 1 and self.learns(1):
             for image in out_diff:
                 target, held = self.blobs[1].sum_diff()
                 device.current().row_sums(image.reshape(self.outputs, -1), target, held)
 
+    def images(self, array: Array) -> Array:
+        """A blob's array as (images, channels, spatial axes), of which there are at least two."""
+        size = array.shape[self.channel_axis + 1 :]
+        ones = (1,) * (self.lifted.axes - len(size))
+        images = math.prod(array.shape[: self.channel_axis])
+        return array.reshape(images, array.shape[self.channel_axis], *ones, *size)
+
+    @property
+    def weight(self) -> Array:
+        """The weight's array, of whose window every spatial axis of `images` has a side."""
+        held = self.blobs[0].data
+        return held.reshape(*held.shape[:2], *self.lifted.kernel)
+
+    def weight_diff(self) -> tuple[Array, bool]:
+        """The weight's diff in the shape of `weight`, and whether to add to it."""
+        diff, held = self.blobs[0].sum_diff()
+        return diff.reshape(*diff.shape[:2], *self.lifted.kernel), held
+
     def _input_channels(self) -> int:
         raise NotImplementedError
-
-    def _read_window(self, p: Any) -> Window:
-        kernel = self._pair(p, "kernel_size", "kernel_h", "kernel_w", None)
-        pad = self._pair(p, "pad", "pad_h", "pad_w", 0)
-        stride = self._pair(p, "stride", "stride_h", "stride_w", 1)
-        dilation = self._pair(p, "dilation", None, None, 1)
-        if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1:
-            raise self.fail(f"kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1")
-        return Window(kernel, pad, stride, dilation)
-
-    def _pair(self, p: Any, both: str, h: str | None, w: str | None, default: int | None) -> tuple[int, int]:
-        """(vertical, horizontal) value of a field that is given once, twice, or as _h and _w."""
-        values = list(getattr(p, both))
-        if h and w and (p.HasField(h) or p.HasField(w)):
-            if values:
-                raise self.fail(f"give either {both} or {h} and {w}, not both")
-            if not (p.HasField(h) and p.HasField(w)) and default is None:
-                raise self.fail(f"{h} and {w} must both be given")
-            return int(getattr(p, h)), int(getattr(p, w))
-        if len(values) not in (1, 2) and not (not values and default is not None):
-            raise self.fail(f"{both} is given {len(values)} times; once for both axes or twice is needed")
-        first, last = (values[0], values[-1]) if values else (default, default)
-        return int(first), int(last)  # type: ignore[arg-type]
 
 
 @register
 class Convolution(_Sliding):
     """Caffe's Convolution: (N, C, H, W) -> (N, O, H', W'), weight (O, C / group, Kh, Kw), bias (O,).
 
-    H' = floor((H + 2 pad - (dilation (Kh - 1) + 1)) / stride) + 1. ``convolution_param``: num_output, kernel_size,
-    pad, stride, dilation, group, bias_term, and _h / _w forms.
+    H' = floor((H + 2 pad - (dilation (Kh - 1) + 1)) / stride) + 1; likewise over any number of spatial axes.
+
+    Parameters
+    ----------
+    num_output : int
+        Channels of the top.
+    kernel_size : int or sequence of int
+        Side of the window, for all spatial axes or for each; with two axes also `kernel_h` and `kernel_w`.
+    pad, stride, dilation : int or sequence of int
+        Zeros on each border, steps between windows, steps between a window's pixels; `pad_h`, `stride_w` and so on.
+    group : int
+        Groups of channels that are convolved apart.
+    axis : int
+        The channels' axis: those before it count images, the window slides over those after it.
+    bias_term : bool
+    weight_filler, bias_filler : dict
+        As in a prototxt: `{"type": "xavier"}`.
 
     Attributes
     ----------
     slope : float
-        What negative results are multiplied with: 1, or the slope of an in-place ReLU that a Net has folded in.
+        Factor of negative results: 1, or the slope of an in-place ReLU that a Net has folded in.
     """
 
     slope = 1.0
 
-    def weight_shape(self, channels: int) -> tuple[int, ...]:
+    def weight_shape(self, channels: int) -> Sizes:
         return (self.outputs, channels // self.group, *self.window.kernel)
 
-    def top_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    def top_size(self, size: Sequence[int]) -> Sizes:
         return self.window.output_size(size)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        for below, above in zip(bottom, top):
-            weight = self.blobs[0].data
-            correlate(below.data, weight, self.bias, above.new_data(), self.window, self.group, self.slope)
+        self.keep_images(bottom, top)
+        for i, above in enumerate(top):
+            image, out = self.image(i, bottom), self.images(above.new_data())
+            correlate(image, self.weight, self.bias, out, self.lifted, self.group, self.slope)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        for below, above, wanted in zip(bottom, top, propagate_down):
-            self.bias_backward(above.diff)
-            weight_diff, held = self.blobs[0].sum_diff() if self.learns(0) else (None, False)
-            image_diff = below.new_diff() if wanted else None
+        for i, (below, wanted) in enumerate(zip(bottom, propagate_down)):
+            out_diff = self.out_diff(i, bottom, top)
+            self.bias_backward(out_diff)
+            weight_diff, held = self.weight_diff() if self.learns(0) else (None, False)
+            image_diff = self.images(below.new_diff()) if wanted else None
             if weight_diff is None and image_diff is None:
                 continue
-            image = below.data if weight_diff is not None else None
-            weight = self.blobs[0].data if wanted else None
-            gradients(image, weight, above.diff, image_diff, weight_diff, held, self.window, self.group)
+            image = self.image(i, bottom) if weight_diff is not None else None
+            weight = self.weight if wanted else None
+            gradients(image, weight, out_diff, image_diff, weight_diff, held, self.lifted, self.group)
 
     def _input_channels(self) -> int:
         return self.blobs[0].shape[1] * self.group
@@ -148,34 +186,37 @@ class Deconvolution(_Sliding):
     """Caffe's Deconvolution (transposed convolution): weight (I, O / group, Kh, Kw), bias (O,).
 
     H' = stride (H - 1) + dilation (Kh - 1) + 1 - 2 pad. Forward is a convolution's gradient with respect to its
-    image, backward is that convolution.
+    image, backward is that convolution. Parameters are those of `Convolution`.
     """
 
-    def weight_shape(self, channels: int) -> tuple[int, ...]:
+    def weight_shape(self, channels: int) -> Sizes:
         return (channels, self.outputs // self.group, *self.window.kernel)
 
-    def top_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    def top_size(self, size: Sequence[int]) -> Sizes:
         return self.window.transposed_size(size)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         backend = device.current()
-        for below, above in zip(bottom, top):
-            out = above.new_data()
-            image_gradient(self.blobs[0].data, below.data, out, self.window, self.group)
+        self.keep_images(bottom, top)
+        for i, above in enumerate(top):
+            out = self.images(above.new_data())
+            image_gradient(self.weight, self.image(i, bottom), out, self.lifted, self.group)
             if self.bias is not None:
-                height, width = out.shape[2:]
-                plane = (width, height, height * width)
+                rows, width = math.prod(out.shape[2:-1]), out.shape[-1]
+                plane = (width, rows, rows * width)
                 for image in out:
-                    backend.launch("bias_forward", self.outputs * height, *plane, 1.0, self.bias, image)
+                    backend.launch("bias_forward", self.outputs * rows, *plane, 1.0, self.bias, image)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        for below, above, wanted in zip(bottom, top, propagate_down):
-            self.bias_backward(above.diff)
+        for i, (below, wanted) in enumerate(zip(bottom, propagate_down)):
+            out_diff = self.out_diff(i, bottom, top)
+            self.bias_backward(out_diff)
             if self.learns(0):
-                weight_diff, held = self.blobs[0].sum_diff()
-                weight_gradient(above.diff, below.data, weight_diff, held, self.window, self.group)
+                weight_diff, held = self.weight_diff()
+                weight_gradient(out_diff, self.image(i, bottom), weight_diff, held, self.lifted, self.group)
             if wanted:
-                correlate(above.diff, self.blobs[0].data, None, below.new_diff(), self.window, self.group)
+                image_diff = self.images(below.new_diff())
+                correlate(out_diff, self.weight, None, image_diff, self.lifted, self.group)
 
     def _input_channels(self) -> int:
         return self.blobs[0].shape[0]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fcnlite import device
+from fcnlite.backend import Array
 from fcnlite.blob import Blob
 
 _LANES = 1024  # a row of an elementwise kernel
@@ -32,12 +33,19 @@ def rows_of(shape: Sequence[int]) -> tuple[int, int]:
     return (math.prod(shape) // width if width else 0), width
 
 
-def new_array(shape: Sequence[int], dtype: Any = None) -> Any:
+def new_array(shape: Sequence[int], dtype: Any = None) -> Array:
     """An array of the current device with undefined content."""
     return device.current().empty(shape, dtype)
 
 
-def add_channel_sums(values: Any, outer: int, channels: int, target: Blob) -> None:
+def copied(array: Array) -> Array:
+    """A copy of an array."""
+    copy = new_array(array.shape)
+    launch_flat("copy_scaled", math.prod(array.shape), 1.0, array, copy)
+    return copy
+
+
+def add_channel_sums(values: Array, outer: int, channels: int, target: Blob) -> None:
     """Add each channel's sum to `target.diff`, or write it there if the blob holds no gradient yet.
 
     `values` is (outer, channels, ...) in memory; `target` has `channels` elements.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,24 +10,60 @@ from google.protobuf.message import DecodeError
 
 from fcnlite import device
 from fcnlite.blob import Blob
+from fcnlite.errors import mistake
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import launch_flat, new_array
 from fcnlite.layers.softmax import softmax_rows
-from fcnlite.proto import BlobProto
+from fcnlite.proto import BlobProto, LossParameter
 
-FULL, VALID, BATCH_SIZE, NONE = range(4)
 NO_LABEL = -(2**31)  # an ignore_label that no label equals
 
 
 def check_labels(layer: Layer, labels: Any, channels: int, ignore: int = NO_LABEL) -> None:
-    """Raise if a label is neither a class nor ignored, which is undefined behaviour in Caffe."""
-    if not device.current().checks_data:
-        return  # the kernel answers with NaN, and whoever reads the loss sees it
-    wrong = ~((labels >= 0) & (labels < channels)) & (labels != ignore)  # NaN too
+    """Refuse labels that are not class numbers.
+
+    A label that is neither a class nor ignored is undefined behaviour in Caffe; on a GPU the kernel answers with NaN,
+    and whoever reads the loss sees it. Of a fraction Caffe takes the whole part.
+    """
+    if device.current().checks_data:
+        wrong = ~((labels >= 0) & (labels < channels)) & (labels != ignore)  # NaN too
+        if wrong.any():
+            void = f", void label {ignore}" if ignore != NO_LABEL else ""
+            raise layer.fail(
+                f"label {_first(labels, wrong):g} is not a class: there are classes 0 to {channels - 1}{void}"
+            )
+    if _may_look(layer) and (fractions := labels != labels.astype("int32")).any():
+        value = _first(labels, fractions)
+        whole = round(255 * value)
+        scaled = f" (class {whole} divided by 255?)" if value < 1 and abs(255 * value - whole) < 1e-3 else ""
+        mistake(str(layer.fail(f"label {value:g} is not a class number but a fraction{scaled}")))
+
+
+def check_targets(layer: Layer, targets: Any, ignore: int) -> None:
+    """Refuse targets that are not probabilities, of which Caffe computes a loss that means nothing."""
+    if not _may_look(layer):
+        return
+    wrong = ~((targets >= 0) & (targets <= 1)) & (targets.astype("int32") != ignore)
     if wrong.any():
-        value = labels[wrong].reshape(-1)[0]
-        void = f", void label {ignore}" if ignore != NO_LABEL else ""
-        raise layer.fail(f"label {value:g} is no class: there are classes 0 to {channels - 1}{void}")
+        told = f"target {_first(targets, wrong):g} is not a probability, 0 to 1"
+        mistake(str(layer.fail(f"{told} (a mask of 0 and 255 has to be divided by 255)")))
+
+
+def check_similarities(layer: Layer, labels: Any) -> None:
+    """Refuse marks of similar pairs that are neither 0 nor 1; to Caffe all but 0 are similar."""
+    if _may_look(layer) and (wrong := (labels != 0) & (labels != 1)).any():
+        mistake(str(layer.fail(f"label {_first(labels, wrong):g} is neither 0 nor 1 (similar)")))
+
+
+def _may_look(layer: Layer) -> bool:
+    """True where looking at data costs little: always on the CPU, on a GPU in the layer's first pass."""
+    first = not getattr(layer, "looked", False)
+    vars(layer)["looked"] = True
+    return first or device.current().checks_data
+
+
+def _first(values: Any, chosen: Any) -> float:
+    return float(values[chosen].reshape(-1)[0])
 
 
 class _NormalisedLoss(Layer):
@@ -47,17 +84,17 @@ class _NormalisedLoss(Layer):
         if p.HasField("normalization"):
             self.normalization = p.normalization
         elif p.HasField("normalize"):
-            self.normalization = VALID if p.normalize else BATCH_SIZE
+            self.normalization = LossParameter.VALID if p.normalize else LossParameter.BATCH_SIZE
         else:
             self.normalization = unless_given
 
     def divisor(self, valid: Any, batch: int) -> Any:
         """The normaliser, shape (); ``valid`` holds 1 for each prediction that counts."""
         backend = device.current()
-        if self.normalization == VALID:
+        if self.normalization == LossParameter.VALID:
             return backend.xp.maximum(backend.total(valid), 1).reshape(())
-        fixed = {FULL: valid.size, BATCH_SIZE: batch, NONE: 1}[self.normalization]
-        return backend.asarray([max(fixed, 1)]).reshape(())
+        fixed = {LossParameter.FULL: valid.size, LossParameter.BATCH_SIZE: batch, LossParameter.NONE: 1}
+        return backend.asarray([max(fixed[self.normalization], 1)]).reshape(())
 
     def mean_loss(self, loss: Any, valid: Any, batch: int) -> Any:
         """The sum of ``loss`` over the normaliser, which is kept for backward."""
@@ -71,7 +108,7 @@ class _SoftmaxLoss(_NormalisedLoss):
     tops = (1, 2)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.read_loss_param(VALID)
+        self.read_loss_param(LossParameter.VALID)
 
     def size_tops(self, bottom: Sequence[Blob], top: Sequence[Blob], axis: int) -> None:
         """Set ``rows``, (outer, channels, inner rows, width) of the scores, and the tops' shapes."""
@@ -114,19 +151,38 @@ class SoftmaxWithLoss(_SoftmaxLoss):
     Bottoms: scores (N, C, H, W) and labels (N, 1, H, W); top: a scalar, and optionally the probabilities.
     ``loss_param``: ignore_label; normalization FULL, VALID (default), BATCH_SIZE or NONE, or the older
     ``normalize`` (true: VALID, false: BATCH_SIZE). The normaliser is never under 1.
+
+    SegNet's class weights (``weight_by_label_freqs: true`` and one ``class_weighting`` for each class) multiply each
+    pixel's loss by its label's weight; the normaliser still counts pixels.
     """
 
     messages = ("loss_param", "softmax_param")
 
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        super().setup(bottom, top)
+        p = self.param.loss_param
+        self._class_weight: Any = None
+        if p.weight_by_label_freqs:
+            self._class_weight = device.current().asarray(list(p.class_weighting))
+        elif p.class_weighting:
+            warnings.warn(
+                f"layer '{self.name}': its class_weighting has no effect without weight_by_label_freqs: true",
+                stacklevel=2,
+            )
+
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.size_tops(bottom, top, self.param.softmax_param.axis)
+        if self._class_weight is not None and self._class_weight.size != self.rows[1]:
+            raise self.fail(
+                f"{self._class_weight.size} values of class_weighting for {self.rows[1]} classes; give one for each"
+            )
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.run("softmax_loss_forward", bottom, top)
+        self.run("softmax_loss_forward", bottom, top, self._class_weight)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if propagate_down[0]:
-            self.run_back("softmax_loss_backward", bottom, top)
+            self.run_back("softmax_loss_backward", bottom, top, self._class_weight)
 
 
 @register
@@ -140,7 +196,7 @@ class SigmoidCrossEntropyLoss(_NormalisedLoss):
     messages = ("loss_param",)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        self.read_loss_param(BATCH_SIZE)
+        self.read_loss_param(LossParameter.BATCH_SIZE)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if bottom[0].count != bottom[1].count or not bottom[0].shape:
@@ -150,6 +206,7 @@ class SigmoidCrossEntropyLoss(_NormalisedLoss):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         count = bottom[0].count
         loss, valid = new_array((2, count))
+        check_targets(self, bottom[1].data, self.ignore)
         arrays = (bottom[0].data, bottom[1].data, loss, valid)
         launch_flat("sigmoid_loss_forward", count, self.ignore, *arrays)
         top[0].data = self.mean_loss(loss, valid, bottom[0].shape[0])

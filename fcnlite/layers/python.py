@@ -1,8 +1,7 @@
-"""Caffe's Python layer: the data layers of the original FCN experiments, served by fcnlite.data, and layers that
-users write.
+"""Caffe's Python layer: layers that users write, and the original FCN experiments' data layers.
 
 A prototxt must not be able to run code that its reader has not chosen. So a user's layer runs when the program has
-loaded its module itself; modules are imported for a prototxt only after :func:`allow_python_layers`.
+loaded its module itself; modules are imported for a prototxt only after `allow_python_layers`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.data.dataset import Dataset
 from fcnlite.data.python_layers import is_data_layer, open_data_layer
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, warn
 from fcnlite.hostblob import HostBlob, HostBlobs, push, wrap
 from fcnlite.layers.base import MANY, Layer, register
 
@@ -29,7 +28,7 @@ _may_import = False
 
 
 def allow_python_layers(allow: bool = True) -> None:
-    """Whether nets may import the modules of their Python layers, from the prototxt's folder or ``sys.path``.
+    """Whether nets may import the modules of their Python layers, from the prototxt's folder or `sys.path`.
 
     That runs code: allow it for nets whose folder you trust.
     """
@@ -38,19 +37,19 @@ def allow_python_layers(allow: bool = True) -> None:
 
 
 class PythonLayer:
-    """What users' layers derive from (pycaffe's ``caffe.Layer``).
+    """What users' layers derive from (pycaffe's `caffe.Layer`).
 
     Subclasses define setup, reshape, forward and, where something is to be learned through them, backward; all get
-    lists of :class:`~fcnlite.hostblob.HostBlob`.
+    lists of `~fcnlite.hostblob.HostBlob`.
 
     Attributes
     ----------
     param_str : str
-        What the prototxt says in ``python_param { param_str: ... }``.
+        What the prototxt says in `python_param { param_str: ... }`.
     phase : int
         TRAIN (0) or TEST (1).
     blobs : HostBlobs
-        Learnable parameters, made in setup with ``self.blobs.add_blob(*shape)``.
+        Learnable parameters, made in setup with `self.blobs.add_blob(*shape)`.
     type : str
         "Python".
     """
@@ -82,13 +81,13 @@ class PythonLayer:
     def backward(
         self, top: Sequence[HostBlob], propagate_down: Sequence[bool], bottom: Sequence[HostBlob]
     ) -> None:
-        """Write the bottoms' diffs where ``propagate_down`` says so, and add to the parameters'."""
+        """Write the bottoms' diffs where `propagate_down` says so, and add to the parameters'."""
         raise NotImplementedError(f"{type(self).__name__} defines no backward(top, propagate_down, bottom)")
 
 
 @register
 class Python(Layer):
-    """Caffe's Python layer: hands over to what ``python_param`` names by module and layer."""
+    """Caffe's Python layer: hands over to what `python_param` names by module and layer."""
 
     bottoms = (0, MANY)
     tops = (0, MANY)
@@ -99,7 +98,7 @@ class Python(Layer):
         given = self.param.python_param
         self.served: PythonLayer | DataFeed
         loaded = _class_in(sys.modules.get(given.module), given.layer)
-        if loaded is None and is_data_layer(given.module, given.layer):
+        if loaded is None and is_data_layer(given.module, given.layer) and not self._brings_its_own():
             self.served = DataFeed(self, bottom)
             return
         self.served = (loaded or self._import(given.module, given.layer))(self.param)
@@ -133,9 +132,29 @@ class Python(Layer):
         return self.served.dataset if isinstance(self.served, DataFeed) else None
 
     def seek(self, position: int) -> None:
-        """Go on as if ``position`` forwards had been made, if this is one of the FCN data layers."""
+        """Go on as if `position` forwards had been made, if this is one of the FCN data layers."""
         if isinstance(self.served, DataFeed):
             self.served.seek(position)
+
+    def _brings_its_own(self) -> bool:
+        """True if a file beside the prototxt is to run in place of the data layer here of that name."""
+        if self.folder is None:
+            return False
+        path = self.folder / f"{self.param.python_param.module}.py"
+        if _may_import or not path.is_file():
+            return path.is_file()
+        warn(
+            f"layer '{self.name}' (Python): {path} is passed over, and fcnlite reads the data by its own"
+            f" {self.param.python_param.layer}; --allow-python-layers runs the file"
+        )
+        return False
+
+    def take_every(self, step: int, first: int) -> bool:
+        """Serve the images number first, first + step, .. only; false if this is not one of the FCN data layers."""
+        if not isinstance(self.served, DataFeed):
+            return False
+        self.served.take_every(step, first)
+        return True
 
     def _import(self, module: str, name: str) -> type[PythonLayer]:
         if not _may_import:
@@ -189,6 +208,7 @@ class DataFeed:
             raise layer.fail(f"{layer.param.python_param.layer} takes no bottoms")
         self._layer = layer
         self._next: dict[str, np.ndarray] | None = None
+        self._share: tuple[int, int] | None = None
         self._open(0)
 
     @property
@@ -197,10 +217,15 @@ class DataFeed:
         return self._batches.dataset
 
     def seek(self, position: int) -> None:
-        """Go on as if ``position`` forwards had been made."""
+        """Go on as if `position` forwards had been made."""
         self._batches.close()
         self._next = None
         self._open(position)
+
+    def take_every(self, step: int, first: int) -> None:
+        """Serve the images number first, first + step, .. only; `seek` counts all."""
+        self._share = step, first
+        self.seek(0)
 
     def reshape(self, top: Sequence[Blob]) -> None:
         """Take the next image, unless it is at hand, and size the tops for it."""
@@ -221,6 +246,8 @@ class DataFeed:
             self._batches = open_data_layer(
                 given.layer, given.param_str, list(layer.param.top), layer.folder or Path(), position
             )
+            if self._share is not None:
+                self._batches.take_every(*self._share)
         except InputError as error:
             raise layer.fail(str(error)) from None
         except FileNotFoundError as error:

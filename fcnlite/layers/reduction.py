@@ -9,8 +9,7 @@ from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import launch_flat, new_array, rows_of
-
-SUM, ASUM, SUMSQ, MEAN = 1, 2, 3, 4
+from fcnlite.proto import ReductionParameter
 
 
 @register
@@ -25,15 +24,15 @@ class Reduction(Layer):
         axis = self.axis(p.axis, bottom[0])
         self.groups, self.members = math.prod(shape[:axis]), math.prod(shape[axis:])
         self.inner_rows, self.width = rows_of(shape[axis:])
-        self.factor = p.coeff / self.members if self.operation == MEAN else p.coeff
+        self.factor = p.coeff / self.members if self.operation == ReductionParameter.MEAN else p.coeff
         top[0].reshape(*shape[:axis])
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         terms, count = bottom[0].data, bottom[0].count
-        if self.operation == ASUM:
+        if self.operation == ReductionParameter.ASUM:
             terms = new_array(bottom[0].shape)
             launch_flat("absval_forward", count, bottom[0].data, terms)
-        elif self.operation == SUMSQ:
+        elif self.operation == ReductionParameter.SUMSQ:
             terms = new_array(bottom[0].shape)
             launch_flat("eltwise_prod", count, bottom[0].data, bottom[0].data, terms)
         out = top[0].new_data()
@@ -42,7 +41,9 @@ class Reduction(Layer):
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if propagate_down[0]:
-            operation = SUM if self.operation == MEAN else self.operation
+            operation = (
+                ReductionParameter.SUM if self.operation == ReductionParameter.MEAN else self.operation
+            )
             rows, arrays = self.groups * self.inner_rows, (bottom[0].data, top[0].diff, bottom[0].new_diff())
             arguments = (self.width, self.inner_rows, operation, self.factor, *arrays)
             device.current().launch("reduction_backward", rows, *arguments)

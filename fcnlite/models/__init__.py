@@ -6,6 +6,8 @@
 ['upscore8', 'score']
 """
 
+from __future__ import annotations
+
 from fcnlite.models.alexnet import alexnet, caffenet, fcn_alexnet
 from fcnlite.models.catalogue import CATALOGUE, Model, build, canonical, names
 from fcnlite.models.googlenet import fcn_googlenet, googlenet

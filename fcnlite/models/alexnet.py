@@ -1,7 +1,7 @@
 """FCN-AlexNet, and its classifiers as Caffe ships them: CaffeNet, and AlexNet, which pools after its LRN.
 
-``width`` is the channels of conv1 (96 in the published nets; even, since conv2, conv4 and conv5 work in two
-groups) and scales the others; ``fc`` is the channels of fc6 and fc7. The other options are as in
+`width` is the channels of conv1 (96 in the published nets; even, since conv2, conv4 and conv5 work in two
+groups) and scales the others; `fc` is the channels of fc6 and fc7. The other options are as in
 `fcnlite.models.vgg16`.
 """
 

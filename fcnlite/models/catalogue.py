@@ -66,7 +66,7 @@ def names() -> list[str]:
 
 
 def canonical(name: str) -> str:
-    """The catalogue's spelling of a net's name: any case, ``_`` for ``-``, and a ``voc-`` before it will do.
+    """The catalogue's spelling of a net's name: any case, `_` for `-`, and a `voc-` before it will do.
 
     Raises
     ------
@@ -88,8 +88,8 @@ def build(name: str, **options: Any) -> NetParameter:
     name : str
         See `names`.
     **options
-        Those of the net's function: ``classes``, ``width``, ``fc``, ``size``, ``deploy`` (no label and loss),
-        ``normalize``, ``filler``. None stands for the net's own value.
+        Those of the net's function: `classes`, `width`, `fc`, `size`, `deploy` (no label and loss),
+        `normalize`, `filler`. None stands for the net's own value.
 
     Returns
     -------

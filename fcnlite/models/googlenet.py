@@ -1,6 +1,6 @@
 """GoogLeNet as BVLC publishes it, and FCN-GoogLeNet, with BVLC's layer names so that its weights transplant.
 
-``width`` is the channels of the first convolution (64 in the published net) and scales the others. The other
+`width` is the channels of the first convolution (64 in the published net) and scales the others. The other
 options are as in `fcnlite.models.vgg16`.
 """
 

@@ -1,6 +1,6 @@
 """The two-headed nets of SIFT Flow: semantic (sem) and geometric (geo) scores of one VGG16, learned jointly.
 
-``classes`` counts the semantic classes and ``geometric`` the geometric ones; the labels enter as sem and geo.
+`classes` counts the semantic classes and `geometric` the geometric ones; the labels enter as sem and geo.
 The other options are as in `fcnlite.models.vgg16`.
 """
 

@@ -2,12 +2,12 @@
 
 Each function returns a NetParameter, with layers and blobs named as in the original nets. Common options:
 
-* ``classes``, ``width``: outputs, and channels of conv1 (the rest are multiples; 64 is the published net);
-* ``fc``: channels of fc6 and fc7, 64 * width (4096) unless given;
-* ``size``: (height, width) in pixels that the inputs are declared with, until an image of another size comes;
-* ``deploy``: leave out the label and the loss;
-* ``normalize``: the loss is the mean over labelled pixels, not their sum (the paper's heavy learning sums);
-* ``filler``: weight filler such as ``dict(type="msra")`` to train from nothing; without it the convolutions
+* `classes`, `width`: outputs, and channels of conv1 (the rest are multiples; 64 is the published net);
+* `fc`: channels of fc6 and fc7, 64 * width (4096) unless given;
+* `size`: (height, width) in pixels that the inputs are declared with, until an image of another size comes;
+* `deploy`: leave out the label and the loss;
+* `normalize`: the loss is the mean over labelled pixels, not their sum (the paper's heavy learning sums);
+* `filler`: weight filler such as `dict(type="msra")` to train from nothing; without it the convolutions
   are zero until weights are copied in.
 """
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from fcnlite import device
 from fcnlite.deploy import deploy
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, warn
 from fcnlite.io import iter_weights, write_weights
 from fcnlite.layers.base import phase_number
 from fcnlite.net.build import Builder, Origin
 from fcnlite.net.graph import Graph
-from fcnlite.net.parameters import copy_layer, share
-from fcnlite.proto import NetParameter, NetState, filter_net, insert_splits, read_net, to_text, upgrade
+from fcnlite.net.parameters import copy_layer, is_given, lacking, share
+from fcnlite.proto import TEST, NetParameter, NetState, filter_net, insert_splits, read_net, to_text, upgrade
 
 
 class Notes(Protocol):
@@ -78,28 +78,41 @@ class Net(Graph):
         param = source if isinstance(source, NetParameter) else read_net(source)
         self.phase = phase_number(phase)
         state = NetState(phase=self.phase, level=level, stage=[*param.state.stage, *stages])
-        self.param = filter_net(upgrade(param), state)
+        self.param = filter_net(upgrade(self.form_of(param)), state)
         super().__init__(Builder(self.param, self.phase, Origin(source, folder)))
         if weights is not None:
-            self.copy_from(weights)
+            told = lacking(self.copy_from(weights), weights)
+            if told and self.phase == TEST:
+                warn(told)
 
-    def copy_from(self, source: str | os.PathLike[str] | Mapping[str, Sequence[np.ndarray]]) -> None:
+    def form_of(self, param: NetParameter) -> NetParameter:
+        """The form of a description that is built: here the description itself."""
+        return param
+
+    def copy_from(self, source: str | os.PathLike[str] | Mapping[str, Sequence[np.ndarray]]) -> list[str]:
         """Copy parameters by layer name, from a .caffemodel, a Caffe HDF5 file or a mapping of arrays.
 
         Layers of the file that the net lacks are passed over, and layers of the net that the file lacks stay as they
         are. A layer with `name` in both must have as many parameters of the same shapes.
+
+        Returns
+        -------
+        list of str
+            The layers that stay as they are, but for those whose weights the description gives (`is_given`).
         """
         label = "the mapping" if isinstance(source, Mapping) else os.fspath(source)
-        copied = 0
+        copied = set()
         for layer, arrays in source.items() if isinstance(source, Mapping) else iter_weights(source):
             if layer in self.params and arrays:
                 owned = {p.index for p in self.learnable_params if p.layer == layer}
                 copy_layer(layer, self.params[layer], owned, arrays, label)
-                copied += 1
+                copied.add(layer)
         if self.params and not copied:
             raise InputError(
                 f"{label}: none of its layers is in the net '{self.name}' ({', '.join(list(self.params)[:4])}, ..)"
             )
+        own = {param.layer for param in self.learnable_params} - copied
+        return [layer.name for layer in self.layers if layer.name in own and not is_given(layer.param)]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the parameters: .h5 in Caffe's HDF5 layout with the deploy net inside, or .caffemodel."""

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 import numpy as np
@@ -41,6 +41,16 @@ def _alone(method: Method) -> Method:
             return method(self, *args, **kwargs)
 
     return cast(Method, guarded)
+
+
+class Runner(Protocol):
+    """Runs a net's layers in its place, to do something besides."""
+
+    def forward(self, node: Node) -> None:
+        """Run a layer forward by `Graph.forward_node`."""
+
+    def backward(self, node: Node) -> None:
+        """Run a layer back by `Node.backward`."""
 
 
 class Graph:
@@ -175,7 +185,7 @@ class Graph:
         return {name: self._blob(name).diff for name in [*names, *(diffs or ())]}
 
     @_alone
-    def forward_backward(self, keep_blobs: bool = False, **inputs: Any) -> Any:
+    def forward_backward(self, keep_blobs: bool = False, runner: Runner | None = None, **inputs: Any) -> Any:
         """One pass forward and back, for training.
 
         Frees memory as it goes: a diff after its last reader, a layer's output after the gradients through it.
@@ -185,6 +195,8 @@ class Graph:
         ----------
         keep_blobs : bool
             Keep every blob's data and diff, as Caffe does.
+        runner : Runner, optional
+            Called to run each layer.
         **inputs : array_like
             As for `forward`.
 
@@ -194,15 +206,19 @@ class Graph:
             The weighted sum of all losses, a scalar on the device.
         """
         self._set_inputs(inputs)
+        forward = self.forward_node if runner is None else runner.forward
         with _folded(self._foldable):
             for node in self.nodes:
-                self.forward_node(node)
+                forward(node)
         loss = self.total_loss()
         outputs = [self.blobs[name] for name in self.outputs]
         self._seed(self.nodes)
         for node in reversed(self.nodes):
             if node.runs_back:
-                node.backward()
+                if runner is None:
+                    node.backward()
+                else:
+                    runner.backward(node)
             if not keep_blobs:
                 self._release(node.tops, keep=[*node.bottoms, *outputs])
         return loss

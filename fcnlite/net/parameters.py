@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fcnlite import device
+from fcnlite.backend import Array
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
 
@@ -21,6 +23,60 @@ class LearnableParam:
     index: int
     lr_mult: float
     decay_mult: float
+
+
+class Reshaped(Blob):
+    """A parameter of another layer in this one's shape (PERMISSIVE sharing): data and diff are one memory.
+
+    Parameters
+    ----------
+    owner : Blob
+    shape : sequence of int
+        Of as many elements.
+    """
+
+    def __init__(self, owner: Blob, shape: Sequence[int]) -> None:
+        super().__init__(shape=shape, name=owner.name, needs_diff=True)
+        self.owner = owner
+
+    @property
+    def data(self) -> Array:
+        return self.owner.data.reshape(self.shape)
+
+    @data.setter
+    def data(self, array: Array) -> None:
+        self.owner.data = array.reshape(self.owner.shape)
+
+    @property
+    def diff(self) -> Array:
+        return self.owner.diff.reshape(self.shape)
+
+    @diff.setter
+    def diff(self, array: Array) -> None:
+        self.owner.diff = array.reshape(self.owner.shape)
+
+    @property
+    def has_data(self) -> bool:
+        return self.owner.has_data
+
+    @property
+    def has_diff(self) -> bool:
+        return self.owner.has_diff
+
+    def new_data(self) -> Array:
+        return self.owner.new_data().reshape(self.shape)
+
+    def new_diff(self) -> Array:
+        return self.owner.new_diff().reshape(self.shape)
+
+    def drop_data(self) -> None:
+        self.owner.drop_data()
+
+    def drop_diff(self) -> None:
+        self.owner.drop_diff()
+
+    def clear_diff(self) -> None:
+        self.owner.clear_diff()
 
 
 def copy_layer(
@@ -60,6 +116,33 @@ def copy_layer(
             )
         # Into the blob's own array: nets that share it see the change.
         blob.data[...] = device.current().asarray(array.reshape(blob.shape))
+
+
+def is_given(param: Any) -> bool:
+    """True for a layer whose weights follow from its description: it does not learn, and has a filler to say so.
+
+    Parameters
+    ----------
+    param : LayerParameter
+    """
+    fillers = [
+        getattr(param, message).weight_filler
+        for message in ("convolution_param", "inner_product_param")
+        if param.HasField(message) and getattr(param, message).HasField("weight_filler")
+    ]
+    if param.HasField("scale_param") and param.scale_param.HasField("filler"):
+        fillers.append(param.scale_param.filler)
+    fixed = any(f.type == "bilinear" or (f.type == "constant" and f.value) for f in fillers)
+    return fixed and len(param.param) > 0 and all(spec.lr_mult == 0 for spec in param.param)
+
+
+def lacking(layers: Sequence[str], weights: object) -> str:
+    """The message about layers for which a file of weights has nothing; "" if there are none."""
+    if not layers:
+        return ""
+    several = "layers " if len(layers) > 1 else "layer "
+    names = ", ".join(f"'{name}'" for name in layers[:4]) + (", .." if layers[4:] else "")
+    return f"{weights}: nothing in it for {several}{names} of the net"
 
 
 def share(params: Mapping[str, Sequence[Blob]], with_: Mapping[str, Sequence[Blob]]) -> None:

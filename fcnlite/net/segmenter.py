@@ -19,17 +19,24 @@ from fcnlite.data import Dataset
 from fcnlite.data.dataset import preprocess
 from fcnlite.data.files import read_photo, to_rgb
 from fcnlite.data.notes import Notes
-from fcnlite.errors import InputError
+from fcnlite.deploy import deployed
+from fcnlite.errors import InputError, warn
 from fcnlite.io import iter_weights, read_deploy
 from fcnlite.models import recognise
 from fcnlite.net.core import Net
-from fcnlite.proto import parse_net
+from fcnlite.net.doubts import warn_of_doubts
+from fcnlite.net.parameters import lacking
+from fcnlite.proto import NetParameter, parse_net
 
+_ALLOW = "name the layers as in the file, or allow it (--allow-missing, load(allow_missing=True))"
 Maps: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]  # truth and prediction by head
 
 
 class Segmenter(Net):
     """A net for pictures; parameters, attributes and errors are those of `fcnlite.net.Net`.
+
+    Of a net for training the form for prediction is built: data layers become inputs, losses are left out
+    (`fcnlite.deploy.deployed`).
 
     Attributes
     ----------
@@ -39,8 +46,16 @@ class Segmenter(Net):
 
     notes: Notes = Notes()
 
+    def form_of(self, param: NetParameter) -> NetParameter:
+        """The form for prediction."""
+        return deployed(param)
+
     def predict(
-        self, image: Any, mean_bgr: Sequence[float] | None = None, output: str | None = None
+        self,
+        image: Any,
+        mean_bgr: Sequence[float] | None = None,
+        output: str | None = None,
+        scale: float | None = None,
     ) -> np.ndarray:
         """Segment an image, freeing activations on the way; threads that call it at once are served in turn.
 
@@ -52,21 +67,23 @@ class Segmenter(Net):
             Mean colour to subtract (that of the notes, VOC's unless the weights say otherwise, by default).
         output : str, optional
             The score blob to use, where the net has several.
+        scale : float, optional
+            Factor after the mean (that of the notes, 1 unless the weights say otherwise, by default).
 
         Returns
         -------
         numpy.ndarray
             H x W uint8: each pixel's class.
         """
-        mean = self.notes.mean_bgr if mean_bgr is None else mean_bgr
-        data = preprocess(_pixels(image), mean)[None]
+        pixels = self.notes.use(mean_bgr, scale)
+        data = preprocess(_pixels(image), pixels.mean_bgr, pixels.scale)[None]
         with self.exclusive():
             labels = argmax_channels(self.infer(output, data=data))[0]
             self.drop_blobs()
         return labels
 
 
-def load(path: str | os.PathLike[str], prototxt: Any = None) -> Segmenter:
+def load(path: str | os.PathLike[str], prototxt: Any = None, *, allow_missing: bool = False) -> Segmenter:
     """A net ready to predict, from a file of weights.
 
     Parameters
@@ -76,6 +93,8 @@ def load(path: str | os.PathLike[str], prototxt: Any = None) -> Segmenter:
         paper's nets, which is recognised by its layers' names and shapes.
     prototxt : path, str or NetParameter, optional
         The net to use instead.
+    allow_missing : bool
+        Warn where the file has nothing for a layer of the net, which then keeps the weights it was built with.
 
     Returns
     -------
@@ -85,7 +104,7 @@ def load(path: str | os.PathLike[str], prototxt: Any = None) -> Segmenter:
     Raises
     ------
     FileNotFoundError, InputError
-        If there is no such file, or no net for it.
+        If there is no such file, no net for it, or nothing in it for a layer of the net.
     """
     if Path(path).is_dir():
         raise InputError(f"{os.fspath(path)}: this is a folder; name the file of weights in it")
@@ -96,7 +115,12 @@ def load(path: str | os.PathLike[str], prototxt: Any = None) -> Segmenter:
         net = Segmenter(source, "TEST")
     except InputError as error:
         raise InputError(str(error) if prototxt is not None else f"{os.fspath(path)}: {error}") from None
-    net.copy_from(path)
+    told = lacking(net.copy_from(path), os.fspath(path))
+    if told and not allow_missing:
+        raise InputError(f"{told}, which would score at random or as one class; {_ALLOW}")
+    if told:
+        warn(told)
+    warn_of_doubts(net, os.fspath(path))
     net.notes = Notes.read(path, {name: blob.channels for name, blob in net.blobs.items()})
     return net
 

@@ -1,8 +1,9 @@
-"""Caffe's messages (NetParameter, SolverParameter, ...), their text form, and what Caffe does to a net before
-use.
+"""Caffe's messages (NetParameter, SolverParameter, ...), their text form, and Caffe's changes to a net before use.
 
-Every message class is an attribute of this package: ``from fcnlite.proto import NetParameter``.
+Every message class is an attribute of this package: `from fcnlite.proto import NetParameter`.
 """
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -10,12 +11,13 @@ from fcnlite.proto.filter import filter_net, meets_rule
 from fcnlite.proto.schema import MESSAGE_NAMES, TEST, TRAIN, message_class
 from fcnlite.proto.solver import read_solver
 from fcnlite.proto.splits import insert_splits
-from fcnlite.proto.text import folder_of, locate, parse_net, read_net, to_text
+from fcnlite.proto.text import check_names, folder_of, locate, parse_net, read_net, to_text
 from fcnlite.proto.upgrade import upgrade
 
 __all__ = [
     "TEST",
     "TRAIN",
+    "check_names",
     "filter_net",
     "folder_of",
     "insert_splits",

@@ -1,13 +1,14 @@
 """Which layers of a net exist in a given state: Caffe's include and exclude rules."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from fcnlite.errors import InputError
 
 
 def meets_rule(state: Any, rule: Any) -> bool:
-    """Whether a NetState meets a NetStateRule: every condition that the rule states holds (Caffe's
-    Net::StateMeetsRule)."""
+    """Tell whether a NetState meets every condition of a NetStateRule (Caffe's Net::StateMeetsRule)."""
     stages = set(state.stage)
     return (
         (not rule.HasField("phase") or rule.phase == state.phase)
@@ -24,7 +25,7 @@ def filter_net(net: Any, state: Any) -> Any:
     Parameters
     ----------
     net : NetParameter
-        In the new form (see :func:`fcnlite.proto.upgrade`).
+        In the new form (see `fcnlite.proto.upgrade`).
     state : NetState
         Phase, level and stages of the net to be built.
 

@@ -5,6 +5,8 @@ into protobuf descriptors when this module is imported, in a pool of its own, so
 beside a real `caffe_pb2` in the same process.
 """
 
+from __future__ import annotations
+
 import re
 from typing import Any
 
@@ -88,6 +90,18 @@ LayerParameter
     RecurrentParameter: recurrent_param=146
     SwishParameter: swish_param=147
     ClipParameter: clip_param=148
+# Only forks of Caffe know these. Where two forks, or a fork and Caffe, use one number for different things, the number
+# here is the thing's own: `fcnlite.proto.forks` says which, and reads binary files of the forks accordingly.
+    BNParameter: bn_param=152
+    PermuteParameter: permute_param=202
+    NormalizeParameter: norm_param=206
+    MultiStageMeanfieldParameter: multi_stage_meanfield_param=1001
+    InterpParameter: interp_param=2143
+    SegAccuracyParameter: seg_accuracy_param=2144
+    MatWriteParameter: mat_write_param=2145
+    UpsampleParameter: upsample_param=5137
+    DenseImageDataParameter: dense_image_data_param=5138
+    ROIPoolingParameter: roi_pooling_param=8266711
 
 ParamSpec
     enum DimCheckMode: STRICT PERMISSIVE
@@ -199,6 +213,8 @@ ConvolutionParameter
     FillerParameter: weight_filler=7 bias_filler=8
     Engine: engine=15:DEFAULT
     int32: axis=16:1
+# DeepLab's names for dilation by axis; `hole` itself is taken for `dilation`.
+    uint32: hole_h=118 hole_w=119
 
 CropParameter
     int32: axis=1:2
@@ -214,6 +230,8 @@ DataParameter
 
 DropoutParameter
     float: dropout_ratio=1:0.5
+# SegNet's.
+    bool: sample_weights_test=2:false
 
 DummyDataParameter
     FillerParameter*: data_filler=1
@@ -257,6 +275,11 @@ ImageDataParameter
     float: scale=2:1
     uint32: batch_size=4:1 crop_size=5:0 rand_skip=7:0 new_height=9:0 new_width=10:0
     bool: mirror=6:false shuffle=8:false is_color=11:true
+# DeepLab's, for ImageSegData.
+    enum LabelType: NONE IMAGE PIXEL
+    bool: has_label=13:true
+    int32: max_labels=14:1 ignore_label=15:255
+    LabelType: label_type=16:IMAGE
 
 InfogainLossParameter
     string: source=1
@@ -279,6 +302,9 @@ LossParameter
     int32: ignore_label=1
     bool: normalize=2
     NormalizationMode: normalization=3:VALID
+# SegNet's.
+    float*: class_weighting=4
+    bool: weight_by_label_freqs=103:false
 
 LRNParameter
     enum NormRegion: ACROSS_CHANNELS WITHIN_CHANNEL
@@ -307,8 +333,9 @@ PoolingParameter
     Engine: engine=11:DEFAULT
     bool: global_pooling=12:false
     RoundMode: round_mode=13:CEIL
-# Not Caffe's, which refuses files that use it.
-    uint32*: dilation=1000
+# Not Caffe's, which refuses files that use them. `upgrade` makes ceil_mode, a fork's word, into round_mode.
+    bool: ceil_mode=1004:true
+    uint32*: dilation=1000 kernel_shape=1001 pad_shape=1002 stride_shape=1003
 
 PowerParameter
     float: power=1:1 scale=2:1 shift=3:0
@@ -386,12 +413,71 @@ TransformationParameter
     uint32: crop_size=3:0
     string: mean_file=4
     float*: mean_value=5
+# DeepLab's.
+    float*: scale_factors=8
+    uint32: crop_width=9:0 crop_height=10:0
 
 WindowDataParameter
     string: source=1 mean_file=3 crop_mode=11:warp root_folder=13
     float: scale=2:1 fg_threshold=7:0.5 bg_threshold=8:0.5 fg_fraction=9:0.25
     uint32: batch_size=4 crop_size=5:0 context_pad=10:0
     bool: mirror=6:false cache_images=12:false
+
+# What only forks know
+
+# scale_filler, shift_filler and bn_mode are SegNet's, the others PSPNet's.
+BNParameter
+    enum Engine: DEFAULT CAFFE CUDNN
+    enum BNMode: LEARN INFERENCE
+    FillerParameter: slope_filler=1 bias_filler=2 scale_filler=101 shift_filler=102
+    float: momentum=3:0.9 eps=4:1e-05
+    bool: frozen=5:false
+    Engine: engine=6:DEFAULT
+    BNMode: bn_mode=103:LEARN
+
+DenseImageDataParameter
+    string: source=1 mean_file=8 root_folder=9
+    uint32: batch_size=2 rand_skip=3:0 new_height=5:0 new_width=6:0 crop_width=11:0 crop_height=12:0
+        label_divide_factor=13:1
+    bool: shuffle=4:false is_color=7:true mirror=10:false
+
+InterpParameter
+    int32: height=1:0 width=2:0 zoom_factor=3:1 shrink_factor=4:1 pad_beg=5:0 pad_end=6:0
+
+MatWriteParameter
+    string: prefix=1 source=2
+    int32: strip=3:0 period=4:1
+
+MultiStageMeanfieldParameter
+    enum Mode: POTTS
+    Mode: compatibility_mode=1:POTTS
+    float: threshold=2 theta_alpha=3:10 theta_beta=4:10 theta_gamma=5:10 spatial_filter_weight=7:1
+        bilateral_filter_weight=8:1 forced_spatial_filter_weight=9 forced_bilateral_filter_weight=10
+    uint32: num_iterations=6:1
+    string: spatial_filter_weights_str=19 bilateral_filter_weights_str=20
+    bool: force_cpu=29:false
+
+NormalizeParameter
+    bool: across_spatial=1:true channel_shared=3:true
+    FillerParameter: scale_filler=2
+    float: eps=4:1e-10
+
+PermuteParameter
+    uint32*: order=1
+
+ROIPoolingParameter
+    uint32: pooled_h=1:0 pooled_w=2:0
+    float: spatial_scale=3:1
+
+SegAccuracyParameter
+    enum AccuracyMetric: PixelAccuracy ClassAccuracy PixelIOU
+    AccuracyMetric: metric=1:PixelAccuracy
+    int32*: ignore_label=2
+    bool: reset=3:true
+
+UpsampleParameter
+    uint32: scale=1:2 scale_h=2 scale_w=3 upsample_h=6 upsample_w=7
+    bool: pad_out_h=4:false pad_out_w=5:false
 
 # Older ways to write a layer
 
@@ -400,7 +486,8 @@ V1LayerParameter
         DECONVOLUTION=39 DROPOUT=6 DUMMY_DATA=32 EUCLIDEAN_LOSS=7 ELTWISE=25 EXP=38 FLATTEN=8 HDF5_DATA
         HDF5_OUTPUT HINGE_LOSS=28 IM2COL=11 IMAGE_DATA INFOGAIN_LOSS INNER_PRODUCT LRN MEMORY_DATA=29
         MULTINOMIAL_LOGISTIC_LOSS=16 MVN=34 POOLING=17 POWER=26 RELU=18 SIGMOID SIGMOID_CROSS_ENTROPY_LOSS=27
-        SILENCE=36 SOFTMAX=20 SOFTMAX_LOSS SPLIT SLICE=33 TANH=23 WINDOW_DATA THRESHOLD=31
+        SILENCE=36 SOFTMAX=20 SOFTMAX_LOSS SPLIT SLICE=33 TANH=23 WINDOW_DATA THRESHOLD=31 CROP=40 INTERP
+        MULTI_STAGE_MEANFIELD IMAGE_SEG_DATA=139 SEG_ACCURACY MAT_WRITE=143
     enum DimCheckMode: STRICT PERMISSIVE
     V0LayerParameter: layer=1
     string*: bottom=2 top=3 param=1001
@@ -440,6 +527,10 @@ V1LayerParameter
     ExpParameter: exp_param=41
     LossParameter: loss_param=42
     DimCheckMode*: blob_share_mode=1002
+    InterpParameter: interp_param=43
+    MultiStageMeanfieldParameter: multi_stage_meanfield_param=44
+    MatWriteParameter: mat_write_param=46
+    SegAccuracyParameter: seg_accuracy_param=142
 
 V0LayerParameter
     enum PoolMethod: MAX AVE STOCHASTIC
@@ -532,7 +623,7 @@ def message_class(name: str) -> Any:
     Parameters
     ----------
     name : str
-        A message's name as in the table, such as ``"NetParameter"``.
+        A message's name as in the table, such as `"NetParameter"`.
 
     Raises
     ------
@@ -543,7 +634,7 @@ def message_class(name: str) -> Any:
 
 
 def is_repeated(field: Any) -> bool:
-    """Whether a field holds a list (protobuf renamed the question between its versions)."""
+    """Tell whether a field holds a list (protobuf renamed the property between its versions)."""
     if hasattr(field, "is_repeated"):
         return bool(field.is_repeated)
     return bool(field.label == field.LABEL_REPEATED)

@@ -1,5 +1,7 @@
 """Solver prototxt, with the old forms brought to the present one."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,7 @@ def _upgrade_type(solver: Any, filename: str) -> None:
 
 
 def _complete_prefix(solver: Any, path: Path) -> None:
-    """Snapshots are named after the solver file unless it says otherwise; a folder is completed by that
-    name."""
+    """Name snapshots after the solver file unless it says otherwise; a folder is completed by that name."""
     if not solver.HasField("snapshot_prefix"):
         solver.snapshot_prefix = str(path.with_suffix(""))
     elif Path(solver.snapshot_prefix).is_dir():
@@ -56,7 +57,7 @@ def read_solver(source: str | os.PathLike[str]) -> Any:
     Raises
     ------
     FileNotFoundError, InputError
-        There is no such file, it is no text, or the text has a mistake.
+        There is no such file, it is not text, or the text has a mistake.
     """
     text, filename = load_text(source)
     solver = parse_message(text, filename, "SolverParameter")

@@ -1,5 +1,6 @@
-"""The Split layers that Caffe puts behind every blob with more than one reader, under the names it gives
-them."""
+"""The Split layers that Caffe puts behind every blob with more than one reader, under Caffe's names."""
+
+from __future__ import annotations
 
 from collections import Counter
 from typing import Any
@@ -10,8 +11,7 @@ Slot = tuple[int, int]  # (layer index, top or bottom index)
 
 
 def _sources(net: Any) -> tuple[dict[Slot, Slot], Counter[Slot]]:
-    """For every bottom the top that it reads, and for every top its number of readers (a loss weight is
-    one)."""
+    """Find for every bottom the top that it reads, for every top its number of readers (a loss weight is one)."""
     latest: dict[str, Slot] = {}
     source: dict[Slot, Slot] = {}
     readers: Counter[Slot] = Counter()
@@ -43,7 +43,7 @@ def insert_splits(net: Any) -> Any:
     Returns
     -------
     NetParameter
-        A copy. The copies of top `t` number `j` of layer `l` are called ``t_l_j_split_0``, ``t_l_j_split_1``,
+        A copy. The copies of top `t` number `j` of layer `l` are called `t_l_j_split_0`, `t_l_j_split_1`,
         ... in the order of their readers. A top that is also weighted as a loss hands its weight to the first
         copy, which then no layer reads.
 

@@ -5,6 +5,8 @@ that a mistake is told with its file, its line and the nearest name that exists,
 forks of Caffe know, and which change no number, are passed over.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import warnings
@@ -16,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 from google.protobuf import text_encoding, text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from fcnlite.errors import InputError, nearest
+from fcnlite.errors import InputError, check_name, nearest
 from fcnlite.proto.schema import descriptor, is_repeated, message_class
 
 # Fields of Caffe's forks that tell it how to run, not what to compute: they are skipped with a warning.
@@ -31,7 +33,7 @@ HARMLESS = {
 RENAMED = {("ConvolutionParameter", "hole"): "dilation"}
 
 _TOKEN = re.compile(
-    r"""(?P<space>\s+|\#[^\n]*)|(?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
+    r"""(?P<space>\s+|\#[^\n]*)|(?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')"""
     r"""|(?P<word>[\w.+-]+)|(?P<mark>[{}<>\[\]:;,])""",
     re.ASCII | re.DOTALL,
 )
@@ -39,7 +41,8 @@ _INTEGER = re.compile(r"-?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _NUMBER = re.compile(
     r"-?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?)[fF]?|-?(inf|infinity|nan)", re.IGNORECASE
 )
-_MAX_TEXT = 64 << 20
+_MAX_TEXT = 2 << 20  # bytes; ResNet-152 takes 150 KB
+_MAX_WORD = 100  # characters of a number, or of what an error repeats
 _BOOLEANS = ("true", "false", "True", "False", "t", "f", "1", "0")
 _KIND = {
     FieldDescriptor.CPPTYPE_BOOL: "true or false",
@@ -214,7 +217,7 @@ class _Walk:
         self.blocks.append(_Block(known.message_type, name.text, brace.text, brace.line))
 
     def listed(self, name: _Token, known: FieldDescriptor) -> None:
-        """``[a, b, c]``, the short way to write a repeated field."""
+        """`[a, b, c]`, the short way to write a repeated field."""
         if not is_repeated(known):
             self.fail(name.line, f"'{name.text}' takes one value, not a list")
         while self.peek().text != "]":
@@ -295,7 +298,7 @@ class _Walk:
 
 
 def _belongs(name: str, message: Descriptor) -> str:
-    """A hint for a field written one level too high: ``"; it belongs in param { }"``."""
+    """A hint for a field written one level too high: `"; it belongs in param { }"`."""
     inside = [
         field.name
         for field in message.fields
@@ -314,18 +317,18 @@ def _kind(known: FieldDescriptor) -> str:
 
 
 def _fits(word: str, known: FieldDescriptor) -> bool:
-    """Whether a bare word is a value of the field's type."""
+    """Tell whether a bare word is a value of the field's type."""
     if known.enum_type is not None:
         return (
             word in known.enum_type.values_by_name
-            or bool(re.fullmatch(r"\d+", word))
+            or bool(re.fullmatch(r"\d{1,9}", word))
             and int(word) in known.enum_type.values_by_number
         )
     if known.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return word in _BOOLEANS
     if known.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
-        return bool(_NUMBER.fullmatch(word))
-    if not _INTEGER.fullmatch(word):
+        return len(word) <= _MAX_WORD and bool(_NUMBER.fullmatch(word))
+    if len(word) > _MAX_WORD or not _INTEGER.fullmatch(word):
         return False
     low, high = _RANGES[known.cpp_type]
     return low <= _integer(word) <= high
@@ -339,12 +342,16 @@ def _integer(word: str) -> int:
 
 
 def _own_words(error: text_format.ParseError) -> str:
-    """What protobuf says of a text that passed the walk (a number out of range), without its own position."""
+    """The message of protobuf about a text that passed the walk (a number out of range), without its own position."""
     return re.sub(r"^\d+:\d+ ?: ", "", str(error)).replace('"caffe.', '"')
 
 
 def parse_message(text: str, filename: str, name: str) -> Any:
-    """Parse the text of the message called `name`; errors are those of :func:`parse_net`."""
+    """Parse the text of the message called `name`; errors are those of `parse_net`."""
+    if len(text) > _MAX_TEXT:
+        raise InputError(
+            f"{filename}: too large for a prototxt ({len(text) >> 20} MB, {_MAX_TEXT >> 20} at most)"
+        )
     walk = _Walk(text, filename, descriptor(name))
     text = walk.run()
     message = message_class(name)()
@@ -355,9 +362,28 @@ def parse_message(text: str, filename: str, name: str) -> Any:
     missing = message.FindInitializationErrors()
     if missing:
         raise InputError(f"{filename}: required field {missing[0]} is missing")
+    if name == "NetParameter":
+        check_names(message, filename)
     for skipped, line in walk.skipped.items():
-        warnings.warn(f"{filename}:{line}: '{skipped}' is no field of Caffe's; it is ignored", stacklevel=3)
+        warnings.warn(
+            f"{filename}:{line}: '{skipped}' is not a field of Caffe's; it is ignored", stacklevel=3
+        )
     return message
+
+
+def check_names(net: Any, where: str) -> None:
+    """Refuse a net whose names hold control characters, which printed tables and errors would pass to a terminal.
+
+    Raises
+    ------
+    InputError
+        A name of the net, or a layer's name, type, bottom or top holds one; the message begins with `where`.
+    """
+    check_name(net.name, where)
+    for layer in [*net.layer, *net.layers]:
+        kind = layer.type if isinstance(layer.type, str) else ""
+        for name in (layer.name, kind, *layer.bottom, *layer.top):
+            check_name(name, where)
 
 
 def _looks_like_text(source: str) -> bool:
@@ -365,7 +391,7 @@ def _looks_like_text(source: str) -> bool:
 
 
 def folder_of(source: Any) -> Path | None:
-    """The folder of the file that a source of :func:`read_net` names; None for a text, a message or no file."""
+    """The folder of the file that a source of `read_net` names; None for a text, a message or no file."""
     named = isinstance(source, os.PathLike) or (isinstance(source, str) and not _looks_like_text(source))
     return Path(source).parent if named and os.path.isfile(source) else None
 
@@ -378,14 +404,16 @@ def load_text(source: str | os.PathLike[str]) -> tuple[str, str]:
     if path.is_dir():
         raise InputError(f"{path}: this is a folder; name the prototxt file in it")
     try:
-        if path.stat().st_size > _MAX_TEXT:
-            megabytes = path.stat().st_size >> 20
-            raise InputError(f"{path}: too large for a prototxt ({megabytes} MB); is it a file of weights?")
-        data = path.read_bytes()
+        with open(path, "rb") as file:  # a pipe has no size
+            data = file.read(_MAX_TEXT + 1)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(data) > _MAX_TEXT:
+        raise InputError(
+            f"{path}: over {_MAX_TEXT >> 20} MB, too large for a prototxt; is it a file of weights?"
+        )
     if b"\0" in data or data.startswith(b"\x89HDF"):
         raise InputError(f"{path}: this is not a text file; a prototxt is wanted here, weights go elsewhere")
     try:
@@ -400,7 +428,7 @@ def parse_net(text: str, filename: str = "<text>") -> Any:
     Parameters
     ----------
     text : str
-        Prototxt, in any of the forms Caffe took (`layer`, V1 `layers`, `input` fields); see :func:`upgrade`.
+        Prototxt, in any of the forms Caffe took (`layer`, V1 `layers`, `input` fields); see `upgrade`.
     filename : str
         What error messages call it.
 
@@ -411,8 +439,8 @@ def parse_net(text: str, filename: str = "<text>") -> Any:
     Raises
     ------
     InputError
-        The text has a mistake: ``FILE:LINE: unknown field 'kernel_sise' in ConvolutionParameter; did you mean
-        'kernel_size'?``
+        The text has a mistake: `FILE:LINE: unknown field 'kernel_sise' in ConvolutionParameter; did you mean
+        'kernel_size'?`
     """
     return parse_message(text, filename, "NetParameter")
 
@@ -429,12 +457,12 @@ def read_net(source: str | os.PathLike[str]) -> Any:
     Returns
     -------
     NetParameter
-        As written: :func:`upgrade` brings old forms up to date.
+        As written: `upgrade` brings old forms up to date.
 
     Raises
     ------
     FileNotFoundError, InputError
-        There is no such file, it is no text, or the text has a mistake.
+        There is no such file, it is not text, or the text has a mistake.
     """
     text, filename = load_text(source)
     return parse_message(text, filename, "NetParameter")
@@ -456,14 +484,14 @@ def locate(source: str | os.PathLike[str], layer: str) -> str:
     Parameters
     ----------
     source : path or str
-        What :func:`read_net` was given.
+        What `read_net` was given.
     layer : str
         The layer's name.
 
     Returns
     -------
     str
-        ``"FILE:LINE: "``, or an empty string when the layer is not found (a net built by a program).
+        `"FILE:LINE: "`, or an empty string when the layer is not found (a net built by a program).
     """
     try:
         text, filename = load_text(source)

@@ -1,5 +1,7 @@
 """Older ways to write a net, brought to the present one, as Caffe does when it reads a file."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from fcnlite.errors import InputError
@@ -25,7 +27,7 @@ _DISCARDED = ("layer", "type", "param", "blob_share_mode", "blobs_lr", "weight_d
 
 
 def v1_type(layer: Any) -> str:
-    """The string type (``"InnerProduct"``) of a V1LayerParameter's enum (``INNER_PRODUCT``)."""
+    """The string type (`"InnerProduct"`) of a V1LayerParameter's enum (`INNER_PRODUCT`)."""
     name = layer.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[layer.type].name
     return _V1_TYPES.get(name, "".join(word.capitalize() for word in name.split("_")))
 
@@ -114,12 +116,38 @@ def _upgrade_inputs(net: Any) -> None:
 
 
 def _upgrade_batch_norm(net: Any) -> None:
-    """Batch norm statistics of old nets, kept from the solver: their three parameters are no longer
-    learned."""
+    """Keep the batch norm statistics of old nets from the solver: their three parameters are not learned."""
     for layer in net.layer:
         if layer.type == "BatchNorm" and len(layer.param) == 3:
             for param in layer.param:
                 param.lr_mult = param.decay_mult = 0
+
+
+def _upgrade_pooling(net: Any) -> None:
+    """`ceil_mode: false`, which some forks write, to Caffe's `round_mode: FLOOR`."""
+    for layer in net.layer:
+        pooling = layer.pooling_param
+        if not pooling.HasField("ceil_mode"):
+            continue
+        mode = pooling.CEIL if pooling.ceil_mode else pooling.FLOOR
+        if pooling.HasField("round_mode") and pooling.round_mode != mode:
+            raise InputError(
+                f"layer '{layer.name}': ceil_mode and round_mode contradict each other; give one"
+            )
+        pooling.round_mode = mode
+        pooling.ClearField("ceil_mode")
+
+
+def _upgrade_holes(net: Any) -> None:
+    """DeepLab's hole_h and hole_w, which Caffe has as the two values of `dilation`."""
+    for layer in net.layer:
+        p = layer.convolution_param
+        if p.HasField("hole_h") or p.HasField("hole_w"):
+            if p.dilation:
+                raise InputError(f"layer '{layer.name}': give either dilation or hole_h and hole_w, not both")
+            p.dilation.extend([max(p.hole_h, 1), max(p.hole_w, 1)])
+            p.ClearField("hole_h")
+            p.ClearField("hole_w")
 
 
 def upgrade(net: Any) -> Any:
@@ -127,7 +155,8 @@ def upgrade(net: Any) -> Any:
 
     V1 `layers` with enum types become `layer` with string types (names, learning rates and decays of
     parameters go to `param`), data transformations move to `transform_param`, `input` with `input_dim` or
-    `input_shape` becomes an Input layer, and batch norm layers with three `param` get zero rates.
+    `input_shape` becomes an Input layer, batch norm layers with three `param` get zero rates, DeepLab's holes become
+    dilations, and some forks' `ceil_mode` of a pooling becomes `round_mode`.
 
     Parameters
     ----------
@@ -150,4 +179,6 @@ def upgrade(net: Any) -> Any:
     if upgraded.input:
         _upgrade_inputs(upgraded)
     _upgrade_batch_norm(upgraded)
+    _upgrade_pooling(upgraded)
+    _upgrade_holes(upgraded)
     return upgraded

@@ -10,7 +10,6 @@ from fcnlite import models
 from fcnlite.data import Dataset, Masked, open_dataset
 from fcnlite.errors import InputError
 from fcnlite.proto import LayerParameter, NetParameter, SolverParameter
-from fcnlite.solver import HDF5
 from fcnlite.training.class_weights import CLASS_WEIGHTS, weigh_classes
 from fcnlite.training.plan import Plan
 
@@ -138,7 +137,7 @@ def solver_of(plan: Plan, snapshots: Path) -> SolverParameter:
         random_seed=plan.seed,
         display=0,
         snapshot=plan.snapshot,
-        snapshot_format=HDF5,
+        snapshot_format=SolverParameter.HDF5,
         snapshot_prefix=str(snapshots / plan.net),
         **policy,
     )

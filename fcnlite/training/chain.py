@@ -25,7 +25,15 @@ TAKE = ("final", "best")
 
 _WRITTEN = {"stages": list[str], "take": Literal["final", "best"], "given": dict[str, Any]}  # in chain.json
 # Options that a chain may be given beside those that a plan keeps under the same name.
-_OPTIONS = {"recipe": str, "year": int, "sbd": str, "mapping": str, "context": str, "val_split": str}
+_OPTIONS = {
+    "recipe": str,
+    "year": int,
+    "sbd": str,
+    "labels": str,
+    "mapping": str,
+    "context": str,
+    "val_split": str,
+}
 
 
 def stages_of(net: str) -> list[str]:

@@ -304,11 +304,11 @@ def _recipe(style: str, data_set: str, net: str, given: dict[str, Any], images: 
 def _choose_data(plan: Plan, given: dict[str, Any]) -> None:
     """Fill in the data sets' options, and what to validate on."""
     usable = catalogue.options_of(plan.data_set)
-    options = {"year": "year", "mapping": "mapping", "context": "context_folder"}
+    options = {"year": "year", "labels": "labels", "mapping": "mapping", "context": "context_folder"}
     for option, keyword in options.items():
         if option in given:
             if keyword not in usable:
-                raise InputError(f"--{option} is no option of the data set {plan.data_set}")
+                raise InputError(f"--{option} is not an option of the data set {plan.data_set}")
             plan.data_options[keyword] = given[option]
     if plan.net in NYUD_MODES and plan.data_set == "nyud":
         plan.data_options["mode"] = NYUD_MODES[plan.net]

@@ -1,5 +1,4 @@
-"""The paper's training of each net: learning rate, iterations, momentum and the rest, by the net's name in
-fcnlite.models."""
+"""The paper's training of each net, by its name in `fcnlite.models`: learning rate, iterations, momentum ..."""
 
 from __future__ import annotations
 

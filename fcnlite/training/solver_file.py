@@ -6,11 +6,14 @@ upsampling weights, and the paper's metrics on the test net.
 
 from __future__ import annotations
 
+import glob
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +21,17 @@ import numpy as np
 
 from fcnlite import device, metrics, surgery
 from fcnlite.data.notes import Notes
+from fcnlite.data.survey import survey
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights
 from fcnlite.layers.python import Python
+from fcnlite.layers.sources.database import drawing_together
 from fcnlite.net import Net, argmax_channels
+from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.segmenter import Maps
 from fcnlite.scoring import tally
 from fcnlite.solver import SGDSolver, get_solver
+from fcnlite.training.run_folder import SETTINGS
 
 log = logging.getLogger(__name__)
 SCORE_EVERY = 4000  # where the solver takes no snapshots
@@ -156,6 +163,8 @@ def train(
     resume: str | os.PathLike[str] | None = None,
     score_every: int | None = None,
     stop: object = False,
+    overwrite: bool = False,
+    draw_together: bool = False,
 ) -> SGDSolver:
     """Train as a solver file says, until `max_iter`, then save.
 
@@ -173,13 +182,25 @@ def train(
         Iterations between two scorings of the test nets, 0 for none; by default as between snapshots.
     stop : object
         Looked at after every iteration; once true, the run ends with a snapshot and without scoring.
+    overwrite : bool
+        Replace the snapshots of another run under the same names, rather than refuse to begin.
+    draw_together : bool
+        Let all data layers draw the same crops and mirrors, as an image layer and its label layer need.
 
     Returns
     -------
     SGDSolver
         As it stands at the end.
+
+    Raises
+    ------
+    InputError
+        Nothing feeds an input of a net, or there are snapshots already.
     """
-    solver = get_solver(path)
+    with drawing_together() if draw_together else nullcontext():
+        solver = get_solver(path)
+    for net in (solver.net, *solver.test_nets):
+        _refuse_unfed(net, path)
     _describe_data(solver.net)
     if resume is not None:
         if weights:
@@ -190,7 +211,10 @@ def train(
     stop_at = solver.param.max_iter if iterations is None else iterations
     if score_every is None:
         score_every = solver.param.snapshot or SCORE_EVERY
-    solver.snapshot_prefix()  # rather now than when there is something to save
+    prefix = Path(solver.snapshot_prefix())  # rather now than when there is something to save
+    if resume is None and not overwrite:
+        _refuse_snapshots(prefix, solver.param.snapshot, stop_at)
+    warn_of_doubts(solver.net)
     while solver.iter < stop_at and not stop:
         solver.step(1)
         if score_every and solver.iter % score_every == 0:
@@ -205,10 +229,40 @@ def train(
     return solver
 
 
+def _refuse_unfed(net: Net, path: str | os.PathLike[str]) -> None:
+    """Refuse a net that has inputs: they would be zero in every pass."""
+    if not net.inputs:
+        return
+    run = Path(path).resolve().parent
+    hint = (
+        f"; it describes a run of fcnlite train, which goes on by fcnlite train --resume {run}"
+        if (run / SETTINGS).is_file()
+        else "; give the net layers that fetch data"
+    )
+    raise InputError(f"{path}: nothing feeds the inputs {', '.join(net.inputs)} of net '{net.name}'{hint}")
+
+
+def _refuse_snapshots(prefix: Path, every: int, last: int) -> None:
+    """Refuse to begin where a snapshot of another run would be overwritten."""
+    for path in sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}_iter_*.solverstate*")):
+        number = re.fullmatch(r"_iter_(\d+)\.solverstate(\.h5)?", path.name[len(prefix.name) :])
+        iteration = int(number[1]) if number else -1
+        if iteration == last or (every and 0 < iteration < last and iteration % every == 0):
+            raise InputError(
+                f"{path} is a snapshot of another run, which this one would overwrite; --resume {path} goes on with"
+                " it, --overwrite begins anew"
+            )
+
+
 def _describe_data(net: Net) -> None:
     """Note what the net is trained on, for the HDF5 files it is saved in."""
     for layer in net.layers:
+        given = layer.param.transform_param
+        if not layer.param.bottom and (len(given.mean_value) == 3 or given.HasField("scale")):
+            mean = tuple(given.mean_value) if len(given.mean_value) == 3 else (0.0, 0.0, 0.0)
+            net.notes = Notes(mean_bgr=mean, scale=given.scale, told=not given.HasField("mean_file"))
         dataset = layer.dataset if isinstance(layer, Python) else None
         if dataset is not None:
+            survey(dataset)
             names = dataset.heads.values()
             net.notes = Notes.of(dataset, {scores: of for (scores, _), of in zip(heads(net), names)})

@@ -18,8 +18,9 @@ from fcnlite import device, surgery
 from fcnlite.data import Batches, Dataset, ImageOrder
 from fcnlite.data.notes import Notes
 from fcnlite.data.skipping import Skipping
+from fcnlite.data.survey import survey
 from fcnlite.deploy import deploy
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, noting
 from fcnlite.io import read_weights, write_text
 from fcnlite.net import Net
 from fcnlite.net.segmenter import score_blob
@@ -146,6 +147,8 @@ class Trainer:
         The last validation.
     saved : pathlib.Path or None
         The state of the last snapshot.
+    warned : list of str
+        What was warned of, which the log keeps.
     """
 
     def __init__(
@@ -154,10 +157,14 @@ class Trainer:
         self.plan = plan
         self.folder = folder
         self.say = say
-        self.train_data, self.val_data = self._open_data()
-        if plan.class_weights:
-            write_matrix(folder.path / CLASS_WEIGHTS, plan.class_weights)
-        self.net = start(plan, self.train_data, say, resume is None, folder.path)
+        self.warned: list[str] = []
+        with noting(self.warned):
+            self.train_data, self.val_data = self._open_data()
+            if plan.data_set != "folder":  # whose pictures were all read to write its manifest
+                survey(self.train_data)
+            if plan.class_weights:
+                write_matrix(folder.path / CLASS_WEIGHTS, plan.class_weights)
+            self.net = start(plan, self.train_data, say, resume is None, folder.path)
         given = self.train_data.blobs(0)
         if set(given) != set(self.net.inputs):
             raise InputError(
@@ -172,6 +179,7 @@ class Trainer:
         self._noted = 0.0
         self._told: tuple[float, int] | None = None
         self._begun = 0.0, 0
+        self._logged = 0  # warnings
         self.evaluation: Evaluation | None = None
         self.saved: Path | None = None
         self._test_net: Net | None = None
@@ -219,6 +227,7 @@ class Trainer:
         """Write settings.json, and the net and the solver as Caffe has them."""
         self.folder.write_settings(self.describe())
         write_text(self.folder.path / "train.prototxt", to_text(self.net.param))
+        write_text(self.folder.path / "deploy.prototxt", to_text(deploy(self.net.param)))
         solver = solver_of(self.plan, self.folder.snapshots)
         solver.net = str(self.folder.path / "train.prototxt")
         write_text(self.folder.path / "solver.prototxt", to_text(solver))
@@ -251,7 +260,7 @@ class Trainer:
         )
         if plan.validate_first and self.iteration == 0 and not stop:
             self.validate()
-        with source, self._bar() as bar:
+        with noting(self.warned), source, self._bar() as bar:
             self.solver.source = source
             try:
                 self._iterate(order, bar, stop)
@@ -362,16 +371,18 @@ class Trainer:
             self.losses.append(loss)
             smoothed = sum(self.losses) / len(self.losses)
             begun, self._noted = max(step.begun, self._noted), time.perf_counter()
-            self.folder.log(
-                {
-                    "iteration": step.iteration,
-                    "loss": loss,
-                    "smoothed_loss": smoothed,
-                    "lr": step.rate,
-                    "seconds": round(self._noted - begun, 4),
-                    "images": step.images,
-                }
-            )
+            record = {
+                "iteration": step.iteration,
+                "loss": loss,
+                "smoothed_loss": smoothed,
+                "lr": step.rate,
+                "seconds": round(self._noted - begun, 4),
+                "images": step.images,
+            }
+            if self.warned[self._logged :]:
+                record["warnings"] = self.warned[self._logged :]
+                self._logged = len(self.warned)
+            self.folder.log(record)
             bar.update()
             bar.set_postfix_str(f"loss {smoothed:.4g}", refresh=False)
             if bar.disable:

@@ -1,4 +1,6 @@
-"""pycaffe's ``caffe.proto``: the messages of Caffe's files."""
+"""pycaffe's `caffe.proto`: the messages of Caffe's files."""
+
+from __future__ import annotations
 
 from fcnlite.caffe.proto import caffe_pb2
 

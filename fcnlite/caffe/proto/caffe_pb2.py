@@ -1,4 +1,6 @@
-"""pycaffe's ``caffe.proto.caffe_pb2``: Caffe's message classes by name, and TRAIN and TEST."""
+"""pycaffe's `caffe.proto.caffe_pb2`: Caffe's message classes by name, and TRAIN and TEST."""
+
+from __future__ import annotations
 
 from typing import Any
 

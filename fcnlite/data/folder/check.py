@@ -10,10 +10,10 @@ from pathlib import Path
 from fcnlite.data.dataset import IGNORE
 from fcnlite.data.folder.dataset import Manifest, relative
 from fcnlite.data.folder.encoding import Encoding, decide, read_colours
+from fcnlite.data.folder.facts import Facts, gather, uses_colours
 from fcnlite.data.folder.layout import TRAIN, VAL, Layout, find_pairs, read_names
 from fcnlite.data.folder.masks import COLOURS, NUMBERS, shown
 from fcnlite.data.folder.split import parted
-from fcnlite.data.folder.survey import Facts, survey, uses_colours
 from fcnlite.data.voc import read_classes
 from fcnlite.errors import InputError
 from fcnlite.tables import headed
@@ -105,9 +105,9 @@ def inspect(layout: Layout, choices: Choices = Choices(), progress: bool = True)
     pairs = find_pairs(layout)
     colours = read_colours(Path(choices.colors)) if choices.colors is not None else None
     classes = read_classes(choices.classes) if choices.classes is not None else layout.classes
-    facts = survey(pairs, colours is not None, progress)
+    facts = gather(pairs, colours is not None, progress)
     if colours is None and uses_colours(facts) and any(each.kind == NUMBERS for each in facts):
-        facts = survey(pairs, True, progress)  # a colour image among them: a grey one means its colours, too
+        facts = gather(pairs, True, progress)  # a colour image among them: a grey one means its colours, too
     whole = [each for each in facts if each.whole]
     if not whole:
         faults = [fault for each in facts for fault in each.faults]

@@ -15,8 +15,8 @@ from PIL import ImageColor
 from fcnlite.data.dataset import IGNORE
 from fcnlite.data.files import read_text
 from fcnlite.data.folder import labelme
+from fcnlite.data.folder.facts import Facts
 from fcnlite.data.folder.masks import COLOURS, NAMES, NUMBERS, Key, Mask, shown
-from fcnlite.data.folder.survey import Facts
 from fcnlite.errors import InputError
 
 BACKGROUND = "background"

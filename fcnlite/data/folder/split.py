@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from fcnlite.data.folder.survey import Facts
+from fcnlite.data.folder.facts import Facts
 
 
 def parted(

@@ -34,9 +34,9 @@ class _Source(Layer):
 
 @register
 class DummyData(_Source):
-    """Tops filled by ``data_filler``: once where it is constant (the default, 0), else in every forward pass.
+    """Tops filled by `data_filler`: once where it is constant (the default, 0), else in every forward pass.
 
-    ``dummy_data_param``: a shape (or num, channels, height, width) and a data_filler, each once for all tops
+    `dummy_data_param`: a shape (or num, channels, height, width) and a data_filler, each once for all tops
     or once for each.
     """
 
@@ -68,7 +68,7 @@ class DummyData(_Source):
         blob.new_data()[...] = device.current().asarray(fill(filler, blob.shape))
 
     def _each(self, given: Sequence[Any], tops: int, what: str) -> list[Any]:
-        """What is given, for every top."""
+        """Repeat a single value for every top; several must be as many as the tops."""
         if len(given) not in (1, tops):
             raise self.fail(f"{len(given)} of {what} for {tops} tops; give it once, or once for each")
         return list(given) * tops if len(given) == 1 else list(given)
@@ -78,7 +78,7 @@ class DummyData(_Source):
 class HDF5Data(_Source):
     """Batches of rows from HDF5 files, one file held in memory at a time, round and round.
 
-    ``hdf5_data_param``: source, a text file that names one HDF5 file a line (from the working folder, as
+    `hdf5_data_param`: source, a text file that names one HDF5 file a line (from the working folder, as
     in Caffe, or the prototxt's); batch_size; shuffle, which shuffles the files, and the rows within each. Every
     top is filled from the data set of its own name, whose first axis counts rows.
     """
@@ -169,7 +169,7 @@ class HDF5Data(_Source):
 
 @register
 class MemoryData(_Source):
-    """Batches from arrays given to :meth:`reset`, round and round: data (B, C, H, W), labels (B, 1, 1, 1)."""
+    """Batches from arrays given to `reset`, round and round: data (B, C, H, W), labels (B, 1, 1, 1)."""
 
     tops = (2, 2)
 

@@ -1,12 +1,15 @@
-"""Data: records (Datum) from an LMDB database, cropped, mirrored, mean-free and scaled (Caffe's DataLayer and
-DataTransformer). LMDB itself is read by the optional package ``lmdb``.
+"""Data: records (Datum) from an LMDB database, transformed (Caffe's DataLayer and DataTransformer).
+
+They are cropped, mirrored, freed of the mean and scaled. LMDB itself is read by the optional package `lmdb`.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -26,7 +29,7 @@ from fcnlite.proto import TRAIN, BlobProto, DataParameter, Datum
 class Data(Layer):
     """Tops: batches of records in the database's order, round and round, and, with a second top, their labels.
 
-    ``data_param``: source, the database's folder; batch_size; backend, which must be LMDB. ``transform_param``:
+    `data_param`: source, the database's folder; batch_size; backend, which must be LMDB. `transform_param`:
     crop_size, at random in phase TRAIN, else the centre; mirror, for every other image at random; mean_file or
     mean_value, subtracted; scale, multiplied last; force_color or force_gray for encoded images, which come as BGR.
 
@@ -76,9 +79,18 @@ class Data(Layer):
         pass
 
     def seek(self, position: int) -> None:
-        """Go on as if ``position`` forwards had been made."""
+        """Go on as if `position` forwards had been made."""
         self._position = position * self.batch
         self._transform.restart(self._position)
+
+    def keys(self) -> Iterator[bytes]:
+        """The keys of all records, in order."""
+        return self._records.keys()
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of its crops and mirrors; None if it draws none."""
+        return self._transform.seed
 
     def _read(self, position: int) -> tuple[np.ndarray, int]:
         """Image (C, H, W) and label of a record."""
@@ -103,7 +115,7 @@ class Data(Layer):
                 grey = p.force_gray or (image.mode in ("L", "1") and not p.force_color)
                 pixels = np.asarray(image.convert("L" if grey else "RGB"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise self.fail(f"record {index} is no image that can be decoded ({error})") from None
+            raise self.fail(f"record {index} is not an image that can be decoded ({error})") from None
         return pixels[None] if grey else np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1))
 
 
@@ -127,7 +139,7 @@ def _open(layer: Layer, path: Path) -> _Database:
         try:
             database = _Database(lmdb.open(os.fspath(path), subdir=path.is_dir(), readonly=True, lock=False))
         except lmdb.Error as error:
-            raise layer.fail(f"'{path}' is no LMDB database ({error})") from None
+            raise layer.fail(f"'{path}' is not an LMDB database ({error})") from None
         _databases[path.resolve()] = database
     return database
 
@@ -147,6 +159,11 @@ class _Records(Sequence[Any]):
     def __len__(self) -> int:
         return self._length
 
+    def keys(self) -> Iterator[bytes]:
+        """The keys of all records, in order."""
+        with self._database.environment.begin() as transaction:
+            yield from (bytes(key) for key in transaction.cursor().iternext(values=False))
+
     def __getitem__(self, index: Any) -> Any:
         if index != self._at:
             if index < self._at or self._at < 0:
@@ -158,12 +175,12 @@ class _Records(Sequence[Any]):
             try:
                 self._datum = Datum.FromString(self._cursor.value())
             except DecodeError:
-                raise self._layer.fail(f"record {index} of '{self._path}' is no Datum") from None
+                raise self._layer.fail(f"record {index} of '{self._path}' is not a Datum") from None
         return self._datum
 
 
 class _Transform:
-    """What ``transform_param`` says, for one image after another."""
+    """The changes that `transform_param` asks for, made to one image after another."""
 
     def __init__(self, layer: Data):
         p = layer.param.transform_param
@@ -174,15 +191,15 @@ class _Transform:
         self._mean_value = np.array(p.mean_value, np.float32)
         if self._mean_file is not None and self._mean_value.size:
             raise layer.fail("mean_file and mean_value cannot both be given")
+        self.seed: int | None = None
         if self._mirror or self._random_crop:
-            fcnlite.random.draw()  # Caffe seeds it twice
-            self._seed = fcnlite.random.draw()
+            self.seed = _seed(layer, self._crop * self._random_crop, self._mirror)
             self.restart(0)
 
     def restart(self, images: int) -> None:
-        """Draw as after so many images."""
-        if self._mirror or self._random_crop:
-            self._twister = fcnlite.random.twister(self._seed)
+        """Rewind the random stream to where it stood after `images` images."""
+        if self.seed is not None:
+            self._twister = fcnlite.random.twister(self.seed)
             draws = images * (int(self._mirror) + 2 * int(self._random_crop))
             if draws:
                 self._twister.random_raw(draws, output=False)
@@ -219,6 +236,39 @@ class _Transform:
         return self._mean_value.reshape(-1, 1, 1) if self._mean_value.size else np.float32(0)
 
 
+_together: ContextVar[dict[int, tuple[int, int, bool, str]] | None] = ContextVar("seeds", default=None)
+
+
+@contextmanager
+def drawing_together() -> Iterator[None]:
+    """Let the layers of the nets built meanwhile draw the same crops and mirrors, as an image and its labels need.
+
+    Caffe has nothing like it: each layer draws for itself.
+    """
+    before = _together.set({})
+    try:
+        yield
+    finally:
+        _together.reset(before)
+
+
+def _seed(layer: Layer, crop: int, mirror: bool) -> int:
+    """The seed of a layer's draws: its own, or within `drawing_together` that of the first layer of its phase."""
+    seeds = _together.get()
+    if seeds is not None and layer.phase in seeds:
+        seed, *same, name = seeds[layer.phase]
+        if same != [crop, mirror]:
+            raise layer.fail(
+                f"its crop_size and mirror must be those of layer '{name}', to be drawn with them"
+            )
+        return seed
+    fcnlite.random.draw()  # Caffe seeds it twice
+    seed = fcnlite.random.draw()
+    if seeds is not None:
+        seeds[layer.phase] = seed, crop, mirror, layer.name
+    return seed
+
+
 def _read_mean(layer: Data, name: str) -> np.ndarray:
     """The (C, H, W) image in a binaryproto file."""
     path = layer.find_file(name)
@@ -227,4 +277,4 @@ def _read_mean(layer: Data, name: str) -> np.ndarray:
         shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
         return np.array(blob.data, np.float32).reshape(shape[-3:])
     except (DecodeError, OSError, ValueError):
-        raise layer.fail(f"the mean '{path}' is no binaryproto of an image") from None
+        raise layer.fail(f"the mean '{path}' is not a binaryproto of an image") from None

@@ -61,7 +61,7 @@ class Facts:
         return self.size == self.mask_size
 
 
-def survey(pairs: Sequence[Pair], colours: bool = False, progress: bool = True) -> list[Facts]:
+def gather(pairs: Sequence[Pair], colours: bool = False, progress: bool = True) -> list[Facts]:
     """The facts of every pair, in order.
 
     Parameters

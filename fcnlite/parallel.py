@@ -1,0 +1,632 @@
+"""Several processes as one: MPI between processes, NCCL between their GPUs.
+
+Process (rank) r of N takes the passes r, r + N, r + 2 N .. of a run. Their gradients are summed before each update,
+so that every process makes the same update and holds the same weights as one process would.
+
+>>> world = fcnlite.parallel.world()                                    # doctest: +SKIP
+>>> solver = get_solver("solver.prototxt", source=items, world=world)   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+
+import fcnlite.random
+from fcnlite import device
+from fcnlite.blob import Blob, Node
+from fcnlite.errors import InputError
+
+if TYPE_CHECKING:
+    from fcnlite.net import Net
+
+T = TypeVar("T")
+# Number of processes and number of this one, as launchers tell them: MPICH and Slurm's PMI, Open MPI.
+_LAUNCHERS = (("PMI_SIZE", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"))
+_INSTALL = "pip install 'fcnlite[mpi]' (mpi4py, and the mpich wheel, which brings mpiexec)"
+_ITEM = 32767  # tag of plain data; the largest that every MPI has
+_FIRST_WORD = 1.0  # seconds in which rank 0 tells a mistake that all processes make
+
+
+def launched() -> tuple[int, int]:
+    """Number of processes that a launcher such as mpiexec started, and the rank of this one; (1, 0) without one."""
+    for size, rank in _LAUNCHERS:
+        if os.environ.get(size, "").isdecimal() and os.environ.get(rank, "").isdecimal():
+            return int(os.environ[size]), int(os.environ[rank])
+    return 1, 0
+
+
+@cache
+def world() -> World:
+    """All processes of this run; the first call starts MPI, if a launcher started several processes.
+
+    Raises
+    ------
+    InputError
+        Several processes were started, but mpi4py or an MPI library is missing, or MPI does not connect them.
+    """
+    size, _ = launched()
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if size == 1 and tasks.isdecimal() and int(tasks) > 1:
+        raise InputError(
+            f"Slurm started {tasks} processes that do not know each other, and each would do the same: "
+            "use srun --mpi=pmi2"
+        )
+    if size == 1:
+        return World(None)
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"mpiexec started {size} processes, which need MPI to work together ({reason}): {_INSTALL}"
+        ) from None
+    if MPI.COMM_WORLD.size != size:
+        raise InputError(
+            f"the launcher started {size} processes, but MPI connects {MPI.COMM_WORLD.size}: start them with the "
+            "mpiexec of the MPI library that mpi4py uses"
+        )
+    made = World(MPI.COMM_WORLD)
+    sys.excepthook = made.report_and_abort
+    return made
+
+
+class World:
+    """The processes of a run. Methods that exchange something must be called by all of them, in the same order.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm or None
+        None for a single process, which needs no MPI.
+
+    Attributes
+    ----------
+    rank, size : int
+        Number of this process, from 0, and how many there are.
+    local_rank, local_size : int
+        The same among the processes of this machine.
+    """
+
+    def __init__(self, comm: Any) -> None:
+        self._comm = comm
+        self._sends: list[Any] = []
+        self.rank: int = 0 if comm is None else comm.rank
+        self.size: int = 1 if comm is None else comm.size
+        self.local_rank, self.local_size = 0, 1
+        if comm is not None and self.size > 1:
+            from mpi4py import MPI
+
+            here = comm.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank)
+            self.local_rank, self.local_size = here.rank, here.size
+            here.Free()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files and the messages."""
+        return self.rank == 0
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """The sum of every process's array, element by element."""
+        total = np.array(values)
+        if self.size > 1:
+            from mpi4py import MPI
+
+            self._comm.Allreduce(MPI.IN_PLACE, total)
+        return total
+
+    def any(self, flag: object) -> bool:
+        """Whether the flag is true in any process."""
+        return bool(self.sum(np.array([bool(flag)], np.int64))[0])
+
+    def from_leader(self, make: Callable[[], T]) -> T:
+        """What `make()` returns in process 0, which alone calls it; it must be plain data."""
+        if self.size == 1:
+            return make()
+        return self._comm.bcast(make() if self.leads else None)
+
+    def broadcast(self, item: T, root: int) -> T:
+        """The item of process `root`, which must be plain data."""
+        return item if self.size == 1 else self._comm.bcast(item, root)
+
+    def send(self, item: Any, to: int) -> None:
+        """Begin to send plain data to another process."""
+        self._sends.append(self._comm.isend(item, to, _ITEM))
+
+    def receive(self, source: int) -> Any:
+        """The next item that another process has sent."""
+        return self._comm.recv(source=source, tag=_ITEM)
+
+    def finish_sending(self) -> None:
+        """Wait until what was sent has left."""
+        for request in self._sends:
+            request.wait()
+        self._sends.clear()
+
+    def gather(self, item: T) -> list[T]:
+        """Every process's item, which must be plain data, in order of rank."""
+        return [item] if self.size == 1 else self._comm.allgather(item)
+
+    def leader_first(self, make: Callable[[], T]) -> T:
+        """What `make()` returns, called in process 0 first, where it may write what the others then find."""
+        made = make() if self.leads else None
+        if self.size > 1:
+            self._comm.Barrier()
+        return made if self.leads else make()  # type: ignore[return-value]
+
+    def mine(self, items: Sequence[T]) -> Sequence[T]:
+        """The items of a sequence that are this process's share: every `size`-th."""
+        return items[self.rank :: self.size]
+
+    def share(self, iter_size: int) -> None:
+        """Check that the passes of an update can be shared out evenly.
+
+        Raises
+        ------
+        InputError
+        """
+        if iter_size % self.size:
+            raise InputError(
+                f"iter_size {iter_size} cannot be shared out to {self.size} processes: make it a multiple of "
+                f"{self.size}, or use --scale-batch, which makes it {iter_size * self.size}"
+            )
+
+    def copy_parameters(self, net: Net) -> None:
+        """Give every process the parameters and the stream of masks of process 0.
+
+        Raises
+        ------
+        InputError
+            The processes have different nets.
+        """
+        if self.size == 1:
+            return
+        shapes = [(p.layer, p.index, p.blob.shape) for p in net.learnable_params]
+        if self.gather(shapes).count(shapes) != self.size:
+            raise InputError("the processes train different nets; give every one the same prototxt")
+        backend = device.current()
+        for param in net.learnable_params:
+            array = backend.tonumpy(param.blob.data)
+            array = array if array.flags.writeable else array.copy()
+            self._comm.Bcast(array)
+            param.blob.data[...] = backend.asarray(array)
+        fcnlite.random.set_mask_state(self.from_leader(fcnlite.random.mask_state))
+
+    def check_same(self, net: Net) -> None:
+        """Raise where the processes' parameters have come to differ, which an update must not let happen."""
+        if self.size == 1:
+            return
+        sums = [zlib.crc32(device.current().tonumpy(p.blob.data).tobytes()) for p in net.learnable_params]
+        for rank, others in enumerate(self.gather(sums)):
+            wrong = [p for p, a, b in zip(net.learnable_params, sums, others) if a != b]
+            if wrong:
+                raise InputError(
+                    f"parameter {wrong[0].index} of layer '{wrong[0].layer}' differs between processes {self.rank} "
+                    f"and {rank}: they were given different data or settings"
+                )
+
+    def transport(self) -> Transport:
+        """What moves arrays of the current device between the processes."""
+        if device.current().name.startswith("cuda"):
+            return NCCLTransport(self)
+        return MPITransport(self._comm)
+
+    def passes(self, net: Net, exact: bool = False) -> Passes:
+        """This process's share of a net's passes."""
+        return Passes(self, net, exact)
+
+    def own_items(self, source: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """An iterator over the items of this process's passes; a source with `take_every` prepares only those."""
+        if self.size == 1:
+            return iter(source)
+        if hasattr(source, "take_every"):
+            source.take_every(self.size, self.rank)
+            return iter(source)
+        return OwnItems(source, self)
+
+    def fail(self, line: str, status: int) -> None:
+        """Print a line once, although several processes may fail alike, and end all processes."""
+        if not self.leads:  # the leader, should it fail in the same way, ends this process meanwhile
+            time.sleep(_FIRST_WORD * (1 + min(self.rank, 20) / 10))
+        print(line, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        time.sleep(0.1)  # for the launcher to pass the line on
+        self._comm.Abort(status)
+
+    def report_and_abort(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """Print the traceback of an error nobody caught, and end the other processes, which would wait for this one."""
+        if not self.leads:
+            time.sleep(_FIRST_WORD * (1 + min(self.rank, 20) / 10))
+        sys.__excepthook__(kind, error, trace)
+        sys.stderr.flush()
+        time.sleep(0.1)
+        self._comm.Abort(1)
+
+
+class Transport(Protocol):
+    """Moves arrays of one kind of device between processes; what is begun ends with `finish`.
+
+    Attributes
+    ----------
+    in_order : bool
+        Whether each transfer of a process waits for those it began before, so that two processes must not wait for
+        each other's.
+    """
+
+    in_order: bool
+
+    def begin_sum(self, array: Any) -> None:
+        """Begin to replace the array, in every process, by the sum of all processes' ones."""
+
+    def begin_send(self, array: Any, to: int, tag: int) -> None:
+        """Begin to send the array, which must stay as it is until `receive` overwrites it, or `finish`."""
+
+    def receive(self, array: Any, source: int, tag: int) -> None:
+        """Overwrite the array by what another process sends with that tag, when it has itself been sent."""
+
+    def begin_broadcast(self, array: Any, root: int) -> None:
+        """Begin to overwrite the array in every process by that of process `root`."""
+
+    def progress(self) -> None:
+        """Get on with what was begun."""
+
+    def finish(self) -> None:
+        """Wait for everything begun."""
+
+
+class MPITransport:
+    """Moves arrays in the host's memory by MPI."""
+
+    in_order = False
+
+    def __init__(self, comm: Any) -> None:
+        from mpi4py import MPI
+
+        self._comm, self._mpi = comm, MPI
+        self._sums: list[Any] = []
+        self._sends: dict[int, Any] = {}  # by the array's identity
+
+    def begin_sum(self, array: Any) -> None:
+        self._sums.append(self._comm.Iallreduce(self._mpi.IN_PLACE, array))
+
+    def begin_send(self, array: Any, to: int, tag: int) -> None:
+        self._sends[id(array)] = self._comm.Isend(array, to, tag)
+
+    def receive(self, array: Any, source: int, tag: int) -> None:
+        if id(array) in self._sends:
+            self._sends.pop(id(array)).Wait()
+        self._comm.Recv(array, source, tag)
+
+    def begin_broadcast(self, array: Any, root: int) -> None:
+        self._sums.append(self._comm.Ibcast(array, root))
+
+    def progress(self) -> None:
+        if self._sums or self._sends:
+            self._mpi.Request.Testall([*self._sums, *self._sends.values()])
+
+    def finish(self) -> None:
+        self._mpi.Request.Waitall([*self._sums, *self._sends.values()])
+        self._sums.clear()
+        self._sends.clear()
+
+
+class NCCLTransport:
+    """Moves arrays between GPUs by NCCL, on a stream beside the one that computes.
+
+    Raises
+    ------
+    InputError
+        CuPy finds no NCCL.
+    """
+
+    in_order = True
+
+    def __init__(self, world: World) -> None:
+        self._cupy: Any = device.current().xp
+        nccl = self._cupy.cuda.nccl
+        if not nccl.available:
+            raise InputError(
+                "several GPUs need NCCL: pip install nvidia-nccl-cu12 (or -cu13, as CuPy's own version)"
+            )
+        real = {"f": nccl.NCCL_FLOAT32, "d": nccl.NCCL_FLOAT64}[device.current().dtype.char]
+        self._real, self._plus = real, nccl.NCCL_SUM
+        self._comm = nccl.NcclCommunicator(world.size, world.from_leader(nccl.get_unique_id), world.rank)
+        self._aside = self._cupy.cuda.Stream(non_blocking=True)
+
+    def begin_sum(self, array: Any) -> None:
+        self._after_computing()
+        address = array.data.ptr
+        self._comm.allReduce(address, address, array.size, self._real, self._plus, self._aside.ptr)
+
+    def begin_send(self, array: Any, to: int, tag: int) -> None:
+        self._after_computing()
+        self._comm.send(array.data.ptr, array.size, self._real, to, self._aside.ptr)
+
+    def receive(self, array: Any, source: int, tag: int) -> None:
+        self._after_computing()
+        self._comm.recv(array.data.ptr, array.size, self._real, source, self._aside.ptr)
+        self.finish()
+
+    def begin_broadcast(self, array: Any, root: int) -> None:
+        self._after_computing()
+        self._comm.bcast(array.data.ptr, array.size, self._real, root, self._aside.ptr)
+
+    def progress(self) -> None:
+        pass  # a GPU needs no help
+
+    def finish(self) -> None:
+        done = self._cupy.cuda.Event(disable_timing=True)
+        done.record(self._aside)
+        self._cupy.cuda.get_current_stream().wait_event(done)
+
+    def _after_computing(self) -> None:
+        """Let what comes on the stream aside wait for what has been launched."""
+        computed = self._cupy.cuda.Event(disable_timing=True)
+        computed.record()
+        self._aside.wait_event(computed)
+
+
+class Passes:
+    """The passes of each update that are this process's share, with their gradients summed over all processes.
+
+    Parameters
+    ----------
+    world : World
+    net : Net
+        The same in every process.
+    exact : bool
+        Hand gradients from pass to pass instead of summing them at the end: slower, but with the bits of one process.
+    """
+
+    def __init__(self, world: World, net: Net, exact: bool = False) -> None:
+        self._world, self._net = world, net
+        self._transport = world.transport()
+        self._runner = (_Chain if exact else _Sums)(world, net, self._transport)
+        self._draws = any(node.layer.mask_draws(node.bottoms) for node in net.nodes)
+        self._feeds = [node for node in net.nodes if not node.bottoms and node.layer.type != "Input"]
+        for node in self._feeds:
+            take_every = getattr(node.layer, "take_every", None)
+            if take_every is not None and take_every(world.size, world.rank):
+                self._feeds = [feed for feed in self._feeds if feed is not node]
+        self._known: dict[Any, int] = {}
+
+    def run(self, inputs: Callable[[], Mapping[str, Any]], count: int, keep_blobs: bool) -> list[Any]:
+        """Make the passes of one update; every parameter's diff then holds the sum of all passes' gradients.
+
+        Parameters
+        ----------
+        inputs : callable
+            Gives the input blobs of this process's next pass.
+        count : int
+            Passes of the update, over all processes.
+        keep_blobs : bool
+            As for `Net.forward_backward`.
+
+        Returns
+        -------
+        list of scalar
+            The losses of all passes, in order.
+        """
+        size, rank = self._world.size, self._world.rank
+        losses = device.current().zeros((count,))
+        ahead: list[Mapping[str, Any]] = []
+        masks = _Masks(self._world, count)
+        if not self._fetches and self._draws:  # all inputs' shapes can be known at once
+            ahead = [inputs() for _ in range(rank, count, size)]
+            masks.exchange(0, [self._count_draws(given) for given in ahead])
+        for turn, number in enumerate(range(rank, count, size)):
+            given = ahead[turn] if ahead else inputs()
+            self._pass_over(rank)
+            if self._fetches and self._draws:
+                masks.exchange(turn * size, [self._count_draws(given)])
+            masks.begin(number)
+            self._runner.begin(number, count)
+            losses[number] = self._net.forward_backward(keep_blobs, self._runner, **given)
+            masks.end(number)
+            self._pass_over(size - 1 - rank)
+        masks.finish()
+        self._runner.finish()
+        self._transport.begin_sum(losses)
+        self._transport.finish()
+        return list(losses)
+
+    @property
+    def _fetches(self) -> bool:
+        return any(not node.bottoms and node.layer.type != "Input" for node in self._net.nodes)
+
+    def _pass_over(self, items: int) -> None:
+        """Let layers that fetch data go past what other processes take."""
+        for _ in range(items):
+            for node in self._feeds:
+                self._net.forward_node(node)
+
+    def _count_draws(self, given: Mapping[str, Any]) -> int:
+        """How many numbers of the stream of masks the coming pass draws."""
+        shapes = tuple((name, np.shape(value)) for name, value in given.items())
+        if self._fetches or shapes not in self._known:
+            for name, shape in shapes:
+                blob = self._net.blobs.get(name)
+                if blob is None or len(blob.shape) != len(shape):
+                    return 0  # the pass itself says what is wrong
+                blob.reshape(*shape)
+            self._net.reshape()
+            self._known[shapes] = sum(node.layer.mask_draws(node.bottoms) for node in self._net.nodes)
+        return self._known[shapes]
+
+
+class _Masks:
+    """Brings the stream of dropout masks to where one process would have it at each pass of an update."""
+
+    def __init__(self, world: World, count: int) -> None:
+        self._world = world
+        self._counts = np.zeros(count, np.int64)  # numbers that each pass draws
+        self._passed = 0  # passes that the stream is past
+
+    def exchange(self, first: int, own: Sequence[int]) -> None:
+        """Tell the other processes what the passes `first + rank`, `first + rank + size` .. draw."""
+        size, rank = self._world.size, self._world.rank
+        counts = np.zeros(len(own) * size, np.int64)
+        counts[rank::size] = own
+        self._counts[first : first + len(counts)] = self._world.sum(counts)
+
+    def begin(self, number: int) -> None:
+        """Go past the passes before this one."""
+        fcnlite.random.skip_masks(int(self._counts[self._passed : number].sum()))
+        self._before = fcnlite.random.masks_drawn()
+
+    def end(self, number: int) -> None:
+        """Note that the stream is past this pass.
+
+        Raises
+        ------
+        InputError
+            A layer has drawn other than it had said.
+        """
+        self._passed = number + 1
+        drawn = fcnlite.random.masks_drawn() - self._before
+        if drawn != self._counts[number]:
+            raise InputError(
+                f"the pass drew {drawn} random numbers, not the {self._counts[number]} that its layers had announced: "
+                "a layer that draws cannot be shared out to several processes unless its mask_draws says how many"
+            )
+
+    def finish(self) -> None:
+        """Go past the update's last pass."""
+        fcnlite.random.skip_masks(int(self._counts[self._passed :].sum()))
+
+
+class _Sums:
+    """Runs a net's layers, and sums each parameter's gradient over the processes once the last pass has computed it.
+
+    What forward passes change, such as the moving sums of a batch normalisation, is handed from each pass to the next.
+
+    Attributes
+    ----------
+    first, last : dict of Node to list of Blob
+        The parameters that a layer is the first or the last to add a gradient to, the largest first.
+    """
+
+    def __init__(self, world: World, net: Net, transport: Transport) -> None:
+        self.world, self.net, self.transport = world, net, transport
+        self.first: dict[Node, list[Blob]] = {}
+        self.last: dict[Node, list[Blob]] = {}
+        users: dict[Blob, list[Node]] = {}
+        for node in reversed(net.nodes):
+            for index, blob in enumerate(node.layer.blobs):
+                if node.runs_back and node.layer.learns(index):
+                    users.setdefault(blob, []).append(node)
+        for blob, nodes in sorted(users.items(), key=lambda item: -item[0].count):
+            self.first.setdefault(nodes[0], []).append(blob)
+            self.last.setdefault(nodes[-1], []).append(blob)
+        self._running = {node: node.layer.running() for node in net.nodes if node.layer.running()}
+        self._number, self._count = 0, 1
+
+    def begin(self, number: int, count: int) -> None:
+        """Note which pass of how many comes."""
+        self._number, self._count = number, count
+
+    def forward(self, node: Node) -> None:
+        if node in self._running and self._number:
+            self._update(self._running[node], self.world.receive(self._before))
+        self.net.forward_node(node)
+        if node in self._running and self._number + 1 < self._count:
+            values = [device.current().tonumpy(blob.data) for blob in self._running[node]]
+            self.world.send(values, self._after)
+
+    def backward(self, node: Node) -> None:
+        node.backward()
+        if self._number + self.world.size >= self._count:
+            for blob in self.last.get(node, ()):
+                self.transport.begin_sum(blob.diff)
+            self.transport.progress()
+
+    def finish(self) -> None:
+        """Called after the last of this process's passes."""
+        for blobs in self._running.values():
+            values = [device.current().tonumpy(blob.data) for blob in blobs]
+            self._update(blobs, self.world.broadcast(values, (self._count - 1) % self.world.size))
+        self.world.finish_sending()
+
+    def _update(self, blobs: Sequence[Blob], values: Sequence[np.ndarray]) -> None:
+        for blob, array in zip(blobs, values):
+            blob.data[...] = device.current().asarray(array)
+
+    @property
+    def _before(self) -> int:
+        """The process of the pass before."""
+        return (self._number - 1) % self.world.size
+
+    @property
+    def _after(self) -> int:
+        """The process of the pass behind."""
+        return (self._number + 1) % self.world.size
+
+
+class _Chain(_Sums):
+    """Hands the gradient summed up so far from the process of one pass to that of the next, which adds its own.
+
+    A process begins a layer's backward pass as soon as the one before it is done with that layer.
+    """
+
+    def __init__(self, world: World, net: Net, transport: Transport) -> None:
+        super().__init__(world, net, transport)
+        self._tags = {blob: tag for tag, blob in enumerate(b for blobs in self.first.values() for b in blobs)}
+        if transport.in_order and self._tags:  # layer by layer, two processes would wait for each other
+            order = [node for node in reversed(net.nodes) if node in self.first or node in self.last]
+            self.first, self.last = {order[0]: list(self._tags)}, {order[-1]: list(self._tags)}
+
+    def backward(self, node: Node) -> None:
+        if self._number:
+            for blob in self.first.get(node, ()):
+                self.transport.receive(blob.new_diff(), self._before, self._tags[blob])
+        node.backward()
+        if self._number + 1 < self._count:
+            for blob in self.last.get(node, ()):
+                self.transport.begin_send(blob.diff, self._after, self._tags[blob])
+            self.transport.progress()
+
+    def finish(self) -> None:
+        super().finish()
+        self.transport.finish()
+        for blob in self._tags:
+            self.transport.begin_broadcast(blob.new_diff(), (self._count - 1) % self.world.size)
+
+
+class OwnItems(Iterator[Mapping[str, Any]]):
+    """Of a source's items, those of this process's passes.
+
+    Parameters
+    ----------
+    source : iterable
+        The same in every process. One with `seek(position)` is told where to go on, others are read through.
+    world : World
+    """
+
+    def __init__(self, source: Iterable[Mapping[str, Any]], world: World) -> None:
+        self._source, self._world = source, world
+        self._items = iter(source)
+        self._position = 0  # in passes of all processes
+
+    def __next__(self) -> Mapping[str, Any]:
+        wanted = self._position + self._world.rank
+        if hasattr(self._items, "seek"):
+            self._items.seek(wanted)
+        else:
+            for _ in range(self._world.rank):
+                next(self._items)
+        item = next(self._items)
+        if not hasattr(self._items, "seek"):
+            for _ in range(self._world.size - 1 - self._world.rank):
+                next(self._items, None)
+        self._position += self._world.size
+        return item
+
+    def seek(self, position: int) -> None:
+        """Go on as if all processes together had taken `position` items."""
+        self._position = position  # a source that cannot seek goes on from where its maker has it
