@@ -18,12 +18,12 @@ from fcnlite.training.recipes import (
     DEMO_WIDTH,
     OWN_CHANGES,
     OWN_WIDTH,
-    ROUNDS,
     SCRATCH_FC,
     TRAINED_SHARE,
     Recipe,
     for_own_pictures,
     from_nothing,
+    interval,
     recipe,
 )
 
@@ -297,7 +297,7 @@ def _recipe(style: str, data_set: str, net: str, given: dict[str, Any], images: 
     else:
         settings = recipe(net, style)
     if style == "own" and "iterations" in given and "snapshot" not in given:
-        settings = replace(settings, snapshot=max(1, given["iterations"] // ROUNDS))
+        settings = replace(settings, snapshot=interval(given["iterations"]))
     return replace(settings, **{option: given[option] for option in LEARNING if option in given})
 
 

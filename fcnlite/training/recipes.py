@@ -145,6 +145,11 @@ OWN_CHANGES: dict[str, Any] = {
 }  # of the images, at random
 
 
+def interval(iterations: int) -> int:
+    """Iterations between validations: `ROUNDS` of them in a run, but no closer than ten iterations."""
+    return max(10, iterations // ROUNDS)
+
+
 def for_own_pictures(images: int, width: int | None = None, trained: bool = False) -> Recipe:
     """The recipe for pictures of one's own, from nothing or from any weights.
 
@@ -166,5 +171,5 @@ def for_own_pictures(images: int, width: int | None = None, trained: bool = Fals
         scratch,
         lr=scratch.lr * (TRAINED_SHARE if trained else 1),
         iterations=iterations,
-        snapshot=max(1, iterations // ROUNDS),
+        snapshot=interval(iterations),
     )
