@@ -91,7 +91,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Write control characters, with which a stranger's name could drive a terminal, as escapes such as `\\x1b`."""
+    """Write control characters, with which a stranger's name could drive a terminal, as escapes of two digits."""
     if text.isprintable():
         return text
     return "".join(ascii(char)[1:-1] if _is_control(char) else char for char in text)

@@ -20,6 +20,7 @@ from fcnlite.errors import InputError
 from fcnlite.layers.loss import SoftmaxWithLoss
 from fcnlite.net import Net, segment
 from fcnlite.net.segmenter import Maps, score_blob
+from fcnlite.parallel import World
 
 
 def check_fits(net: Net, dataset: Dataset, weights: object = "the net") -> None:
@@ -104,6 +105,7 @@ def evaluate(
     save: str | os.PathLike[str] | None = None,
     progress: str = "evaluating",
     with_loss: bool = False,
+    world: World | None = None,
 ) -> Evaluation:
     """Segment the images of a data set and compare with the truth.
 
@@ -121,12 +123,14 @@ def evaluate(
         Text of the progress bar.
     with_loss : bool
         Measure the loss, too.
+    world : World, optional
+        The processes that share the images out; each returns the result of all.
     """
     meter = LossMeter(dataset) if with_loss else None
     number = len(dataset) if limit is None else min(limit, len(dataset))
 
     def maps() -> Iterator[Maps]:
-        for index in range(number):
+        for index in range(number) if world is None else world.mine(range(number)):
             pairs = segment(net, dataset, index, meter)
             for head, (_, prediction) in pairs.items():
                 if save is not None:
@@ -136,20 +140,15 @@ def evaluate(
 
     begun = time.perf_counter()
     classes = {head: len(names) for head, names in dataset.heads.items()}
-    found = tally(maps(), number, classes, dataset.not_scored, progress)
+    found = tally(maps(), number, classes, dataset.not_scored, progress, world)
     elapsed = time.perf_counter() - begun
     seconds = elapsed / number if number else math.nan
-    return Evaluation(number, dataset.heads, found, seconds, meter.mean if meter else math.nan)
+    loss = meter.mean(world if world is not None else World(None)) if meter else math.nan
+    return Evaluation(number, dataset.heads, found, seconds, loss)
 
 
 class LossMeter:
-    """Adds up the softmax loss of a data set's first label blob, image after image.
-
-    Attributes
-    ----------
-    mean : float
-        The loss a pixel that counts, so far; NaN without any.
-    """
+    """Adds up the softmax loss of a data set's first label blob, image after image."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._head = next(iter(dataset.heads))
@@ -157,9 +156,10 @@ class LossMeter:
         self._layer = SoftmaxWithLoss(ignore_label=self._void)
         self._sum, self._pixels = 0.0, 0
 
-    @property
-    def mean(self) -> float:
-        return self._sum / self._pixels if self._pixels else math.nan
+    def mean(self, world: World) -> float:
+        """Loss a pixel that counts, over the images of all processes; NaN without any."""
+        total, pixels = world.sum(np.array([self._sum, self._pixels], np.float64))
+        return float(total / pixels) if pixels else math.nan
 
     def __call__(self, head: str, scores: Any, truth: np.ndarray) -> None:
         """Take scores (1, C, H, W) on the device and the truth (1, H, W) of an image into account."""
@@ -177,6 +177,7 @@ def tally(
     classes: Mapping[str, int],
     not_scored: Sequence[int] = (),
     progress: str = "scoring",
+    world: World | None = None,
 ) -> dict[str, metrics.Scores]:
     """Add up label maps and predictions, image after image, to the paper's metrics.
 
@@ -192,13 +193,18 @@ def tally(
         Classes of the first head that the means leave out.
     progress : str
         What the progress bar says.
+    world : World, optional
+        The processes that have a share of the images each; the result is that of all.
     """
+    world = world if world is not None else World(None)
     counts = {head: np.zeros((channels, channels), np.int64) for head, channels in classes.items()}
-    for pairs in tqdm(maps, total=number, desc=progress, unit="image", disable=None, leave=False):
-        for head, (truth, prediction) in pairs.items():
-            counts[head] += metrics.histogram(truth, prediction, classes[head])
+    with tqdm(total=number, desc=progress, unit="image", disable=None, leave=False) as bar:
+        for done, pairs in enumerate(maps):
+            for head, (truth, prediction) in pairs.items():
+                counts[head] += metrics.histogram(truth, prediction, classes[head])
+            bar.update(min(world.size, number - done * world.size))
     return {
-        head: metrics.scores(counted, () if i else not_scored)
+        head: metrics.scores(world.sum(counted), () if i else not_scored)
         for i, (head, counted) in enumerate(counts.items())
     }
 

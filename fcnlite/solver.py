@@ -130,6 +130,8 @@ class SGDSolver:
         The processes that share out each update's iter_size passes; all are given the same solver and source.
     exact : bool
         With several processes: the bits of one, instead of sums in another order. Slower.
+    scale_batch : bool
+        With several processes: iter_size passes in each of them, as Caffe on several GPUs, instead of in all.
 
     Attributes
     ----------
@@ -162,10 +164,16 @@ class SGDSolver:
         keep_blobs: bool = False,
         world: World | None = None,
         exact: bool = False,
+        scale_batch: bool = False,
     ):
         self._folder = folder_of(param) or Path()
         self.param = param if isinstance(param, SolverParameter) else read_solver(param)
         _check(self.param, self.type)
+        if scale_batch and world is not None and world.size > 1:
+            self.param = SolverParameter.FromString(
+                self.param.SerializeToString()
+            )  # the caller's stays as it is
+            self.param.iter_size *= world.size
         named = NamedNets(self.param, self._folder)
         if self.param.random_seed >= 0 and net is None:
             fcnlite.random.set_random_seed(self.param.random_seed)
@@ -384,16 +392,24 @@ class SGDSolver:
         net.share_with(self.net)
         source = iter(self.test_source(number)) if self.test_source else None
         rounds = self.param.test_iter[number]
-        sums: dict[str, np.ndarray] = {}
-        for done in range(rounds):
+        world = self.world
+        if world is not None and source is not None:
+            source = world.own_items(source)
+        found: list[dict[str, np.ndarray]] = []
+        for done in range(rounds) if world is None else world.rounds(net, rounds):
             inputs = next(source, None) if source is not None else {}
             if inputs is None:
                 raise InputError(
                     f"test net {number}: its data ended after {done} of {rounds} passes (test_iter)"
                 )
             outputs = net.forward(**inputs)
+            found.append(
+                {name: device.current().tonumpy(v).astype(np.float64) for name, v in outputs.items()}
+            )
+        sums: dict[str, np.ndarray] = {}
+        for outputs in found if world is None else world.in_turn(found):
             for name, value in outputs.items():
-                sums[name] = sums.get(name, 0) + device.current().tonumpy(value).astype(np.float64)
+                sums[name] = sums.get(name, 0) + value
         return {name: total / rounds for name, total in sums.items()}
 
 

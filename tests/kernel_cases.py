@@ -379,6 +379,16 @@ def _col2im_nd(rng: Rng) -> Named:
     return named | {"updated": () if first else ("image",)}
 
 
+def _lines(rng: Rng, backward: bool) -> Named:
+    """Rows and columns picked from a map in order, or intervals of them that are added up."""
+    planes, in_h, in_w, width = _few(rng, 3), _few(rng, 6), _width(rng), _width(rng)
+    out_h = _few(rng, 6)
+    named: Named = {"rows": planes * out_h, "width": width, "out_h": out_h, "in_h": in_h, "in_w": in_w}
+    for name, size, count in (("row", in_h, out_h), ("column", in_w, width)):
+        named[name] = np.sort(rng.integers(0, size + backward, count + backward))
+    return named | {"in": planes * in_h * in_w}
+
+
 def _copy_run(rng: Rng) -> Named:
     stretches, rows, width = _few(rng, 4), _few(rng, 3), _width(rng)
     run = rows * width
@@ -681,6 +691,7 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "normalise_backward": _normalise_backward,
     "normalise_forward": _groups("groups", "mean", "std", nullable=("std",)),
     "normalise_products": _groups("groups", "mean", "std"),
+    "pick_lines": lambda rng: _lines(rng, False),
     "permute": _permute,
     "prelu_backward": _groups("channels", "slope"),
     "prelu_forward": _groups("channels", "slope"),
@@ -694,6 +705,7 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "sigmoid_loss_forward": _sigmoid_loss(),
     "softmax_backward": _over_channels("out", "out_diff", "in_diff"),
     "softmax_forward": _over_channels("in", "out"),
+    "sum_lines": lambda rng: _lines(rng, True),
     "softmax_loss_backward": lambda rng: _class_weight(rng, _softmax_loss_backward(rng)),
     "softmax_loss_forward": lambda rng: _class_weight(rng, _loss(rng)),
     "tile_backward": _tile_backward,

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from cupy_standin import standing_in
 
 from fcnlite import caffe, device, layers, random
 from fcnlite.backend.host import HostBackend
@@ -171,6 +172,25 @@ print(os.waitpid(child, 0)[1])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_is_told_that_its_gpu_is_lost(monkeypatch):
+    with standing_in(monkeypatch):
+        backend = device.use("cuda")
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                backend.select()
+            except InputError as error:
+                os.write(writer, str(error).encode())
+            os._exit(0)
+        os.close(writer)
+        with open(reader) as answer:
+            assert "a GPU does not outlive a fork" in answer.read()
+        os.waitpid(child, 0)
+        backend.select()
 
 
 def draws(_=None):

@@ -178,6 +178,14 @@ class Net:
     def _outputs(self) -> list[int]:
         return [self._blob_names.index(name) for name in self.outputs]
 
+    @property
+    def _input_list(self) -> list[str]:
+        return list(self.inputs)
+
+    @property
+    def _output_list(self) -> list[str]:
+        return list(self.outputs)
+
     def _top_ids(self, layer: int) -> list[int]:
         return [self._blob_names.index(name) for name in self._net.layers[layer].param.top]
 

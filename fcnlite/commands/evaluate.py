@@ -23,6 +23,7 @@ from fcnlite.data.notes import Notes
 from fcnlite.data.survey import survey, warn_of_absent
 from fcnlite.errors import InputError
 from fcnlite.io import write_text
+from fcnlite.parallel import world
 from fcnlite.scoring import check_fits, evaluate
 
 _HELP = """\
@@ -120,13 +121,13 @@ def _open(options: argparse.Namespace) -> Dataset:
 def _use_pixels(dataset: Dataset, notes: Notes, options: argparse.Namespace) -> str:
     """Feed the net pixels as the options say, else as its weights' notes, else as the data set; returns it in words."""
     own = Notes.of(dataset, {})
-    wanted = (notes if notes.told else own).use(options.mean, options.scale)
+    wanted = (notes if notes.told and notes.bgr == own.bgr else own).use(options.mean, options.scale)
     if wanted.pixels != own.pixels:
         dataset.use_pixels(wanted.mean_bgr, wanted.scale)
     return wanted.pixels
 
 
-@guarded("fcnlite evaluate")
+@guarded("fcnlite evaluate", together=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
@@ -137,7 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_fits(net, dataset, options.weights)
     survey(dataset)
     print(f"pixels: {_use_pixels(dataset, net.notes, options)}")
-    found = evaluate(net, dataset, options.limit, options.save)
+    found = evaluate(net, dataset, options.limit, options.save, world=world())
+    if not world().leads:
+        return 0
     if dataset.has_labels:
         if options.limit is None:
             warn_of_absent(dataset, [i for i, pixels in enumerate(found.main.class_pixels) if not pixels])

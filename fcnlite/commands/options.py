@@ -12,13 +12,12 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tqdm import tqdm
-
 from fcnlite.errors import InputError, printable
+from fcnlite.launcher import launched
 
 if TYPE_CHECKING:
     from fcnlite.net import Segmenter
@@ -49,8 +48,10 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Print the mistake and leave with status 2."""
-        print(f"{self.prog}: error: {message}{self._hint(message)} (--help explains)", file=sys.stderr)
+        """Print the mistake, in the first of several processes, and leave with status 2."""
+        if launched()[1] == 0:
+            line = f"{self.prog}: error: {message}{self._hint(message)} (--help explains)"
+            print(line, file=sys.stderr)
         raise SystemExit(BAD_INPUT)
 
     def _hint(self, message: str) -> str:
@@ -60,7 +61,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def guarded(
-    program: str, mistakes: tuple[type[Exception], ...] = (InputError, OSError, MemoryError)
+    program: str,
+    mistakes: tuple[type[Exception], ...] = (InputError, OSError, MemoryError),
+    together: bool = False,
 ) -> Callable[[Main], Main]:
     """Decorate a command's `main(arguments) -> status`: whatever a user can cause ends in one line.
 
@@ -72,6 +75,9 @@ def guarded(
         How it is called; the line begins so: `fcnlite train: error: ...`.
     mistakes : tuple of exception types
         Errors to tell in a line; any other ends in its traceback.
+    together : bool
+        The command shares its work out to the processes that mpiexec starts: the first one alone prints, and a mistake
+        in any ends all. Other commands refuse to run several times at once.
     """
 
     def decorate(main: Main) -> Main:
@@ -79,6 +85,8 @@ def guarded(
         def run(arguments: Sequence[str] | None = None) -> int:
             try:
                 with _handling(_interrupt, signal.SIGTERM), _flushed(), _warning(program):
+                    if launched()[0] > 1:
+                        return _one_of_several(program, main, arguments, together)
                     return main(arguments)
             except KeyboardInterrupt as stop:
                 return interrupted(program, *stop.args)
@@ -86,12 +94,31 @@ def guarded(
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return CLOSED_PIPE
             except mistakes as error:
-                print(f"{program}: error: {in_one_line(error)}", file=sys.stderr)
-                return BAD_INPUT
+                return _end(f"{program}: error: {in_one_line(error)}", BAD_INPUT)
 
         return run
 
     return decorate
+
+
+def _one_of_several(program: str, main: Main, arguments: Sequence[str] | None, together: bool) -> int:
+    """Run a command in one of the processes that mpiexec started; only the first one is heard."""
+    if not together:
+        raise InputError("it works in one process; start it without mpiexec")
+    if launched()[1] == 0:
+        return main(arguments)
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return main(arguments)
+
+
+def _end(line: str, status: int) -> int:
+    """Print why the command ends, and end it in all processes; returns the exit status."""
+    if launched()[0] > 1:
+        from fcnlite.parallel import end_all
+
+        return end_all(line, status)
+    print(line, file=sys.stderr)
+    return status
 
 
 @contextmanager
@@ -104,6 +131,8 @@ def _warning(program: str) -> Iterator[None]:
             others(message, category, *where, **more)
         elif str(message) not in shown:
             shown.add(str(message))
+            from tqdm import tqdm  # not before it is needed: --help and --version answer at once
+
             tqdm.write(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
     with warnings.catch_warnings():
@@ -115,8 +144,7 @@ def _warning(program: str) -> Iterator[None]:
 
 def interrupted(program: str, number: int = signal.SIGINT) -> int:
     """Say in one line that a signal ended the command; returns the exit status."""
-    print(f"\n{program}: interrupted", file=sys.stderr)
-    return 128 + number
+    return _end(f"\n{program}: interrupted", 128 + number)
 
 
 @contextmanager
@@ -211,11 +239,31 @@ def colour_value(text: str) -> float:
     return value
 
 
-def use_device(name: str | None, threads: int | None) -> None:
-    """Choose the device that the options name."""
-    from fcnlite import device
+def add_sharing_options(parser: argparse.ArgumentParser) -> None:
+    """Add --exact and --scale-batch."""
+    group = parser.add_argument_group("several processes (mpiexec -n N fcnlite ...)")
+    group.add_argument(
+        "--exact",
+        action="store_true",
+        help="sum gradients in the order of one process, to get its bits; slower",
+    )
+    group.add_argument(
+        "--scale-batch",
+        action="store_true",
+        help="let each process make iter_size passes an update, N times as many in all, as Caffe on several GPUs",
+    )
 
-    device.use(name or os.environ.get("FCNLITE_DEVICE", "auto"), threads=threads)
+
+def use_device(name: str | None, threads: int | None) -> None:
+    """Choose the device that the options name; several processes on a machine share its GPUs and cores out."""
+    from fcnlite import device
+    from fcnlite.parallel import world
+
+    here = world()
+    if here.size > 1 and threads is None and "FCNLITE_THREADS" not in os.environ:
+        threads = here.cores()
+    name = name or os.environ.get("FCNLITE_DEVICE", "auto")
+    device.use(name, threads=threads, first_gpu=here.local_rank)
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fcnlite.commands.data import look
 from fcnlite.commands.options import (
     Parser,
     add_device_options,
+    add_sharing_options,
     amount,
     at_least,
     fraction,
@@ -25,12 +27,13 @@ from fcnlite.data import HIDE, catalogue
 from fcnlite.data.folder import MANIFEST, Report
 from fcnlite.data.skipping import Skipping
 from fcnlite.errors import InputError
+from fcnlite.parallel import world
 from fcnlite.training.build import open_data
 from fcnlite.training.chain import TAKE, Chain, holds_chain, is_classifier, stages_of
 from fcnlite.training.class_weights import class_weights
 from fcnlite.training.plan import Plan, net_name, own_images, plan_from, resumed, style_of
 from fcnlite.training.recipes import HEAVY
-from fcnlite.training.run_folder import SETTINGS, RunFolder
+from fcnlite.training.run_folder import SETTINGS, RunFolder, SeenFolder
 from fcnlite.training.trainer import Trainer
 
 _HELP = """\
@@ -76,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     _add_learning_options(made.add_argument_group("learning (defaults: the net's recipe)"))
     _add_run_options(made.add_argument_group("run"))
     add_device_options(made)
+    add_sharing_options(made)
     return made
 
 
@@ -286,6 +290,21 @@ def find_state(path: Path) -> Path:
 
 def _prepare(given: dict[str, Any]) -> Trainer:
     """The run that the options ask for, ready to start: a new one, or one to go on with."""
+    here = world()
+    plan, path, state, is_new = here.from_leader(lambda: _plan(given))
+    folder = RunFolder(path) if here.leads else SeenFolder(path)
+    try:
+        trainer = Trainer(plan, folder, state, world=here, exact=given.get("exact", False))
+        trainer.write_description()
+    except BaseException:
+        if is_new:
+            folder.discard()
+        raise
+    return trainer
+
+
+def _plan(given: dict[str, Any]) -> tuple[Plan, Path, Path | None, bool]:
+    """The plan that the options ask for, the run's folder, what it goes on from, and whether the folder is new."""
     state = find_state(Path(given["resume"])) if "resume" in given else None
     folder = RunFolder.around(state) if state else None
     if folder is not None:
@@ -294,9 +313,7 @@ def _prepare(given: dict[str, Any]) -> Trainer:
         plan = resumed(
             Plan.from_json(folder.read_settings()["plan"], folder.path / SETTINGS), given, folder.path
         )
-        trainer = Trainer(plan, folder, state)
-        trainer.write_description()
-        return trainer
+        return plan, folder.path, state, False
     out = Path(given["out"]) if "out" in given else _unused(given)
     report = _look(given)
     folder = RunFolder.create(out)
@@ -306,12 +323,14 @@ def _prepare(given: dict[str, Any]) -> Trainer:
         plan = plan_from(given, out)
         if "class_weights" in given:
             plan.class_weights = class_weights(given["class_weights"], open_data(plan)[0])
-        trainer = Trainer(plan, folder, state)
-        trainer.write_description()
+        if given.get("scale_batch") and world().size > 1:
+            plan.iter_size *= world().size
+            print(f"{plan.iter_size} images an update: --scale-batch for {world().size} processes")
+        world().share(plan.iter_size)
     except BaseException:
         folder.discard()
         raise
-    return trainer
+    return plan, folder.path, state, True
 
 
 def _look(given: dict[str, Any]) -> Report | None:
@@ -356,6 +375,8 @@ def _introduce(trainer: Trainer) -> None:
     )
     loss = "mean" if plan.normalize else "sum"
     falling = f" falling (power {plan.power:g})" if plan.power else ""
+    if trainer.world.size > 1:
+        where = f"{trainer.world.size} processes, each on {where}"
     trainer.say(f"net: {plan.net}, {parameters / 1e6:.2f} million parameters, on {where}")
     trainer.say(f"data: {len(trainer.train_data)} images of {trainer.train_data.folder} ({plan.split}){val}")
     trainer.say(
@@ -384,7 +405,7 @@ def _conclude(trainer: Trainer, weights: Path, iteration: int) -> None:
     print(f"segment pictures with: fcnlite predict IMAGE --weights {weights} --out FOLDER")
 
 
-@guarded("fcnlite train")
+@guarded("fcnlite train", together=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     given = vars(parser().parse_args(arguments))
@@ -394,8 +415,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file = given["data_set"]
         raise InputError(f"{file} is a Caffe solver file, not a data set; use: fcnlite solve {file}")
     use_device(given.get("device"), given.get("threads"))
-    chain = _chain(given)
-    return _train(given) if chain is None else _train_stages(*chain)
+    chain = world().from_leader(lambda: _chain(given))
+    if chain is None:
+        return _train(given)
+    of_processes = {option: given[option] for option in ("exact", "scale_batch") if option in given}
+    return _train_stages(chain[0], chain[1] | of_processes)
 
 
 def _train(given: dict[str, Any], again: Path | None = None) -> int:
@@ -427,7 +451,7 @@ def _say_how_to_go_on(trainer: Trainer, again: Path | None) -> None:
 
 def _chain(given: dict[str, Any]) -> tuple[Chain, dict[str, Any]] | None:
     """The chain that the options ask for, new or to go on with, and what they say anew; None for a single net."""
-    apart = ("chain", "stage_weights", "out", "resume", "net", "device", "threads")
+    apart = ("chain", "stage_weights", "out", "resume", "net", "device", "threads", "exact", "scale_batch")
     options = {option: value for option, value in given.items() if option not in apart}
     if "resume" in given and holds_chain(given["resume"]):
         chain = Chain.read(Path(given["resume"]))
@@ -471,18 +495,26 @@ def _starts_from_classifier(stages: Sequence[str], given: dict[str, Any]) -> boo
 
 def _train_stages(chain: Chain, now: dict[str, Any]) -> int:
     """Train what is left of a chain."""
+    here = world()
     for number, stage in enumerate(chain.stages):
-        done = chain.weights(number)
+        done, options = here.from_leader(partial(_stage, chain, number, now))
         told = f"done, {done}" if done else chain.folder(number).path
         print(f"stage {number + 1} of {len(chain.stages)}, {stage}: {told}")
         if done:
             continue
         try:
-            status = _train(chain.options(number, now), again=chain.path)
+            status = _train(options, again=chain.path)
         except BaseException:
-            chain.discard_if_unused()
+            if here.leads:
+                chain.discard_if_unused()
             raise
         if status:
             return status
-    print(f"all stages done: {chain.finish()}")
+    print(f"all stages done: {here.from_leader(chain.finish)}")
     return 0
+
+
+def _stage(chain: Chain, number: int, now: dict[str, Any]) -> tuple[Path | None, dict[str, Any]]:
+    """A stage's final weights, if it is done, else the options that train it."""
+    done = chain.weights(number)
+    return (done, {}) if done else (None, chain.options(number, now))

@@ -1,5 +1,8 @@
-"""Random changes of an image and its label maps, each drawn from a seed and a position, so that a resumed run sees
-the same ones: mirrored, moved (paper, section 4.3, "Augmentation"), zoomed, recoloured, sampled (section 3.4)."""
+"""Random changes of an image and its label maps: mirrored, moved, zoomed, recoloured, sampled.
+
+Each is drawn from a seed and a position, so that a resumed run sees the same ones. Mirroring and moving are the paper's
+(section 4.3, "Augmentation"), and so is sampling (section 3.4).
+"""
 
 from __future__ import annotations
 
@@ -102,8 +105,11 @@ class Augmentation:
 
 
 def moved(blob: np.ndarray, dy: int, dx: int, flip: bool, fill: float) -> np.ndarray:
-    """A (C, H, W) blob, mirrored left to right if `flip`, then shifted down by `dy` and right by `dx` pixels,
-    the uncovered part set to `fill`; the size stays."""
+    """Move the pixels of a (C, H, W) blob, whose size stays.
+
+    It is mirrored left to right if `flip`, then shifted down by `dy` and right by `dx` pixels, and the uncovered
+    part is set to `fill`.
+    """
     source = blob[:, :, ::-1] if flip else blob
     _, height, width = blob.shape
     out = np.full_like(blob, fill)

@@ -156,8 +156,8 @@ class Folder:
             raise FileNotFoundError(f"{what} {path} is missing{more}, though {listed_in} lists it")
 
 
-def open_image(path: str | os.PathLike, most_pixels: int = MOST_PIXELS) -> Image.Image:
-    """Decode a picture in one of `FORMATS`.
+def open_image(path: str | os.PathLike, most_pixels: int = MOST_PIXELS, grey: bool = False) -> Image.Image:
+    """Decode a picture in one of `FORMATS`; with `grey`, of a JPEG the brightness alone.
 
     Raises
     ------
@@ -170,6 +170,8 @@ def open_image(path: str | os.PathLike, most_pixels: int = MOST_PIXELS) -> Image
                 raise InputError(
                     f"image {path} has {image.width} x {image.height} pixels, more than {most_pixels:,}"
                 )
+            if grey:
+                image.draft("L", image.size)
             image.load()
             return image
     except InputError:

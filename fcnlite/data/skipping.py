@@ -81,7 +81,7 @@ class Skipping(Dataset):
         return self.names[self._shown.get(index, index)]
 
     def without_bad(self) -> Skipping:
-        """This data set with every image read once, and those that cannot be taken out of its list."""
+        """Read every image once and take those that cannot be read out of the list; returns the data set itself."""
         for index, name in enumerate(self.names):
             try:
                 self.dataset.blobs(index)

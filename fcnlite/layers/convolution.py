@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fcnlite import device
 from fcnlite.backend import Array
@@ -149,21 +150,29 @@ class Convolution(_Sliding):
     ----------
     slope : float
         Factor of negative results: 1, or the slope of an in-place ReLU that a Net has folded in.
+    trim : sequence of (int, int)
+        Rows of padding that a Net leaves out before and behind each axis, since their windows are equal.
     """
 
     slope = 1.0
+    trim: tuple[tuple[int, int], ...] = ()
 
     def weight_shape(self, channels: int) -> Sizes:
         return (self.outputs, channels // self.group, *self.window.kernel)
 
     def top_size(self, size: Sequence[int]) -> Sizes:
+        if self.trim:
+            size = [n - sum(left_out) for n, left_out in zip(size, self.trim)]
         return self.window.output_size(size)
+
+    def sight(self) -> Window | None:
+        return self.window if self.window.axes == 2 and self.channel_axis == 1 else None
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.keep_images(bottom, top)
         for i, above in enumerate(top):
             image, out = self.image(i, bottom), self.images(above.new_data())
-            correlate(image, self.weight, self.bias, out, self.lifted, self.group, self.slope)
+            correlate(image, self.weight, self.bias, out, self._trimmed(), self.group, self.slope)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         for i, (below, wanted) in enumerate(zip(bottom, propagate_down)):
@@ -175,7 +184,14 @@ class Convolution(_Sliding):
                 continue
             image = self.image(i, bottom) if weight_diff is not None else None
             weight = self.weight if wanted else None
-            gradients(image, weight, out_diff, image_diff, weight_diff, held, self.lifted, self.group)
+            gradients(image, weight, out_diff, image_diff, weight_diff, held, self._trimmed(), self.group)
+
+    def _trimmed(self) -> Window:
+        """The window with the padding as it is trimmed: what is left out behind shows in the top's size alone."""
+        if not self.trim:
+            return self.lifted
+        pad = tuple(n - left_out for n, (left_out, _) in zip(self.lifted.pad, self.trim))
+        return replace(self.lifted, pad=pad)
 
     def _input_channels(self) -> int:
         return self.blobs[0].shape[1] * self.group

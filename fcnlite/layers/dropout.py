@@ -12,6 +12,7 @@ from fcnlite.blob import Blob
 from fcnlite.errors import mistake
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import launch_flat
+from fcnlite.layers.window import POINT, Window
 from fcnlite.proto import TRAIN
 from fcnlite.random import bernoulli
 
@@ -20,7 +21,7 @@ from fcnlite.random import bernoulli
 class Dropout(Layer):
     """TRAIN: x * kept / (1 - dropout_ratio), with each element kept by the seeded draw; TEST: identity.
 
-    SegNet's ``sample_weights_test: true`` draws in TEST too: Bayesian SegNet averages many such passes.
+    SegNet's `sample_weights_test: true` draws in TEST too: Bayesian SegNet averages many such passes.
     """
 
     in_place = True
@@ -35,6 +36,9 @@ class Dropout(Layer):
             )
         self._kept: Any = None
 
+    def sight(self) -> Window | None:
+        return None if self._draws else POINT
+
     @property
     def _draws(self) -> bool:
         return self.phase == TRAIN or self.param.dropout_param.sample_weights_test
@@ -43,7 +47,7 @@ class Dropout(Layer):
         top[0].reshape(*bottom[0].shape)
 
     def mask_draws(self, bottom: Sequence[Blob]) -> int:
-        return bottom[0].count if self.phase == TRAIN else 0
+        return bottom[0].count if self._draws else 0
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if self._draws:

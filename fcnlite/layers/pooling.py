@@ -69,7 +69,7 @@ class _Stage:
         return self.planes * self.size[0] * stride, -(-self.size[1] // stride), *self.size
 
     def _taps(self) -> tuple[Any, ...]:
-        """How many of a window's rows, and columns, lie within the padded image, for each output position."""
+        """Numbers of a window's rows, and columns, that lie within the padded image, for each output position."""
         if not self.taps:
             w, counts = self.window, []
             for n, out, pad, stride, extent, dilation in zip(
@@ -158,6 +158,9 @@ class Pooling(Layer):
             tuple(p.stride_shape) or read.stride,
             read.dilation,
         )
+
+    def sight(self) -> Window | None:
+        return None if self.is_global or self.window.axes != 2 or len(self.param.top) > 1 else self.window
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape = bottom[0].shape

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fcnlite import device
+from fcnlite.coord_map import fix_crops
 from fcnlite.deploy import deploy
 from fcnlite.errors import InputError, warn
 from fcnlite.io import iter_weights, write_weights
@@ -20,7 +21,17 @@ from fcnlite.layers.base import phase_number
 from fcnlite.net.build import Builder, Origin
 from fcnlite.net.graph import Graph
 from fcnlite.net.parameters import copy_layer, is_given, lacking, share
-from fcnlite.proto import TEST, NetParameter, NetState, filter_net, insert_splits, read_net, to_text, upgrade
+from fcnlite.proto import (
+    TEST,
+    NetParameter,
+    NetState,
+    V1LayerParameter,
+    filter_net,
+    insert_splits,
+    read_net,
+    to_text,
+    upgrade,
+)
 
 
 class Notes(Protocol):
@@ -79,6 +90,8 @@ class Net(Graph):
         self.phase = phase_number(phase)
         state = NetState(phase=self.phase, level=level, stage=[*param.state.stage, *stages])
         self.param = filter_net(upgrade(self.form_of(param)), state)
+        if any(layer.type == V1LayerParameter.CROP for layer in param.layers):
+            fix_crops(self.param)  # the old form has no offsets: its layer derived them
         super().__init__(Builder(self.param, self.phase, Origin(source, folder)))
         if weights is not None:
             told = lacking(self.copy_from(weights), weights)

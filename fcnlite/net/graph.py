@@ -17,6 +17,7 @@ from fcnlite.blob import Blob, Node
 from fcnlite.errors import InputError
 from fcnlite.layers import Convolution, Layer, ReLU
 from fcnlite.net.build import Builder, find_foldable
+from fcnlite.net.plateaus import Plateaus
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 _graphs: WeakSet[Graph] = WeakSet()
@@ -189,7 +190,8 @@ class Graph:
         """One pass forward and back, for training.
 
         Frees memory as it goes: a diff after its last reader, a layer's output after the gradients through it.
-        Inputs, outputs and parameters' diffs stay. Convolution and ReLU share one pass.
+        Inputs, outputs and parameters' diffs stay. Convolution and ReLU share one pass, and equal windows are computed
+        once (`fcnlite.net.plateaus`) unless blobs are kept.
 
         Parameters
         ----------
@@ -207,24 +209,28 @@ class Graph:
         """
         self._set_inputs(inputs)
         forward = self.forward_node if runner is None else runner.forward
-        with _folded(self._foldable):
-            for node in self.nodes:
-                forward(node)
-        loss = self.total_loss()
         outputs = [self.blobs[name] for name in self.outputs]
-        self._seed(self.nodes)
-        for node in reversed(self.nodes):
-            if node.runs_back:
-                if runner is None:
-                    node.backward()
-                else:
-                    runner.backward(node)
-            if not keep_blobs:
-                self._release(node.tops, keep=[*node.bottoms, *outputs])
+        with Plateaus(self.nodes, self.blobs.values() if keep_blobs else outputs) as plateaus:
+            with _folded(self._foldable):
+                for node in self.nodes:
+                    plateaus.before_forward(node)
+                    forward(node)
+                    plateaus.after_forward(node)
+            loss = self.total_loss()
+            self._seed(self.nodes)
+            for node in reversed(self.nodes):
+                if node.runs_back:
+                    if runner is None:
+                        node.backward()
+                    else:
+                        runner.backward(node)
+                plateaus.after_backward(node)
+                if not keep_blobs:
+                    self._release(node.tops, keep=[*node.bottoms, *outputs])
         return loss
 
     def infer(self, output: str | None = None, **inputs: Any) -> Any:
-        """One pass forward that frees every blob but the inputs after its last reader.
+        """One pass forward that frees every blob but the inputs after its last reader; equal windows are computed once.
 
         Threads that call it at once are served one after the other.
 
@@ -235,16 +241,18 @@ class Graph:
         """
         wanted = output or self._only_output()
         last = {blob: node for node in self.nodes for blob in node.bottoms}
-        with self.exclusive(), _folded(self._foldable):
+        keep = [self._blob(wanted)]
+        with self.exclusive(), _folded(self._foldable), Plateaus(self.nodes, keep) as plateaus:
             if wanted not in self.inputs:
-                self._blob(wanted).drop_data()  # the array that the pass before returned is its caller's
+                keep[0].drop_data()  # the array that the pass before returned is its caller's
             self._set_inputs(inputs)
             for node in self.nodes:
+                plateaus.before_forward(node)
                 self.forward_node(node)
-                keep = [self.blobs[wanted]] if wanted in self.blobs else []
+                plateaus.after_forward(node)
                 done = [blob for blob in node.bottoms if last[blob] is node]
                 self._release([*done, *(top for top in node.tops if top not in last)], keep=keep)
-            return self._blob(wanted).data
+            return keep[0].data
 
     @_alone
     def reshape(self) -> None:

@@ -76,7 +76,8 @@ class Segmenter(Net):
             H x W uint8: each pixel's class.
         """
         pixels = self.notes.use(mean_bgr, scale)
-        data = preprocess(_pixels(image), pixels.mean_bgr, pixels.scale)[None]
+        picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
+        data = preprocess(picture, pixels.mean_bgr, pixels.scale)[None]
         with self.exclusive():
             labels = argmax_channels(self.infer(output, data=data))[0]
             self.drop_blobs()

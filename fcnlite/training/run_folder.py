@@ -284,6 +284,31 @@ def iteration_of(state: Path) -> int:
     return int(state.name.removesuffix(STATE).rpartition("_iter_")[2])
 
 
+class SeenFolder(RunFolder):
+    """A run's folder as seen by the other processes of a run: the first one alone writes to it."""
+
+    def discard(self) -> None:
+        pass
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        pass
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        pass
+
+    def forget_after(self, iteration: int) -> list[dict[str, Any]]:
+        return [record for record in self.records() if record["iteration"] <= iteration]
+
+    def draw_curve(self, smooth: int, title: str) -> None:
+        pass
+
+    def prune(self, name: str, keep: int, iteration: int) -> None:
+        pass
+
+    def write_final(self, state: Path, name: str) -> Path:
+        return self.path / f"{name}.h5"
+
+
 def weights_of(state: Path) -> Path:
     """The weights saved with a state."""
     return Path(str(state).removesuffix(STATE) + ".caffemodel.h5")

@@ -25,10 +25,11 @@ from fcnlite.data.survey import survey
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights
 from fcnlite.layers.python import Python
-from fcnlite.layers.sources.database import drawing_together
+from fcnlite.layers.sources.batches import drawing_together
 from fcnlite.net import Net, argmax_channels
 from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.segmenter import Maps
+from fcnlite.parallel import World
 from fcnlite.scoring import tally
 from fcnlite.solver import SGDSolver, get_solver
 from fcnlite.training.run_folder import SETTINGS
@@ -98,7 +99,7 @@ def heads(net: Net) -> list[tuple[str, str]]:
     return [pair for pair in pairs if all(len(net.blobs[name].shape) == 4 for name in pair)]
 
 
-def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
+def score(net: Net, rounds: int, world: World | None = None) -> tuple[float, list[HeadScores]]:
     """Loss and the paper's metrics over a test net's own data.
 
     Parameters
@@ -107,6 +108,8 @@ def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
         In phase TEST, with layers that fetch data.
     rounds : int
         Forward passes; where an FCN data layer feeds the net, one an image of its split instead.
+    world : World, optional
+        The processes that share out the passes; each returns the result of all.
 
     Returns
     -------
@@ -114,25 +117,29 @@ def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
         Mean weighted loss.
     list of HeadScores
     """
+    world = world if world is not None else World(None)
     feeds = [layer for layer in net.layers if isinstance(layer, Python) and layer.dataset is not None]
     not_scored: Sequence[int] = ()
     for feed in feeds:
         assert feed.dataset is not None
         rounds, not_scored = len(feed.dataset), feed.dataset.not_scored
-        feed.seek(0)
+        feed.take_every(world.size, world.rank)
     pairs = {f"{scores} and {label}": (scores, label) for scores, label in heads(net)}
     losses: list[float] = []
 
     def maps() -> Iterator[Maps]:
-        for _ in range(rounds):
+        for _ in world.rounds(net, rounds, feeds):
             net.forward()
             losses.append(float(net.total_loss()))
             yield {name: _truth_and_prediction(net, *pair) for name, pair in pairs.items()}
             net.drop_blobs()
 
     classes = {name: net.blobs[scores].shape[1] for name, (scores, _) in pairs.items()}
-    found = tally(maps(), rounds, classes, not_scored)
-    mean = sum(losses) / rounds if rounds else math.nan
+    found = tally(maps(), rounds, classes, not_scored, world=world)
+    for feed in feeds:
+        feed.take_every(1, 0)
+        feed.seek(rounds)
+    mean = sum(world.in_turn(losses)) / rounds if rounds else math.nan
     return mean, [HeadScores(*pair, found[name]) for name, pair in pairs.items()]
 
 
@@ -149,7 +156,7 @@ def report_scores(solver: SGDSolver) -> None:
         if not heads(net):
             continue
         net.share_with(solver.net)
-        loss, found = score(net, solver.param.test_iter[i])
+        loss, found = score(net, solver.param.test_iter[i], solver.world)
         print(f"iteration {solver.iter}: test loss {loss:g}")
         for head in found:
             print(f"iteration {solver.iter}: {head.score}: {head.result}")
@@ -165,6 +172,9 @@ def train(
     stop: object = False,
     overwrite: bool = False,
     draw_together: bool = False,
+    world: World | None = None,
+    exact: bool = False,
+    scale_batch: bool = False,
 ) -> SGDSolver:
     """Train as a solver file says, until `max_iter`, then save.
 
@@ -186,6 +196,10 @@ def train(
         Replace the snapshots of another run under the same names, rather than refuse to begin.
     draw_together : bool
         Let all data layers draw the same crops and mirrors, as an image layer and its label layer need.
+    world : World, optional
+        The processes that share out the work; the first one alone writes.
+    exact, scale_batch : bool
+        As for `SGDSolver`.
 
     Returns
     -------
@@ -197,8 +211,9 @@ def train(
     InputError
         Nothing feeds an input of a net, or there are snapshots already.
     """
+    world = world if world is not None else World(None)
     with drawing_together() if draw_together else nullcontext():
-        solver = get_solver(path)
+        solver = get_solver(path, world=world, exact=exact, scale_batch=scale_batch)
     for net in (solver.net, *solver.test_nets):
         _refuse_unfed(net, path)
     _describe_data(solver.net)
@@ -208,6 +223,7 @@ def train(
         solver.restore(resume)
     else:
         start_from(solver.net, weights)
+        world.copy_parameters(solver.net)
     stop_at = solver.param.max_iter if iterations is None else iterations
     if score_every is None:
         score_every = solver.param.snapshot or SCORE_EVERY
@@ -215,7 +231,7 @@ def train(
     if resume is None and not overwrite:
         _refuse_snapshots(prefix, solver.param.snapshot, stop_at)
     warn_of_doubts(solver.net)
-    while solver.iter < stop_at and not stop:
+    while solver.iter < stop_at and not world.any(stop):
         solver.step(1)
         if score_every and solver.iter % score_every == 0:
             report_scores(solver)

@@ -24,6 +24,7 @@ from fcnlite.errors import InputError, noting
 from fcnlite.io import read_weights, write_text
 from fcnlite.net import Net
 from fcnlite.net.segmenter import score_blob
+from fcnlite.parallel import World
 from fcnlite.proto import to_text
 from fcnlite.scoring import Evaluation, evaluate, sheet
 from fcnlite.solver import SGDSolver
@@ -138,6 +139,10 @@ class Trainer:
         The solver state to go on from.
     say : callable
         Called with each line of news.
+    world : World, optional
+        The processes that share the run out; the first one alone writes.
+    exact : bool
+        As for `SGDSolver`.
 
     Attributes
     ----------
@@ -147,23 +152,35 @@ class Trainer:
         The last validation.
     saved : pathlib.Path or None
         The state of the last snapshot.
+    settled : bool
+        Validation has not got better for as long as the plan has patience.
     warned : list of str
         What was warned of, which the log keeps.
     """
 
     def __init__(
-        self, plan: Plan, folder: RunFolder, resume: Path | None = None, say: Say = tqdm.write
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        resume: Path | None = None,
+        say: Say = tqdm.write,
+        world: World | None = None,
+        exact: bool = False,
     ) -> None:
         self.plan = plan
+        self.world = world if world is not None else World(None)
+        self.world.share(plan.iter_size)
         self.folder = folder
         self.say = say
         self.warned: list[str] = []
         with noting(self.warned):
-            self.train_data, self.val_data = self._open_data()
-            if plan.data_set != "folder":  # whose pictures were all read to write its manifest
-                survey(self.train_data)
-            if plan.class_weights:
+            if plan.class_weights and self.world.leads:
                 write_matrix(folder.path / CLASS_WEIGHTS, plan.class_weights)
+            self.train_data, self.val_data = self.world.leader_first(self._open_data)
+            if (
+                self.world.leads and plan.data_set != "folder"
+            ):  # whose pictures were all read for its manifest
+                survey(self.train_data)
             self.net = start(plan, self.train_data, say, resume is None, folder.path)
         given = self.train_data.blobs(0)
         if set(given) != set(self.net.inputs):
@@ -173,10 +190,11 @@ class Trainer:
             )
         settings = solver_of(plan, folder.snapshots)
         settings.ClearField("snapshot")  # taken here, with the validation and the curve that go with it
-        self.solver = SGDSolver(settings, net=self.net)
+        self.solver = SGDSolver(settings, net=self.net, world=self.world, exact=exact)
         self.losses: deque[float] = deque(maxlen=plan.average_loss)
         self._under_way: deque[_Step] = deque()
         self._noted = 0.0
+        self.settled = False
         self._told: tuple[float, int] | None = None
         self._begun = 0.0, 0
         self._logged = 0  # warnings
@@ -225,6 +243,8 @@ class Trainer:
 
     def write_description(self) -> None:
         """Write settings.json, and the net and the solver as Caffe has them."""
+        if not self.world.leads:
+            return
         self.folder.write_settings(self.describe())
         write_text(self.folder.path / "train.prototxt", to_text(self.net.param))
         write_text(self.folder.path / "deploy.prototxt", to_text(deploy(self.net.param)))
@@ -258,10 +278,11 @@ class Trainer:
             recolor=plan.recolor,
             keep=plan.sample_patches,
         )
-        if plan.validate_first and self.iteration == 0 and not stop:
+        if plan.validate_first and self.iteration == 0 and not self.world.any(stop):
             self.validate()
+        self.settled = self.world.any(self._is_settled())
         with noting(self.warned), source, self._bar() as bar:
-            self.solver.source = source
+            self.solver.source = self.world.own_items(source)
             try:
                 self._iterate(order, bar, stop)
             except (InputError, OSError, MemoryError) as error:
@@ -274,27 +295,31 @@ class Trainer:
 
     def _iterate(self, order: ImageOrder, bar: Any, stop: Any) -> None:
         plan = self.plan
-        while self.iteration < plan.iterations and not stop and not self.settled:
+        while self.iteration < plan.iterations and not self.settled and not self.world.any(stop):
             self._step(order, bar)
             if plan.snapshot and self.iteration % plan.snapshot == 0 and self.iteration < plan.iterations:
                 self._note(bar)
                 self.save()
                 self.validate()
+                self.settled = self.world.any(self._is_settled())
                 self.folder.prune(plan.net, plan.keep, self.iteration)
         self._note(bar)
 
     def _save_what_there_is(self, error: BaseException) -> None:
         """Save the last finished iteration before an error ends the run."""
-        if isinstance(error, Diverged) or (self.saved is not None and self.state_name == self.saved.name):
+        if (
+            isinstance(error, Diverged) or self.world.size > 1
+        ):  # other processes may be in the middle of an update
+            return
+        if self.saved is not None and self.state_name == self.saved.name:
             return
         if self.iteration:
             self.save()
             self.say(f"stopped after iteration {self.iteration} by an error; the state is in {self.saved}")
 
-    @property
-    def settled(self) -> bool:
+    def _is_settled(self) -> bool:
         """True if the last `patience` validations were no better than one before them."""
-        if not self.plan.patience:
+        if not self.plan.patience or not self.world.leads:
             return False
         scores = [v.mean_iu or 0.0 for v in self.folder.validations() if v.iteration <= self.iteration]
         recent, before = scores[-self.plan.patience :], scores[: -self.plan.patience]
@@ -309,7 +334,9 @@ class Trainer:
         """Validate, and write the final weights; returns their path and the iteration they are of."""
         assert self.saved is not None
         self.validate()
-        best = self.folder.best(self.plan.net) if self.plan.final == "best" else None
+        best = None
+        if self.plan.final == "best":
+            best = self.world.from_leader(lambda: self.folder.best(self.plan.net))
         self.folder.prune(self.plan.net, self.plan.keep, self.iteration)
         self.folder.draw_curve(self.plan.average_loss, f"{self.plan.net} on {self.plan.name}")
         taken = best or self.saved
@@ -328,9 +355,16 @@ class Trainer:
             self._test_net = Net(deploy(self.net.param), phase="TEST")
         self._test_net.share_with(self.net)
         found = evaluate(
-            self._test_net, self.val_data, self.plan.validate, progress="validating", with_loss=True
+            self._test_net,
+            self.val_data,
+            self.plan.validate,
+            progress="validating",
+            with_loss=True,
+            world=self.world,
         )
         self.evaluation = found
+        if not self.world.leads:
+            return
         picture = sheet(self._test_net, self.val_data, min(PICTURES, found.images))
         self.folder.write_validation(self.iteration, found.to_json(), str(found), picture)
         self.say(f"iteration {self.iteration}: loss {found.loss:.4g}, {found.main} ({found.images} images)")
