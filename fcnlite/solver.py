@@ -19,7 +19,7 @@ import numpy as np
 
 import fcnlite.random
 from fcnlite import device, updates
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, mistake
 from fcnlite.io import SolverSnapshot, read_state, write_state
 from fcnlite.learning_rate import learning_rate
 from fcnlite.net import Net
@@ -218,7 +218,12 @@ class SGDSolver:
         stop = self.iter + count
         while self.iter < stop:
             self._test_if_due()
-            self._losses.append(self._accumulate())
+            masks = fcnlite.random.mask_state()
+            try:
+                self._losses.append(self._accumulate())
+            except BaseException:  # as if the step had not begun: what is saved now goes on to the same bits
+                fcnlite.random.set_mask_state(masks)
+                raise
             if param.display and self.iter % param.display == 0:
                 log.info("Iteration %d, loss = %g, lr = %g", self.iter, self.smoothed_loss, self.rate)
             self.apply_update()
@@ -303,7 +308,13 @@ class SGDSolver:
         -------
         tuple of Path
             The files of weights and of state; each appears whole or not at all.
+
+        Raises
+        ------
+        InputError
+            The weights are not finite numbers any more, or the files cannot be written.
         """
+        self._refuse_nonfinite()
         stem = f"{os.fspath(prefix or self.snapshot_prefix())}_iter_{self.iter}"
         ending = ".h5" if self.param.snapshot_format == SolverParameter.HDF5 else ""
         weights, state = Path(f"{stem}.caffemodel{ending}"), Path(f"{stem}.solverstate{ending}")
@@ -318,6 +329,15 @@ class SGDSolver:
         write_state(state, SolverSnapshot(self.iter, self.current_step, str(weights), history, random_state))
         self.last_snapshot = weights, state
         return weights, state
+
+    def _refuse_nonfinite(self) -> None:
+        tonumpy = device.current().tonumpy
+        for layer, blobs in self.net.params.items():
+            if not all(np.isfinite(tonumpy(blob.data)).all() for blob in blobs):
+                mistake(
+                    f"the weights of layer '{layer}' hold NaN or infinite numbers after iteration {self.iter}, and "
+                    "were not saved: lower the learning rate"
+                )
 
     def snapshot_prefix(self) -> Path:
         """Path prefix of snapshots.

@@ -33,6 +33,15 @@ class InnerProduct(Layer):
     Weight (num_output, K), with `transpose` (K, num_output), K being the length of x; bias (num_output,)
     unless `bias_term` is false. The top keeps the axes ahead of `axis` and has num_output in place of the
     others.
+
+    Parameters
+    ----------
+    num_output : int
+    bias_term, transpose : bool
+    axis : int
+        First axis of x, 1 by default.
+    weight_filler, bias_filler : dict
+        As in a prototxt: `{"type": "xavier"}`.
     """
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

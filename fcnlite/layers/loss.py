@@ -148,9 +148,23 @@ class SoftmaxWithLoss(_SoftmaxLoss):
     """loss = -sum log max(p[label], FLT_MIN) / normaliser over the pixels whose label is not ignored.
 
     Bottoms: scores (N, C, H, W) and labels (N, 1, H, W); top: a scalar, and optionally the probabilities.
-    `loss_param`: ignore_label; normalization FULL, VALID (default), BATCH_SIZE or NONE, or the older
-    `normalize` (true: VALID, false: BATCH_SIZE). The normaliser is never under 1.
+    The normaliser is never under 1.
 
+    Parameters
+    ----------
+    ignore_label : int
+        Label of pixels that do not count.
+    normalization : str
+        The normaliser: "VALID" (default), the pixels that count; "FULL", all; "BATCH_SIZE", the images; "NONE", 1.
+    normalize : bool
+        The older form: true for VALID, false for BATCH_SIZE.
+    axis : int
+        The classes' axis.
+    loss_weight : float
+        Factor of the loss in the objective.
+
+    Notes
+    -----
     SegNet's class weights (`weight_by_label_freqs: true` and one `class_weighting` for each class) multiply each
     pixel's loss by its label's weight; the normaliser still counts pixels.
     """

@@ -16,6 +16,11 @@ from fcnlite.proto import FillerParameter
 class ReLU(Layer):
     """y = max(x, 0) + negative_slope * min(x, 0); top has the bottom's shape and may be it.
 
+    Parameters
+    ----------
+    negative_slope : float
+        0 by default.
+
     Attributes
     ----------
     folded : bool

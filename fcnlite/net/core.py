@@ -15,7 +15,7 @@ import numpy as np
 from fcnlite import device
 from fcnlite.coord_map import fix_crops
 from fcnlite.deploy import deploy
-from fcnlite.errors import InputError, warn
+from fcnlite.errors import InputError, mistake, warn
 from fcnlite.io import iter_weights, write_weights
 from fcnlite.layers.base import phase_number
 from fcnlite.net.build import Builder, Origin
@@ -102,11 +102,16 @@ class Net(Graph):
         """The form of a description that is built: here the description itself."""
         return param
 
-    def copy_from(self, source: str | os.PathLike[str] | Mapping[str, Sequence[np.ndarray]]) -> list[str]:
+    def copy_from(
+        self,
+        source: str | os.PathLike[str] | Mapping[str, Sequence[np.ndarray]],
+        allow_nonfinite: bool = False,
+    ) -> list[str]:
         """Copy parameters by layer name, from a .caffemodel, a Caffe HDF5 file or a mapping of arrays.
 
         Layers of the file that the net lacks are passed over, and layers of the net that the file lacks stay as they
-        are. A layer with `name` in both must have as many parameters of the same shapes.
+        are. A layer with `name` in both must have as many parameters of the same shapes, of finite numbers unless
+        `allow_nonfinite`.
 
         Returns
         -------
@@ -117,6 +122,10 @@ class Net(Graph):
         copied = set()
         for layer, arrays in source.items() if isinstance(source, Mapping) else iter_weights(source):
             if layer in self.params and arrays:
+                if not allow_nonfinite and not all(np.isfinite(array).all() for array in arrays):
+                    mistake(
+                        f"{label}: layer '{layer}' holds NaN or infinite numbers, with which no net computes"
+                    )
                 owned = {p.index for p in self.learnable_params if p.layer == layer}
                 copy_layer(layer, self.params[layer], owned, arrays, label)
                 copied.add(layer)

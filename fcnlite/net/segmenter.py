@@ -84,7 +84,13 @@ class Segmenter(Net):
         return labels
 
 
-def load(path: str | os.PathLike[str], prototxt: Any = None, *, allow_missing: bool = False) -> Segmenter:
+def load(
+    path: str | os.PathLike[str],
+    prototxt: Any = None,
+    *,
+    allow_missing: bool = False,
+    allow_nonfinite: bool = False,
+) -> Segmenter:
     """A net ready to predict, from a file of weights.
 
     Parameters
@@ -96,6 +102,8 @@ def load(path: str | os.PathLike[str], prototxt: Any = None, *, allow_missing: b
         The net to use instead.
     allow_missing : bool
         Warn where the file has nothing for a layer of the net, which then keeps the weights it was built with.
+    allow_nonfinite : bool
+        Take weights that are NaN or infinite.
 
     Returns
     -------
@@ -116,7 +124,7 @@ def load(path: str | os.PathLike[str], prototxt: Any = None, *, allow_missing: b
         net = Segmenter(source, "TEST")
     except InputError as error:
         raise InputError(str(error) if prototxt is not None else f"{os.fspath(path)}: {error}") from None
-    told = lacking(net.copy_from(path), os.fspath(path))
+    told = lacking(net.copy_from(path, allow_nonfinite), os.fspath(path))
     if told and not allow_missing:
         raise InputError(f"{told}, which would score at random or as one class; {_ALLOW}")
     if told:

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from fcnlite.data.notes import Notes
 from fcnlite.data.survey import survey
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights
+from fcnlite.io.lock import LOCK, Lock, owning
 from fcnlite.layers.python import Python
 from fcnlite.layers.sources.batches import drawing_together
 from fcnlite.net import Net, argmax_channels
@@ -163,6 +164,7 @@ def report_scores(solver: SGDSolver) -> None:
         sys.stdout.flush()
 
 
+@owning()
 def train(
     path: str | os.PathLike[str],
     weights: Sequence[str] = (),
@@ -228,13 +230,18 @@ def train(
     if score_every is None:
         score_every = solver.param.snapshot or SCORE_EVERY
     prefix = Path(solver.snapshot_prefix())  # rather now than when there is something to save
+    if world.leads:
+        Lock(prefix.with_name(f".{prefix.name}{LOCK}"), f"the place of the snapshots, {prefix},")
     if resume is None and not overwrite:
         _refuse_snapshots(prefix, solver.param.snapshot, stop_at)
     warn_of_doubts(solver.net)
-    while solver.iter < stop_at and not world.any(stop):
-        solver.step(1)
-        if score_every and solver.iter % score_every == 0:
-            report_scores(solver)
+    try:
+        while solver.iter < stop_at and not world.any(stop):
+            solver.step(1)
+            if score_every and solver.iter % score_every == 0:
+                report_scores(solver)
+    except (InputError, OSError, MemoryError) as error:
+        raise _saved(solver, error) from error
     stopped = solver.iter < stop_at
     due = solver.param.snapshot_after_train or stopped
     if due and not (solver.param.snapshot and solver.iter % solver.param.snapshot == 0):
@@ -243,6 +250,20 @@ def train(
     if not stopped and score_every and solver.iter % score_every:
         report_scores(solver)
     return solver
+
+
+def _saved(solver: SGDSolver, error: Exception) -> Exception:
+    """Save what was learned before an error ended the run; returns the error, with how the run goes on."""
+    ending = f"_iter_{solver.iter}.solverstate"
+    is_saved = solver.last_snapshot is not None and ending in solver.last_snapshot[1].name
+    if solver.iter and not is_saved and (solver.world is None or solver.world.size == 1):
+        with suppress(InputError, OSError, MemoryError):  # the error that ended the run is the one to tell
+            solver.snapshot()
+    if solver.last_snapshot is None:
+        return error
+    state = solver.last_snapshot[1]
+    told = f"{error}; the run stopped after iteration {solver.iter}; go on with: --resume {state}"
+    return InputError(told, getattr(error, "layer", ""))
 
 
 def _refuse_unfed(net: Net, path: str | os.PathLike[str]) -> None:

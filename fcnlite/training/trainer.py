@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,6 +24,7 @@ from fcnlite.deploy import deploy
 from fcnlite.errors import InputError, noting
 from fcnlite.io import read_weights, write_text
 from fcnlite.net import Net
+from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.segmenter import score_blob
 from fcnlite.parallel import World
 from fcnlite.proto import to_text
@@ -31,7 +33,7 @@ from fcnlite.solver import SGDSolver
 from fcnlite.training.build import describe_net, open_data, solver_of
 from fcnlite.training.class_weights import CLASS_WEIGHTS, write_matrix
 from fcnlite.training.plan import Plan
-from fcnlite.training.run_folder import STATE, RunFolder, iteration_of
+from fcnlite.training.run_folder import STATE, RunFolder, damage, iteration_of, weights_of
 
 PICTURES = 8  # images in a validation's picture
 SILENCE = 60  # seconds without a line off a terminal
@@ -112,10 +114,6 @@ def _initialise(net: Net, plan: Plan, say: Say) -> None:
         )
 
 
-class Diverged(InputError):
-    """The loss is not finite any more, and neither are the weights."""
-
-
 @dataclass(frozen=True)
 class _Step:
     """An iteration begun; `loss` is for float(), which waits for it."""
@@ -125,6 +123,10 @@ class _Step:
     rate: float
     images: list[str]
     begun: float
+
+
+class Diverged(InputError):
+    """The loss is not a finite number any more, and the weights are nothing to save."""
 
 
 class Trainer:
@@ -154,6 +156,8 @@ class Trainer:
         The state of the last snapshot.
     settled : bool
         Validation has not got better for as long as the plan has patience.
+    images : list of str
+        The images of the last iteration begun.
     warned : list of str
         What was warned of, which the log keeps.
     """
@@ -193,6 +197,7 @@ class Trainer:
         self.solver = SGDSolver(settings, net=self.net, world=self.world, exact=exact)
         self.losses: deque[float] = deque(maxlen=plan.average_loss)
         self._under_way: deque[_Step] = deque()
+        self.images: list[str] = []
         self._noted = 0.0
         self.settled = False
         self._told: tuple[float, int] | None = None
@@ -204,8 +209,10 @@ class Trainer:
         if resume is not None:
             self._restore(resume)
             self.saved = resume if resume.name == self.state_name else None
-            for record in folder.forget_after(self.iteration):
-                self.losses.append(record["loss"])
+        for record in folder.forget_after(self.iteration):
+            self.losses.append(record["loss"])
+        with noting(self.warned):
+            warn_of_doubts(self.net)
 
     def _open_data(self) -> tuple[Dataset, Dataset | None]:
         train, val = open_data(self.plan)
@@ -255,13 +262,12 @@ class Trainer:
     def run(self, stop: Any = False) -> bool:
         """Train to the planned iteration, or as long as validation gets better; False where `stop` came true before.
 
-        Whatever ends it, a snapshot of the last finished iteration is there, unless the loss is no longer finite.
-
         Parameters
         ----------
         stop : object
             Looked at after every iteration; once true, a snapshot is saved and the run ends.
         """
+        self._make_up_validations()
         plan, position = self.plan, self.iteration * self.plan.iter_size
         randomize = plan.order == "random"
         order = ImageOrder.of_split(
@@ -283,39 +289,19 @@ class Trainer:
         self.settled = self.world.any(self._is_settled())
         with noting(self.warned), source, self._bar() as bar:
             self.solver.source = self.world.own_items(source)
-            try:
-                self._iterate(order, bar, stop)
-            except (InputError, OSError, MemoryError) as error:
-                self._save_what_there_is(error)
-                raise
+            while self.iteration < plan.iterations and not self.settled and not self.world.any(stop):
+                self._step(order, bar)
+                if plan.snapshot and self.iteration % plan.snapshot == 0 and self.iteration < plan.iterations:
+                    self._note(bar)
+                    self.save()
+                    self.validate()
+                    self.settled = self.world.any(self._is_settled())
+                    self.folder.prune(plan.net, plan.keep, self.iteration)
+            self._note(bar)
         if self.saved is None or self.state_name != self.saved.name:
             self.save()
         self.folder.close()
         return self.iteration >= plan.iterations or self.settled
-
-    def _iterate(self, order: ImageOrder, bar: Any, stop: Any) -> None:
-        plan = self.plan
-        while self.iteration < plan.iterations and not self.settled and not self.world.any(stop):
-            self._step(order, bar)
-            if plan.snapshot and self.iteration % plan.snapshot == 0 and self.iteration < plan.iterations:
-                self._note(bar)
-                self.save()
-                self.validate()
-                self.settled = self.world.any(self._is_settled())
-                self.folder.prune(plan.net, plan.keep, self.iteration)
-        self._note(bar)
-
-    def _save_what_there_is(self, error: BaseException) -> None:
-        """Save the last finished iteration before an error ends the run."""
-        if (
-            isinstance(error, Diverged) or self.world.size > 1
-        ):  # other processes may be in the middle of an update
-            return
-        if self.saved is not None and self.state_name == self.saved.name:
-            return
-        if self.iteration:
-            self.save()
-            self.say(f"stopped after iteration {self.iteration} by an error; the state is in {self.saved}")
 
     def _is_settled(self) -> bool:
         """True if the last `patience` validations were no better than one before them."""
@@ -347,6 +333,15 @@ class Trainer:
         self.saved = self.folder.snapshot(self.solver, self.plan.net)
         self.folder.draw_curve(self.plan.average_loss, f"{self.plan.net} on {self.plan.name}")
 
+    def rescue(self, error: Exception) -> None:
+        """Save what was learned before an error ended the run, if it is good, can be saved and is not yet."""
+        is_saved = self.saved is not None and self.saved.name == self.state_name
+        if not isinstance(error, Diverged) and self.iteration and not is_saved and self.world.size == 1:
+            with suppress(Exception):  # the error that ended the run is the one to tell
+                self._note(self._bar())
+                self.save()
+        self.folder.close()
+
     def validate(self) -> None:
         """Measure the net on the validation images: scores, table and pictures into the run's folder."""
         if self.val_data is None:
@@ -354,20 +349,33 @@ class Trainer:
         if self._test_net is None:
             self._test_net = Net(deploy(self.net.param), phase="TEST")
         self._test_net.share_with(self.net)
+        self.evaluation = self._validate(self._test_net, self.val_data, self.iteration)
+
+    def _validate(self, net: Net, images: Dataset, iteration: int) -> Evaluation:
         found = evaluate(
-            self._test_net,
-            self.val_data,
-            self.plan.validate,
-            progress="validating",
-            with_loss=True,
-            world=self.world,
+            net, images, self.plan.validate, progress="validating", with_loss=True, world=self.world
         )
-        self.evaluation = found
-        if not self.world.leads:
+        if self.world.leads:
+            picture = sheet(net, images, min(PICTURES, found.images))
+            self.folder.write_validation(iteration, found.to_json(), str(found), picture)
+            self.say(f"iteration {iteration}: loss {found.loss:.4g}, {found.main} ({found.images} images)")
+        return found
+
+    def _make_up_validations(self) -> None:
+        """Validate the snapshots whose validation the end of the process prevented, with the weights in their files."""
+        if self.val_data is None or not self.plan.snapshot:
             return
-        picture = sheet(self._test_net, self.val_data, min(PICTURES, found.images))
-        self.folder.write_validation(self.iteration, found.to_json(), str(found), picture)
-        self.say(f"iteration {self.iteration}: loss {found.loss:.4g}, {found.main} ({found.images} images)")
+        for iteration, state in self.world.from_leader(self._not_validated):
+            net = Net(deploy(self.net.param), phase="TEST")
+            net.copy_from(weights_of(state))
+            self._validate(net, self.val_data, iteration)
+
+    def _not_validated(self) -> list[tuple[int, Path]]:
+        """The whole snapshots up to here that lack the validation which follows each."""
+        last = min(self.iteration, self.plan.iterations - 1)
+        due = [i for i in self.folder.states() if 0 < i <= last and i % self.plan.snapshot == 0]
+        states = {i: self.folder.states()[i] for i in reversed(due) if not self.folder.is_validated(i)}
+        return [(iteration, state) for iteration, state in states.items() if not damage(state)]
 
     def _bar(self) -> Any:
         return tqdm(
@@ -382,9 +390,10 @@ class Trainer:
     def _step(self, order: ImageOrder, bar: Any) -> None:
         rate, begun = self.solver.rate, time.perf_counter()
         indices = [next(order) for _ in range(self.plan.iter_size)]
+        self.images = [self.train_data.names[index] for index in indices]
         self.solver.step(1)
-        images = [self._name(index) for index in indices]
-        self._under_way.append(_Step(self.iteration, self.solver.loss, rate, images, begun))
+        self.images = [self._name(index) for index in indices]
+        self._under_way.append(_Step(self.iteration, self.solver.loss, rate, self.images, begun))
         self._note(bar, device.current().ahead)
 
     def _name(self, index: int) -> str:
