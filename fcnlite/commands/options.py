@@ -208,6 +208,7 @@ def add_weights_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the net, where the weights do not tell it; of one for training the form for prediction is used",
     )
+    add_stage_option(parser)
     parser.add_argument(
         "--allow-missing",
         action="store_true",
@@ -229,6 +230,26 @@ def add_weights_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scale", type=amount(positive=True), metavar="X", help="multiplied by then")
 
 
+def add_stage_option(parser: argparse.ArgumentParser) -> None:
+    """Add --stage, for the include and exclude rules of a prototxt's layers."""
+    parser.add_argument(
+        "--stage",
+        "-stage",
+        action=_Stages,
+        default=[],
+        metavar="NAME",
+        help='a stage to build the net in, for layers with include { stage: "NAME" }; several with commas between',
+    )
+
+
+class _Stages(argparse.Action):
+    """Adds names with commas between them to a list."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        names = [name.strip() for name in str(values).split(",") if name.strip()]
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), *names])
+
+
 def load_net(options: argparse.Namespace) -> Segmenter:
     """The net that --weights, --prototxt and --allow-missing name."""
     from fcnlite.net import load
@@ -238,6 +259,7 @@ def load_net(options: argparse.Namespace) -> Segmenter:
         options.prototxt,
         allow_missing=options.allow_missing,
         allow_nonfinite=options.allow_nonfinite,
+        stages=options.stage,
     )
 
 

@@ -82,15 +82,7 @@ def _initialise(net: Net, plan: Plan, say: Say) -> None:
     filled: set[str] = set()
     for path, suffix in zip(plan.init, towers):
         source = read_weights(path)
-        # A classifier, or an FCN for other classes: its scores mean something else.
-        shapes = {layer: [b.shape for b in blobs] for layer, blobs in net.params.items()}
-        other = [
-            layer
-            for layer, arrays in source.items()
-            if layer.startswith(("score", "up"))
-            and layer + suffix in shapes
-            and [a.size for a in arrays] != [math.prod(s) for s in shapes[layer + suffix]]
-        ]
+        other = surgery.of_other_classes(net, source, suffix)
         try:
             report = surgery.initialise(net, source, suffix, leave=other)
         except InputError as error:
