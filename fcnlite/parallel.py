@@ -131,7 +131,9 @@ class World:
         """What `make()` returns in process 0, which alone calls it; it must be plain data."""
         if self.size == 1:
             return make()
-        return self._comm.bcast(make() if self.leads else None)
+        made = make() if self.leads else None
+        told = self._comm.bcast(made)
+        return made if self.leads else told  # type: ignore[return-value]
 
     def broadcast(self, item: T, root: int) -> T:
         """The item of process `root`, which must be plain data."""
@@ -247,7 +249,7 @@ class World:
         return MPITransport(self._comm)
 
     def passes(self, net: Net, exact: bool = False) -> Passes:
-        """This process's share of a net's passes."""
+        """The share of a net's passes that falls to this process."""
         return Passes(self, net, exact)
 
     def own_items(self, source: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from commands import NARROW, draw, ends, fails, log
 from PIL import Image
+from test_data_scenes import make_nyud
 
 from fcnlite import caffe, device, models, surgery
 from fcnlite.commands.convert import main as convert
@@ -21,7 +22,8 @@ from fcnlite.commands.predict import main as predict
 from fcnlite.commands.solve import main as solve
 from fcnlite.commands.train import main as train
 from fcnlite.coord_map import fix_crops, misplaced_crops
-from fcnlite.data import VOC
+from fcnlite.data import NYUD, VOC
+from fcnlite.data.notes import Notes
 from fcnlite.data.survey import survey
 from fcnlite.deploy import deployed
 from fcnlite.errors import InputError, InputWarning
@@ -620,3 +622,19 @@ def test_commands_take_labels_from_another_folder(
     assert ends(train, [*run, "--out", "run"]) == 0
     assert '"labels": "Inverted"' in Path("run/settings.json").read_text()
     assert ends(train, ["voc", "--resume", "run", "--iterations", 2]) == 0
+
+
+def test_a_net_for_hha_is_fed_hha_in_its_own_order(tmp_path: Path) -> None:
+    """What NYUDv2's layer feeds is what a picture of the same HHA is made into."""
+    make_nyud(tmp_path)
+    data = NYUD(tmp_path, "trainval", tops=("hha", "label"))
+    net = Segmenter(INPUT + SCORE)
+    net.params["score"][0].data[1] = np.array([1, -2, 0.5]).reshape(3, 1, 1)
+    net.notes = Notes.of(data, {})
+    net.save(tmp_path / "hha.h5")
+    net = load(tmp_path / "hha.h5")
+    assert net.notes.pixels == "mean 132.431 94.076 118.477 (in the picture's order)"
+    fed = net.forward(data=data.blobs(1)["data"][None])["score"]
+    labels = net.predict(tmp_path / "data" / "hha" / "img_5003.png")
+    np.testing.assert_array_equal(labels, device.current().tonumpy(fed)[0].argmax(0))
+    assert 0 < labels.mean() < 1

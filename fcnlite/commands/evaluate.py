@@ -121,7 +121,7 @@ def _open(options: argparse.Namespace) -> Dataset:
 def _use_pixels(dataset: Dataset, notes: Notes, options: argparse.Namespace) -> str:
     """Feed the net pixels as the options say, else as its weights' notes, else as the data set; returns it in words."""
     own = Notes.of(dataset, {})
-    wanted = (notes if notes.told else own).use(options.mean, options.scale)
+    wanted = (notes if notes.told and notes.bgr == own.bgr else own).use(options.mean, options.scale)
     if wanted.pixels != own.pixels:
         dataset.use_pixels(wanted.mean_bgr, wanted.scale)
     return wanted.pixels

@@ -21,7 +21,12 @@ from fcnlite.random import bernoulli
 class Dropout(Layer):
     """TRAIN: x * kept / (1 - dropout_ratio), with each element kept by the seeded draw; TEST: identity.
 
-    SegNet's ``sample_weights_test: true`` draws in TEST too: Bayesian SegNet averages many such passes.
+    Parameters
+    ----------
+    dropout_ratio : float
+        Share of the elements that are dropped, 0.5 by default.
+    sample_weights_test : bool
+        SegNet's: draw in TEST too. Bayesian SegNet averages many such passes.
     """
 
     in_place = True

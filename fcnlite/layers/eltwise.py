@@ -16,10 +16,22 @@ from fcnlite.proto import EltwiseParameter
 
 @register
 class Eltwise(Layer):
-    """All bottoms have one shape. SUM takes a coefficient for each; MAX sends the gradient to one bottom.
+    """Sum, product or maximum of bottoms of one shape, element by element.
 
-    Among equal maxima that is the second bottom rather than the first, else the earliest, as on Caffe's CPU. The first
-    bottom may be the top, but for a sum, of which Caffe then loses the first bottom.
+    Parameters
+    ----------
+    operation : str
+        "SUM" (default), "PROD" or "MAX".
+    coeff : sequence of float
+        Factors of the bottoms of a SUM, 1 by default.
+    stable_prod_grad : bool
+        Compute the gradient of PROD as a product of the other bottoms (default), which holds at 0.
+
+    Notes
+    -----
+    MAX sends the gradient to one bottom. Among equal maxima that is the second bottom rather than the first,
+    else the earliest, as on Caffe's CPU. The first bottom may be the top, but for a
+    sum, of which Caffe then loses the first bottom.
     """
 
     _lost = False  # whether a sum in place goes without its first bottom

@@ -17,7 +17,7 @@ from fcnlite.proto import LRNParameter
 class LRN(Layer):
     """y = x * (k + alpha / n * sum of x^2 over the window)^-beta on (N, C, H, W) (Krizhevsky et al. 2012).
 
-    ``lrn_param``: local_size (odd), alpha, beta, k, norm_region. ACROSS_CHANNELS: the window is local_size
+    `lrn_param`: local_size (odd), alpha, beta, k, norm_region. ACROSS_CHANNELS: the window is local_size
     neighbouring channels and n is local_size. WITHIN_CHANNEL: it is local_size x local_size pixels, n is
     local_size^2, and k is 1 whatever the parameter says, as in Caffe.
     """
@@ -59,7 +59,7 @@ class LRN(Layer):
         device.current().launch("lrn_backward", n * c * height, *geometry, *arrays)
 
     def _reach(self, height: int, width: int) -> tuple[int, int]:
-        """How far the window goes over channels and over pixels; no further than the map, which bounds the work."""
+        """Reach of the window over channels and over pixels; no further than the map, which bounds the work."""
         return self.reach[0], min(self.reach[1], max(height, width))
 
     def _forward(self, bottom: Sequence[Blob], scale: Any, out: Any) -> None:

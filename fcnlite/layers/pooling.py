@@ -69,7 +69,7 @@ class _Stage:
         return self.planes * self.size[0] * stride, -(-self.size[1] // stride), *self.size
 
     def _taps(self) -> tuple[Any, ...]:
-        """How many of a window's rows, and columns, lie within the padded image, for each output position."""
+        """Numbers of a window's rows, and columns, that lie within the padded image, for each output position."""
         if not self.taps:
             w, counts = self.window, []
             for n, out, pad, stride, extent, dilation in zip(
