@@ -97,7 +97,7 @@ def solver_count() -> int:
 
 
 def solver_rank() -> int:
-    """This solver's number."""
+    """Return the number of this solver."""
     return world().rank
 
 
