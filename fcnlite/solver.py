@@ -88,8 +88,11 @@ class NamedNets:
         if len(states) != len(sources):
             raise InputError(f"the solver has {len(states)} test_state for {len(sources)} test nets")
         nets = [self._make_net(source, TEST, state) for source, state in zip(sources, states)]
-        for net in nets:
-            net.share_with(training_net)
+        for number, net in enumerate(nets):
+            try:
+                net.share_with(training_net)
+            except InputError as error:
+                raise InputError(f"test net {number} does not fit the training net: {error}") from None
         return nets
 
     def _make_net(self, source: Any, phase: int, state: Any) -> Net:
@@ -165,15 +168,15 @@ class SGDSolver:
         world: World | None = None,
         exact: bool = False,
         scale_batch: bool = False,
+        stages: Sequence[str] = (),
     ):
         self._folder = folder_of(param) or Path()
-        self.param = param if isinstance(param, SolverParameter) else read_solver(param)
+        self.param = SolverParameter()  # the caller's stays as it is
+        self.param.CopyFrom(param if isinstance(param, SolverParameter) else read_solver(param))
         _check(self.param, self.type)
         if scale_batch and world is not None and world.size > 1:
-            self.param = SolverParameter.FromString(
-                self.param.SerializeToString()
-            )  # the caller's stays as it is
             self.param.iter_size *= world.size
+        self.param.train_state.stage.extend(stages)
         named = NamedNets(self.param, self._folder)
         if self.param.random_seed >= 0 and net is None:
             fcnlite.random.set_random_seed(self.param.random_seed)
@@ -184,6 +187,7 @@ class SGDSolver:
         if world is not None and world.size > 1:
             world.share(self.param.iter_size)
             world.copy_parameters(self.net)
+            world.copy_masks()
             self._passes = world.passes(self.net, exact)
             source = world.own_items(source) if source is not None else None
         self.source = iter(source) if source is not None else None

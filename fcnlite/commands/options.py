@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from fcnlite.errors import InputError, printable
 from fcnlite.launcher import launched
@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
 def guarded(
     program: str,
     mistakes: tuple[type[Exception], ...] = (InputError, OSError, MemoryError),
-    together: bool = False,
+    together: bool | Literal["loud"] = False,
 ) -> Callable[[Main], Main]:
     """Decorate a command's `main(arguments) -> status`: whatever a user can cause ends in one line.
 
@@ -79,7 +79,7 @@ def guarded(
         Errors to tell in a line; any other ends in its traceback.
     together : bool
         The command shares its work out to the processes that mpiexec starts: the first one alone prints, and a mistake
-        in any ends all. Other commands refuse to run several times at once.
+        in any ends all; "loud" lets all of them print. Other commands refuse to run several times at once.
     """
 
     def decorate(main: Main) -> Main:
@@ -103,11 +103,11 @@ def guarded(
     return decorate
 
 
-def _one_of_several(program: str, main: Main, arguments: Sequence[str] | None, together: bool) -> int:
+def _one_of_several(program: str, main: Main, arguments: Sequence[str] | None, together: bool | str) -> int:
     """Run a command in one of the processes that mpiexec started; only the first one is heard."""
     if not together:
         raise InputError("it works in one process; start it without mpiexec")
-    if launched()[1] == 0:
+    if launched()[1] == 0 or together == "loud":
         return main(arguments)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         return main(arguments)
@@ -208,6 +208,7 @@ def add_weights_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the net, where the weights do not tell it; of one for training the form for prediction is used",
     )
+    add_stage_option(parser)
     parser.add_argument(
         "--allow-missing",
         action="store_true",
@@ -229,6 +230,26 @@ def add_weights_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scale", type=amount(positive=True), metavar="X", help="multiplied by then")
 
 
+def add_stage_option(parser: argparse.ArgumentParser) -> None:
+    """Add --stage, for the include and exclude rules of a prototxt's layers."""
+    parser.add_argument(
+        "--stage",
+        "-stage",
+        action=_Stages,
+        default=[],
+        metavar="NAME",
+        help='a stage to build the net in, for layers with include { stage: "NAME" }; several with commas between',
+    )
+
+
+class _Stages(argparse.Action):
+    """Adds names with commas between them to a list."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        names = [name.strip() for name in str(values).split(",") if name.strip()]
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), *names])
+
+
 def load_net(options: argparse.Namespace) -> Segmenter:
     """The net that --weights, --prototxt and --allow-missing name."""
     from fcnlite.net import load
@@ -238,6 +259,7 @@ def load_net(options: argparse.Namespace) -> Segmenter:
         options.prototxt,
         allow_missing=options.allow_missing,
         allow_nonfinite=options.allow_nonfinite,
+        stages=options.stage,
     )
 
 

@@ -32,6 +32,7 @@ from fcnlite.proto import (
     to_text,
     upgrade,
 )
+from fcnlite.proto.filter import in_stages, left_out
 
 
 class Notes(Protocol):
@@ -88,11 +89,17 @@ class Net(Graph):
     ):
         param = source if isinstance(source, NetParameter) else read_net(source)
         self.phase = phase_number(phase)
-        state = NetState(phase=self.phase, level=level, stage=[*param.state.stage, *stages])
-        self.param = filter_net(upgrade(self.form_of(param)), state)
+        param = in_stages(param, stages)
+        state = NetState(phase=self.phase, level=level, stage=param.state.stage)
+        whole = upgrade(self.form_of(param))
+        self.param = filter_net(whole, state)
         if any(layer.type == V1LayerParameter.CROP for layer in param.layers):
             fix_crops(self.param)  # the old form has no offsets: its layer derived them
-        super().__init__(Builder(self.param, self.phase, Origin(source, folder)))
+        try:
+            built = Builder(self.param, self.phase, Origin(source, folder))
+        except InputError as error:
+            raise InputError(f"{error}{left_out(error.blob, whole, state)}") from None
+        super().__init__(built)
         if weights is not None:
             told = lacking(self.copy_from(weights), weights)
             if told and self.phase == TEST:

@@ -22,7 +22,7 @@ import numpy as np
 from fcnlite import device, metrics, surgery
 from fcnlite.data.notes import Notes
 from fcnlite.data.survey import survey
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, warn
 from fcnlite.io import read_weights
 from fcnlite.io.lock import LOCK, Lock, owning
 from fcnlite.layers.python import Python
@@ -66,8 +66,11 @@ def start_from(net: Net, weights: Sequence[str]) -> None:
     for given in weights:
         suffix, path = _suffix_and_path(given)
         source = read_weights(path)
+        other = surgery.of_other_classes(net, source, suffix)
+        if other:
+            warn(f"{path}: scores for other classes are left out, and start afresh: {', '.join(other)}")
         try:
-            report = surgery.initialise(net, source, suffix)
+            report = surgery.initialise(net, source, suffix, leave=other)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         if not (report.copied or report.reshaped):
@@ -174,6 +177,7 @@ def train(
     stop: object = False,
     overwrite: bool = False,
     draw_together: bool = False,
+    stages: Sequence[str] = (),
     world: World | None = None,
     exact: bool = False,
     scale_batch: bool = False,
@@ -198,6 +202,8 @@ def train(
         Replace the snapshots of another run under the same names, rather than refuse to begin.
     draw_together : bool
         Let all data layers draw the same crops and mirrors, as an image layer and its label layer need.
+    stages : sequence of str
+        Of the training net, for the include and exclude rules of its layers.
     world : World, optional
         The processes that share out the work; the first one alone writes.
     exact, scale_batch : bool
@@ -215,7 +221,7 @@ def train(
     """
     world = world if world is not None else World(None)
     with drawing_together() if draw_together else nullcontext():
-        solver = get_solver(path, world=world, exact=exact, scale_batch=scale_batch)
+        solver = get_solver(path, world=world, exact=exact, scale_batch=scale_batch, stages=stages)
     for net in (solver.net, *solver.test_nets):
         _refuse_unfed(net, path)
     _describe_data(solver.net)
