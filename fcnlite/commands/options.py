@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from fcnlite.errors import InputError, printable
 from fcnlite.launcher import launched
@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
 def guarded(
     program: str,
     mistakes: tuple[type[Exception], ...] = (InputError, OSError, MemoryError),
-    together: bool = False,
+    together: bool | Literal["loud"] = False,
 ) -> Callable[[Main], Main]:
     """Decorate a command's `main(arguments) -> status`: whatever a user can cause ends in one line.
 
@@ -79,7 +79,7 @@ def guarded(
         Errors to tell in a line; any other ends in its traceback.
     together : bool
         The command shares its work out to the processes that mpiexec starts: the first one alone prints, and a mistake
-        in any ends all. Other commands refuse to run several times at once.
+        in any ends all; "loud" lets all of them print. Other commands refuse to run several times at once.
     """
 
     def decorate(main: Main) -> Main:
@@ -103,11 +103,11 @@ def guarded(
     return decorate
 
 
-def _one_of_several(program: str, main: Main, arguments: Sequence[str] | None, together: bool) -> int:
+def _one_of_several(program: str, main: Main, arguments: Sequence[str] | None, together: bool | str) -> int:
     """Run a command in one of the processes that mpiexec started; only the first one is heard."""
     if not together:
         raise InputError("it works in one process; start it without mpiexec")
-    if launched()[1] == 0:
+    if launched()[1] == 0 or together == "loud":
         return main(arguments)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         return main(arguments)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -74,14 +74,26 @@ class Segmenter(Net):
         -------
         numpy.ndarray
             H x W uint8: each pixel's class.
+
+        Raises
+        ------
+        InputError
+            The net takes more than one picture.
         """
         pixels = self.notes.use(mean_bgr, scale)
         picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
         data = preprocess(picture, pixels.mean_bgr, pixels.scale)[None]
         with self.exclusive():
-            labels = argmax_channels(self.infer(output, data=data))[0]
+            labels = argmax_channels(self.infer(output, **{self.picture: data}))[0]
             self.drop_blobs()
         return labels
+
+    @property
+    def picture(self) -> str:
+        """The input that takes the picture, the only one."""
+        if len(self.inputs) != 1:
+            raise InputError(f"the net takes {', '.join(self.inputs) or 'no input'}, not one picture")
+        return self.inputs[0]
 
 
 def load(
@@ -155,8 +167,18 @@ def score_blob(head: str) -> str:
     return "score" if head == "label" else f"score_{head}"
 
 
-def segment(net: Net, dataset: Dataset, index: int) -> Maps:
+def segment(
+    net: Net, dataset: Dataset, index: int, look: Callable[[str, Any, np.ndarray], object] | None = None
+) -> Maps:
     """Segment one image of a data set.
+
+    Parameters
+    ----------
+    net : Net
+    dataset : Dataset
+    index : int
+    look : callable, optional
+        Called with each label blob's name, its scores, (1, C, H, W) on the device, and its truth, (1, H, W).
 
     Returns
     -------
@@ -177,6 +199,9 @@ def segment(net: Net, dataset: Dataset, index: int) -> Maps:
         else:
             net.forward(**inputs)
             scores = {head: net.blobs[blob].data for head, blob in outputs.items()}
+        for head, score in scores.items():
+            if look is not None:
+                look(head, score, blobs[head])
         maps = {head: (blobs[head][0].astype(np.uint8), argmax_channels(scores[head])[0]) for head in outputs}
         net.drop_blobs()
     for head, (truth, prediction) in maps.items():
