@@ -24,11 +24,13 @@ class InputError(ValueError):
     ----------
     layer : str
         Name of the layer at fault, so that a caller who has the prototxt can add file and line.
+    blob : str
+        Name of a blob that no layer makes, so that a caller who has the whole net can tell why.
     """
 
-    def __init__(self, message: str = "", layer: str = ""):
+    def __init__(self, message: str = "", layer: str = "", blob: str = ""):
         super().__init__(message)
-        self.layer = layer
+        self.layer, self.blob = layer, blob
 
 
 class InputWarning(UserWarning):

@@ -19,7 +19,7 @@ import numpy as np
 
 import fcnlite.random
 from fcnlite import device, updates
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, mistake
 from fcnlite.io import SolverSnapshot, read_state, write_state
 from fcnlite.learning_rate import learning_rate
 from fcnlite.net import Net
@@ -88,8 +88,11 @@ class NamedNets:
         if len(states) != len(sources):
             raise InputError(f"the solver has {len(states)} test_state for {len(sources)} test nets")
         nets = [self._make_net(source, TEST, state) for source, state in zip(sources, states)]
-        for net in nets:
-            net.share_with(training_net)
+        for number, net in enumerate(nets):
+            try:
+                net.share_with(training_net)
+            except InputError as error:
+                raise InputError(f"test net {number} does not fit the training net: {error}") from None
         return nets
 
     def _make_net(self, source: Any, phase: int, state: Any) -> Net:
@@ -165,15 +168,15 @@ class SGDSolver:
         world: World | None = None,
         exact: bool = False,
         scale_batch: bool = False,
+        stages: Sequence[str] = (),
     ):
         self._folder = folder_of(param) or Path()
-        self.param = param if isinstance(param, SolverParameter) else read_solver(param)
+        self.param = SolverParameter()  # the caller's stays as it is
+        self.param.CopyFrom(param if isinstance(param, SolverParameter) else read_solver(param))
         _check(self.param, self.type)
         if scale_batch and world is not None and world.size > 1:
-            self.param = SolverParameter.FromString(
-                self.param.SerializeToString()
-            )  # the caller's stays as it is
             self.param.iter_size *= world.size
+        self.param.train_state.stage.extend(stages)
         named = NamedNets(self.param, self._folder)
         if self.param.random_seed >= 0 and net is None:
             fcnlite.random.set_random_seed(self.param.random_seed)
@@ -184,6 +187,7 @@ class SGDSolver:
         if world is not None and world.size > 1:
             world.share(self.param.iter_size)
             world.copy_parameters(self.net)
+            world.copy_masks()
             self._passes = world.passes(self.net, exact)
             source = world.own_items(source) if source is not None else None
         self.source = iter(source) if source is not None else None
@@ -218,7 +222,12 @@ class SGDSolver:
         stop = self.iter + count
         while self.iter < stop:
             self._test_if_due()
-            self._losses.append(self._accumulate())
+            masks = fcnlite.random.mask_state()
+            try:
+                self._losses.append(self._accumulate())
+            except BaseException:  # as if the step had not begun: what is saved now goes on to the same bits
+                fcnlite.random.set_mask_state(masks)
+                raise
             if param.display and self.iter % param.display == 0:
                 log.info("Iteration %d, loss = %g, lr = %g", self.iter, self.smoothed_loss, self.rate)
             self.apply_update()
@@ -303,7 +312,13 @@ class SGDSolver:
         -------
         tuple of Path
             The files of weights and of state; each appears whole or not at all.
+
+        Raises
+        ------
+        InputError
+            The weights are not finite numbers any more, or the files cannot be written.
         """
+        self._refuse_nonfinite()
         stem = f"{os.fspath(prefix or self.snapshot_prefix())}_iter_{self.iter}"
         ending = ".h5" if self.param.snapshot_format == SolverParameter.HDF5 else ""
         weights, state = Path(f"{stem}.caffemodel{ending}"), Path(f"{stem}.solverstate{ending}")
@@ -318,6 +333,15 @@ class SGDSolver:
         write_state(state, SolverSnapshot(self.iter, self.current_step, str(weights), history, random_state))
         self.last_snapshot = weights, state
         return weights, state
+
+    def _refuse_nonfinite(self) -> None:
+        tonumpy = device.current().tonumpy
+        for layer, blobs in self.net.params.items():
+            if not all(np.isfinite(tonumpy(blob.data)).all() for blob in blobs):
+                mistake(
+                    f"the weights of layer '{layer}' hold NaN or infinite numbers after iteration {self.iter}, and "
+                    "were not saved: lower the learning rate"
+                )
 
     def snapshot_prefix(self) -> Path:
         """Path prefix of snapshots.

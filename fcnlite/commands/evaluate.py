@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     use_device(options.device, options.threads, options.fast)
     refuse_overwrite([options.weights], [options.json] if options.json else [])
-    dataset = _open(options)
+    dataset = world().leader_first(lambda: _open(options))
     net = load_net(options)
     check_fits(net, dataset, options.weights)
     survey(dataset)

@@ -12,9 +12,9 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from fcnlite.errors import InputError, printable
 from fcnlite.launcher import launched
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2  # exit statuses, as shells and argparse have them
 CLOSED_PIPE = 128 + signal.SIGPIPE
+_ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _MOST = 2**31 - 1  # Caffe's int
 _LONGEST_LINE = 1000  # characters of an error, which may repeat what a file holds
 
@@ -63,11 +64,12 @@ class Parser(argparse.ArgumentParser):
 def guarded(
     program: str,
     mistakes: tuple[type[Exception], ...] = (InputError, OSError, MemoryError),
-    together: bool = False,
+    together: bool | Literal["loud"] = False,
 ) -> Callable[[Main], Main]:
     """Decorate a command's `main(arguments) -> status`: whatever a user can cause ends in one line.
 
-    Mistakes and missing, unreadable or unwritable files give status 2, Ctrl-C 130, SIGTERM 143, a closed pipe 141.
+    Mistakes and missing, unreadable or unwritable files give status 2, Ctrl-C 130, SIGTERM 143, SIGHUP 129, a
+    closed pipe 141.
 
     Parameters
     ----------
@@ -77,14 +79,14 @@ def guarded(
         Errors to tell in a line; any other ends in its traceback.
     together : bool
         The command shares its work out to the processes that mpiexec starts: the first one alone prints, and a mistake
-        in any ends all. Other commands refuse to run several times at once.
+        in any ends all; "loud" lets all of them print. Other commands refuse to run several times at once.
     """
 
     def decorate(main: Main) -> Main:
         @functools.wraps(main)
         def run(arguments: Sequence[str] | None = None) -> int:
             try:
-                with _handling(_interrupt, signal.SIGTERM), _flushed(), _warning(program):
+                with _handling(_interrupt, *_ENDS), _flushed(), _warning(program):
                     if launched()[0] > 1:
                         return _one_of_several(program, main, arguments, together)
                     return main(arguments)
@@ -101,11 +103,11 @@ def guarded(
     return decorate
 
 
-def _one_of_several(program: str, main: Main, arguments: Sequence[str] | None, together: bool) -> int:
+def _one_of_several(program: str, main: Main, arguments: Sequence[str] | None, together: bool | str) -> int:
     """Run a command in one of the processes that mpiexec started; only the first one is heard."""
     if not together:
         raise InputError("it works in one process; start it without mpiexec")
-    if launched()[1] == 0:
+    if launched()[1] == 0 or together == "loud":
         return main(arguments)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         return main(arguments)
@@ -117,7 +119,8 @@ def _end(line: str, status: int) -> int:
         from fcnlite.parallel import end_all
 
         return end_all(line, status)
-    print(line, file=sys.stderr)
+    with suppress(OSError):  # a terminal that is gone
+        print(line, file=sys.stderr)
     return status
 
 
@@ -133,7 +136,7 @@ def _warning(program: str) -> Iterator[None]:
             shown.add(str(message))
             from tqdm import tqdm  # not before it is needed: --help and --version answer at once
 
-            tqdm.write(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+            tqdm.write(f"{program}: warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         others = warnings.showwarning
@@ -201,7 +204,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_weights_options(parser: argparse.ArgumentParser) -> None:
-    """Add --weights, --prototxt and --allow-missing, which `load_net` reads, --mean and --scale."""
+    """Add --weights, --prototxt and what else `load_net` reads, --mean and --scale."""
     parser.add_argument(
         "--weights", required=True, metavar="FILE", help="NET.h5, a snapshot, or a .caffemodel"
     )
@@ -210,10 +213,16 @@ def add_weights_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the net, where the weights do not tell it; of one for training the form for prediction is used",
     )
+    add_stage_option(parser)
     parser.add_argument(
         "--allow-missing",
         action="store_true",
         help="go on where the weights have nothing for a layer, which then keeps what its fillers give",
+    )
+    parser.add_argument(
+        "--allow-nonfinite",
+        action="store_true",
+        help="take weights that are NaN or infinite, to look at them",
     )
     group = parser.add_argument_group("pixels (default: as noted with the weights, else VOC's mean)")
     group.add_argument(
@@ -226,11 +235,37 @@ def add_weights_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scale", type=amount(positive=True), metavar="X", help="multiplied by then")
 
 
+def add_stage_option(parser: argparse.ArgumentParser) -> None:
+    """Add --stage, for the include and exclude rules of a prototxt's layers."""
+    parser.add_argument(
+        "--stage",
+        "-stage",
+        action=_Stages,
+        default=[],
+        metavar="NAME",
+        help='a stage to build the net in, for layers with include { stage: "NAME" }; several with commas between',
+    )
+
+
+class _Stages(argparse.Action):
+    """Adds names with commas between them to a list."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        names = [name.strip() for name in str(values).split(",") if name.strip()]
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), *names])
+
+
 def load_net(options: argparse.Namespace) -> Segmenter:
     """The net that --weights, --prototxt and --allow-missing name."""
     from fcnlite.net import load
 
-    return load(options.weights, options.prototxt, allow_missing=options.allow_missing)
+    return load(
+        options.weights,
+        options.prototxt,
+        allow_missing=options.allow_missing,
+        allow_nonfinite=options.allow_nonfinite,
+        stages=options.stage,
+    )
 
 
 def colour_value(text: str) -> float:
@@ -336,7 +371,7 @@ class Stop:
 
 @contextmanager
 def stopping(program: str) -> Iterator[Stop]:
-    """While active, the first Ctrl-C or SIGTERM only sets the yielded flag, to stop between two steps.
+    """While active, the first Ctrl-C, SIGTERM or SIGHUP only sets the yielded flag, to stop between two steps.
 
     A second one interrupts at once.
     """
@@ -346,9 +381,10 @@ def stopping(program: str) -> Iterator[Stop]:
         if stop:
             _interrupt(number, frame)
         stop.signal = number
-        print(f"\n{program}: stopping after this step; once more to stop at once", file=sys.stderr)
+        with suppress(OSError):  # a terminal that is gone
+            print(f"\n{program}: stopping after this step; once more to stop at once", file=sys.stderr)
 
-    with _handling(ask, signal.SIGINT, signal.SIGTERM):
+    with _handling(ask, signal.SIGINT, *_ENDS):
         yield stop
 
 
@@ -359,9 +395,13 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
 
 @contextmanager
 def _handling(handler: Callable[[int, Any], None], *signals: int) -> Iterator[None]:
-    """Install the handler for the length of the block; do nothing outside the main thread, where Python forbids it."""
+    """Install the handler for the length of the block, for signals that are not ignored (as SIGHUP under nohup).
+
+    Outside the main thread, where Python forbids it, nothing is done.
+    """
+    heard = [which for which in signals if signal.getsignal(which) != signal.SIG_IGN]
     try:
-        before = {which: signal.signal(which, handler) for which in signals}
+        before = {which: signal.signal(which, handler) for which in heard}
     except ValueError:
         before = {}
     try:

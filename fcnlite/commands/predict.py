@@ -81,9 +81,9 @@ def _score_blob(net: Segmenter, wanted: str | None) -> str:
         )
     if len(net.blobs[name].shape) != 4:
         raise InputError(f"blob '{name}' holds no score maps; choose them with --output")
-    if net.inputs != ["data"]:
+    if len(net.inputs) != 1:
         takes = ", ".join(net.inputs) or "no input"
-        raise InputError(f"the net takes {takes}, not one picture called data; use fcnlite evaluate")
+        raise InputError(f"the net takes {takes}, not one picture; use fcnlite evaluate")
     return name
 
 

@@ -12,6 +12,7 @@ from fcnlite.commands.options import (
     Parser,
     add_device_options,
     add_sharing_options,
+    add_stage_option,
     at_least,
     guarded,
     stopping,
@@ -57,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="STATE",
         help="go on from this solver state",
     )
+    add_stage_option(made)
     made.add_argument(
         "--iterations",
         type=at_least(0),
@@ -140,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stop,
             options.overwrite,
             options.draw_together,
+            stages=options.stage,
             world=world(),
             exact=options.exact,
             scale_batch=options.scale_batch,

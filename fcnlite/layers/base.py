@@ -18,6 +18,7 @@ from fcnlite.layers.launch import copied
 from fcnlite.layers.window import POINT, Window
 from fcnlite.proto import TEST, TRAIN, LayerParameter
 from fcnlite.proto.fields import assign_proto, default_of, param_name_dict, plain_value
+from fcnlite.proto.foreign import foreign_type
 
 LAYERS: dict[str, type[Layer]] = {}
 _MOST_AXES = 32  # Caffe's kMaxBlobAxes
@@ -43,7 +44,11 @@ def create(param: Any, phase: int = TEST) -> Layer:
         If its type is unknown; the nearest known one is named.
     """
     if param.type not in LAYERS:
-        advice = nearest(param.type, LAYERS) or f"; there are {', '.join(sorted(LAYERS))}"
+        advice = (
+            foreign_type(param.type)
+            or nearest(param.type, LAYERS)
+            or f"; there are {', '.join(sorted(LAYERS))}"
+        )
         raise InputError(f"layer '{param.name}': unknown type '{param.type}'{advice}")
     return LAYERS[param.type](param, phase=phase)
 

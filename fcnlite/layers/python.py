@@ -168,6 +168,7 @@ class Python(Layer):
         return True
 
     def _import(self, module: str, name: str) -> type[PythonLayer]:
+        self._check_module(module)
         if not _may_import:
             raise self.fail(
                 f"it needs {name or 'a class'} of module '{module}', which is code to run: if you trust it, import"
@@ -180,20 +181,30 @@ class Python(Layer):
             raise self.fail(f"{loaded.__file__ or module} has no class '{name}' derived from caffe.Layer")
         return found
 
+    def _check_module(self, name: str) -> None:
+        """Refuse what is not a module's name, `layers.mine`."""
+        if not name:
+            raise self.fail('python_param names no module; write module: "NAME" for a file NAME.py')
+        parts = name.removesuffix(".py").replace("\\", "/").replace("/", ".").strip(".")
+        if not all(part.isidentifier() for part in name.split(".")) or name != parts:
+            meant = ".".join(part for part in parts.split(".") if part.isidentifier())
+            told = f": {meant}" if meant else ""
+            raise self.fail(f"module takes a module's name, not a file, and there is '{name}'{told}")
+
     def _load(self, name: str) -> ModuleType:
         """The module, from the prototxt's folder first."""
         path = self.folder / f"{name}.py" if self.folder is not None and name.isidentifier() else None
+        folder = str((self.folder or Path()).resolve())
+        if folder not in sys.path:
+            sys.path.append(folder)  # for the module's neighbours
         if path is None or not path.is_file():
             try:
                 return importlib.import_module(name)
             except ModuleNotFoundError as error:
-                if error.name != name:
+                if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                     raise
-                places = f"{self.folder or Path.cwd()} or on sys.path"
-                raise self.fail(f"there is no module '{name}' in {places}") from None
-        folder = str(path.parent.resolve())
-        if folder not in sys.path:
-            sys.path.append(folder)  # for the module's neighbours
+                missing = "" if error.name == name else f", for lack of a package '{error.name}'"
+                raise self.fail(f"there is no module '{name}' in {folder} or on sys.path{missing}") from None
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)

@@ -79,7 +79,7 @@ class Builder:
         try:
             split = insert_splits(param)
         except InputError as error:
-            raise InputError(f"{origin.where(error.layer)}{error}") from None
+            raise InputError(f"{origin.where(error.layer)}{error}", error.layer, error.blob) from None
         for layer_param in split.layer:
             self._add(layer_param)
         self.outputs = list(self._unread)

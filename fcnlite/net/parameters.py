@@ -154,9 +154,17 @@ def share(params: Mapping[str, Sequence[Blob]], with_: Mapping[str, Sequence[Blo
         Layers of one name have parameters of other shapes.
     """
     for name, blobs in params.items():
-        for i, theirs in enumerate(with_.get(name, ())):
-            if i >= len(blobs) or blobs[i].shape != theirs.shape:
-                raise InputError(f"layer '{name}': its parameters have other shapes in the net to share with")
+        others = with_.get(name, ())
+        for i, theirs in enumerate(others):
+            if i >= len(blobs):
+                raise InputError(
+                    f"layer '{name}' has {len(blobs)} parameters, and {len(others)} in the net to share with"
+                )
+            if blobs[i].shape != theirs.shape:
+                raise InputError(
+                    f"layer '{name}': parameter {i} has shape {blobs[i].shape}, and {theirs.shape} in the net to share"
+                    " with; the two nets must describe the layer alike, and give it bottoms of as many channels"
+                )
             blobs[i].data = theirs.data
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,9 @@ import numpy as np
 from fcnlite import device, metrics, surgery
 from fcnlite.data.notes import Notes
 from fcnlite.data.survey import survey
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, warn
 from fcnlite.io import read_weights
+from fcnlite.io.lock import LOCK, Lock, owning
 from fcnlite.layers.python import Python
 from fcnlite.layers.sources.batches import drawing_together
 from fcnlite.net import Net, argmax_channels
@@ -65,8 +66,11 @@ def start_from(net: Net, weights: Sequence[str]) -> None:
     for given in weights:
         suffix, path = _suffix_and_path(given)
         source = read_weights(path)
+        other = surgery.of_other_classes(net, source, suffix)
+        if other:
+            warn(f"{path}: scores for other classes are left out, and start afresh: {', '.join(other)}")
         try:
-            report = surgery.initialise(net, source, suffix)
+            report = surgery.initialise(net, source, suffix, leave=other)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         if not (report.copied or report.reshaped):
@@ -163,6 +167,7 @@ def report_scores(solver: SGDSolver) -> None:
         sys.stdout.flush()
 
 
+@owning()
 def train(
     path: str | os.PathLike[str],
     weights: Sequence[str] = (),
@@ -172,6 +177,7 @@ def train(
     stop: object = False,
     overwrite: bool = False,
     draw_together: bool = False,
+    stages: Sequence[str] = (),
     world: World | None = None,
     exact: bool = False,
     scale_batch: bool = False,
@@ -196,6 +202,8 @@ def train(
         Replace the snapshots of another run under the same names, rather than refuse to begin.
     draw_together : bool
         Let all data layers draw the same crops and mirrors, as an image layer and its label layer need.
+    stages : sequence of str
+        Of the training net, for the include and exclude rules of its layers.
     world : World, optional
         The processes that share out the work; the first one alone writes.
     exact, scale_batch : bool
@@ -213,7 +221,7 @@ def train(
     """
     world = world if world is not None else World(None)
     with drawing_together() if draw_together else nullcontext():
-        solver = get_solver(path, world=world, exact=exact, scale_batch=scale_batch)
+        solver = get_solver(path, world=world, exact=exact, scale_batch=scale_batch, stages=stages)
     for net in (solver.net, *solver.test_nets):
         _refuse_unfed(net, path)
     _describe_data(solver.net)
@@ -228,13 +236,18 @@ def train(
     if score_every is None:
         score_every = solver.param.snapshot or SCORE_EVERY
     prefix = Path(solver.snapshot_prefix())  # rather now than when there is something to save
+    if world.leads:
+        Lock(prefix.with_name(f".{prefix.name}{LOCK}"), f"the place of the snapshots, {prefix},")
     if resume is None and not overwrite:
         _refuse_snapshots(prefix, solver.param.snapshot, stop_at)
     warn_of_doubts(solver.net)
-    while solver.iter < stop_at and not world.any(stop):
-        solver.step(1)
-        if score_every and solver.iter % score_every == 0:
-            report_scores(solver)
+    try:
+        while solver.iter < stop_at and not world.any(stop):
+            solver.step(1)
+            if score_every and solver.iter % score_every == 0:
+                report_scores(solver)
+    except (InputError, OSError, MemoryError) as error:
+        raise _saved(solver, error) from error
     stopped = solver.iter < stop_at
     due = solver.param.snapshot_after_train or stopped
     if due and not (solver.param.snapshot and solver.iter % solver.param.snapshot == 0):
@@ -243,6 +256,20 @@ def train(
     if not stopped and score_every and solver.iter % score_every:
         report_scores(solver)
     return solver
+
+
+def _saved(solver: SGDSolver, error: Exception) -> Exception:
+    """Save what was learned before an error ended the run; returns the error, with how the run goes on."""
+    ending = f"_iter_{solver.iter}.solverstate"
+    is_saved = solver.last_snapshot is not None and ending in solver.last_snapshot[1].name
+    if solver.iter and not is_saved and (solver.world is None or solver.world.size == 1):
+        with suppress(InputError, OSError, MemoryError):  # the error that ended the run is the one to tell
+            solver.snapshot()
+    if solver.last_snapshot is None:
+        return error
+    state = solver.last_snapshot[1]
+    told = f"{error}; the run stopped after iteration {solver.iter}; go on with: --resume {state}"
+    return InputError(told, getattr(error, "layer", ""))
 
 
 def _refuse_unfed(net: Net, path: str | os.PathLike[str]) -> None:
