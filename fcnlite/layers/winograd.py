@@ -3,8 +3,8 @@
 Tiles of 4 x 4 outputs are computed in strips, sized as those of `fcnlite.layers.columns`: the image's tiles are
 transformed, 36 matrix products sum over the channels, and the sums are transformed back (Lavin and Gray, 2016).
 
-A sum that is exactly 0, as over padding under a bias of 0, may come out as a tiny number of either sign here: the gradient
-of a ReLU behind it then depends on rounding.
+A sum that is exactly 0, as over padding under a bias of 0, may come out as a tiny number of either sign here: the
+gradient of a ReLU behind it then depends on rounding.
 """
 
 from __future__ import annotations
