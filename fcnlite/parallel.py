@@ -206,7 +206,7 @@ class World:
             )
 
     def copy_parameters(self, net: Net) -> None:
-        """Give every process the parameters and the stream of masks of process 0.
+        """Give every process the parameters of process 0.
 
         Raises
         ------
@@ -224,6 +224,9 @@ class World:
             array = array if array.flags.writeable else array.copy()
             self._comm.Bcast(array)
             param.blob.data[...] = backend.asarray(array)
+
+    def copy_masks(self) -> None:
+        """Give every process the stream of dropout masks of process 0."""
         fcnlite.random.set_mask_state(self.from_leader(fcnlite.random.mask_state))
 
     def check_same(self, net: Net) -> None:

@@ -187,6 +187,7 @@ class SGDSolver:
         if world is not None and world.size > 1:
             world.share(self.param.iter_size)
             world.copy_parameters(self.net)
+            world.copy_masks()
             self._passes = world.passes(self.net, exact)
             source = world.own_items(source) if source is not None else None
         self.source = iter(source) if source is not None else None

@@ -258,6 +258,7 @@ def write_loss_curve(
     *,
     smooth: int = 20,
     title: str = "training loss",
+    validations: Sequence[tuple[int, float | None, float | None]] = (),
 ) -> None:
     """Draw the loss over the iterations, its running mean, and the learning rate, as a PNG.
 
@@ -272,6 +273,9 @@ def write_loss_curve(
     smooth : int
         Losses in the running mean.
     title : str
+    validations : sequence of (int, float or None, float or None)
+        Iteration, loss and mean IU of each validation: the losses as points beside those of training, the mean IU on an
+        axis of its own below.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -281,12 +285,19 @@ def write_loss_curve(
     if not len(loss):
         raise ValueError("no losses to draw")
     x, y = np.asarray(iterations, float), np.asarray(loss, float)
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 6 if validations else 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes, *below = (
+        figure.subplots(2, 1, sharex=True, height_ratios=(3, 1)) if validations else [figure.subplots()]
+    )
     axes.plot(x, y, color="#9ecae1", linewidth=0.8, label="loss")
     if smooth > 1 and len(y) > 1:
         axes.plot(x, running_mean(y, smooth), color="#08519c", linewidth=1.8, label=f"mean of {smooth}")
+    measured = [(at, value) for at, value, _ in validations if value is not None]
+    if measured:
+        axes.plot(
+            *zip(*measured), color="#a50f15", marker="o", markersize=3, linewidth=1.2, label="validation loss"
+        )
     known = y[np.isfinite(y)]
     if known.size and known.min() > 0 and known.max() > 20 * known.min():
         axes.set_yscale("log")
@@ -302,6 +313,18 @@ def write_loss_curve(
     elif lr is not None:
         axes.set_title(f"{title}, learning rate {lr[0]:g}")
     axes.legend(handles=lines, loc="upper right")
+    for part in below:
+        scored = [(at, value) for at, _, value in validations if value is not None]
+        part.plot(
+            [at for at, _ in scored],
+            [value for _, value in scored],
+            color="#238b45",
+            marker="o",
+            markersize=3,
+        )
+        part.set(xlabel="iteration", ylabel="mean IU", ylim=(0, 1))
+        part.grid(alpha=0.3)
+        axes.set_xlabel("")
     with atomic_buffer(path) as buffer:
         figure.savefig(buffer, format="png", dpi=110)
 

@@ -131,9 +131,9 @@ def _use_pixels(dataset: Dataset, notes: Notes, options: argparse.Namespace) -> 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
-    use_device(options.device, options.threads)
+    use_device(options.device, options.threads, options.fast)
     refuse_overwrite([options.weights], [options.json] if options.json else [])
-    dataset = _open(options)
+    dataset = world().leader_first(lambda: _open(options))
     net = load_net(options)
     check_fits(net, dataset, options.weights)
     survey(dataset)

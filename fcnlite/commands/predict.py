@@ -322,7 +322,7 @@ def _check_places(options: argparse.Namespace, jobs: Sequence[Job]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
-    use_device(options.device, options.threads)
+    use_device(options.device, options.threads, options.fast)
     if STDIN in options.images and (world().size > 1 or options.images.count(STDIN) > 1):
         raise InputError("standard input holds one picture, for one process")
     jobs = jobs_of(options.images, options.out)

@@ -119,7 +119,7 @@ def measure(net: Net, weights: str, options: argparse.Namespace, split: str) -> 
     """A net's scores on the data set in the options, and what that was."""
     name = catalogue.canonical(options.data_set)
     mode = NYUD_MODES.get(net.name, "rgb") if name == "nyud" else None
-    dataset = open_data(options, mode, split)
+    dataset = world().leader_first(lambda: open_data(options, mode, split))
     check_fits(net, dataset, weights)
     found = evaluate(net, dataset, options.limit, progress=weights, world=world())
     return found, f"{found.images} images of {dataset.folder} ({dataset.split})"
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_intermixed_args(arguments)
     name = catalogue.canonical(options.data_set)
     table = paper.table(options.paper, name)
-    use_device(options.device, options.threads)
+    use_device(options.device, options.threads, options.fast)
     refuse_overwrite(options.weights, [options.json] if options.json else [])
     made: list[Row] = []
     measured: dict[str, dict[str, object]] = {}

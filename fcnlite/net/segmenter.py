@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -192,8 +192,18 @@ def score_blob(head: str) -> str:
     return "score" if head == "label" else f"score_{head}"
 
 
-def segment(net: Net, dataset: Dataset, index: int) -> Maps:
+def segment(
+    net: Net, dataset: Dataset, index: int, look: Callable[[str, Any, np.ndarray], object] | None = None
+) -> Maps:
     """Segment one image of a data set.
+
+    Parameters
+    ----------
+    net : Net
+    dataset : Dataset
+    index : int
+    look : callable, optional
+        Called with each label blob's name, its scores, (1, C, H, W) on the device, and its truth, (1, H, W).
 
     Returns
     -------
@@ -214,6 +224,9 @@ def segment(net: Net, dataset: Dataset, index: int) -> Maps:
         else:
             net.forward(**inputs)
             scores = {head: net.blobs[blob].data for head, blob in outputs.items()}
+        for head, score in scores.items():
+            if look is not None:
+                look(head, score, blobs[head])
         maps = {head: (blobs[head][0].astype(np.uint8), argmax_channels(scores[head])[0]) for head in outputs}
         net.drop_blobs()
     for head, (truth, prediction) in maps.items():
