@@ -121,7 +121,7 @@ def _open(options: argparse.Namespace) -> Dataset:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
-    use_device(options.device, options.threads)
+    use_device(options.device, options.threads, options.fast)
     refuse_overwrite([options.weights], [options.json] if options.json else [])
     dataset = world().leader_first(lambda: _open(options))
     net = load_net(options)

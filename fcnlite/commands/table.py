@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_intermixed_args(arguments)
     name = catalogue.canonical(options.data_set)
     table = paper.table(options.paper, name)
-    use_device(options.device, options.threads)
+    use_device(options.device, options.threads, options.fast)
     refuse_overwrite(options.weights, [options.json] if options.json else [])
     made: list[Row] = []
     measured: dict[str, dict[str, object]] = {}
