@@ -15,6 +15,7 @@ COMMANDS = {
     "inspect": "layers, sizes and costs of any Caffe file",
     "convert": "Caffe's weights and solver states from binary to HDF5 and back",
     "download": "fetch the weights that the paper's authors published",
+    "data": "check pictures and masks of your own, or lay them out as VOC",
     "hha": "encode depth images as HHA",
     "caffe": "run a script written for Caffe's Python interface",
 }

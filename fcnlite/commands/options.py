@@ -195,7 +195,7 @@ def refuse_overwrite(
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
-    """Add --device and --threads."""
+    """Add --device, --threads and --fast."""
     group = parser.add_argument_group("where it runs")
     group.add_argument(
         "--device",
@@ -207,6 +207,11 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         metavar="N",
         help="worker threads on the CPU; results do not depend on it (default: all cores)",
+    )
+    group.add_argument(
+        "--fast",
+        action="store_true",
+        help="convolve by Winograd's algorithm: less work, scores off by up to 1e-5 of the largest instead of 1e-6",
     )
 
 
@@ -301,7 +306,7 @@ def add_sharing_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def use_device(name: str | None, threads: int | None) -> None:
+def use_device(name: str | None, threads: int | None, fast: bool = False) -> None:
     """Choose the device that the options name; several processes on a machine share its GPUs and cores out."""
     from fcnlite import device
     from fcnlite.parallel import world
@@ -310,7 +315,7 @@ def use_device(name: str | None, threads: int | None) -> None:
     if here.size > 1 and threads is None and "FCNLITE_THREADS" not in os.environ:
         threads = here.cores()
     name = name or os.environ.get("FCNLITE_DEVICE", "auto")
-    device.use(name, threads=threads, first_gpu=here.local_rank)
+    device.use(name, threads=threads, first_gpu=here.local_rank, fast=fast)
 
 
 def at_least(least: int) -> Callable[[str], int]:
