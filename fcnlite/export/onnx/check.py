@@ -154,8 +154,12 @@ def compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray],
         if name == "labels":
             total.pixels = (total.pixels or 0) + int((ours != theirs).sum())
             continue
-        apart = np.abs(ours.astype(np.float64) - theirs)
-        scale = float(np.abs(ours).max(initial=0)) or 1.0
+        alike = (ours == theirs) | (
+            np.isnan(ours) & np.isnan(theirs)
+        )  # infinities and NaN where we have them
+        with np.errstate(invalid="ignore"):
+            apart = np.where(alike, 0.0, np.abs(ours.astype(np.float64) - theirs))
+        scale = float(np.abs(ours).max(initial=0, where=np.isfinite(ours))) or 1.0
         worst = float(apart.max(initial=0)) / scale
         if not worst <= total.largest:  # NaN too
             place = np.unravel_index(int(np.argmax(apart)), ours.shape)
