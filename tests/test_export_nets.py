@@ -47,7 +47,7 @@ def feeds(net: Net) -> dict[str, np.ndarray]:
 def narrow(name: str) -> Net:
     """A net of the catalogue with few channels, on small images where it takes any."""
     known = models.CATALOGUE[name].defaults()
-    options = {key: value for key, value in {"width": 8, "fc": 16, "classes": 5}.items() if key in known}
+    options = {key: value for key, value in {"width": 4, "fc": 8, "classes": 5}.items() if key in known}
     net = learning(models.build(name, deploy=True, **options))
     if "fcn" in name:
         for blob in net.inputs:
