@@ -28,6 +28,7 @@ _REGISTERS, _FRAME = 0x2F, 0x11
 _SECTION = re.compile(r"^\s*\.section\s+\.text\.(\w+)")
 _INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)")
 _DOUBLE = re.compile(r"D(ADD|MUL|FMA|SETP|SET|MNMX|MMA)\b|\w+(\.\w+)*\.F64\b|MUFU\.\w+64H")
+_FUSED = re.compile(r"[FD]FMA\b")
 _LOCAL = re.compile(r"(LDL|STL)\b")
 _SHARED = re.compile(r"BAR|ATOM|RED|LDS|STS|SHFL|MATCH")  # and their kin: ATOMG, REDUX, LDSM ..
 
@@ -41,7 +42,8 @@ class Kernel:
     """A compiled kernel: counts of instructions by kind, registers a thread, bytes of stack a thread.
 
     `local` counts loads and stores of local memory, where spilled registers and indexed arrays live. `shared`
-    counts what lets threads see each other: barriers, atomics, shared memory, shuffles.
+    counts what lets threads see each other: barriers, atomics, shared memory, shuffles. `fused` counts multiply-adds
+    that round once; divisions, roots and exponentials are made of them.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Kernel:
     stack: int
     instructions: int
     double: int
+    fused: int
     local: int
     shared: int
 
@@ -112,6 +115,7 @@ def examine(source: str, flags: tuple[str, ...]) -> dict[str, Kernel]:
             stack.get(name, 0),
             instructions=sum(opcodes[name].values()),
             double=_count(opcodes[name], _DOUBLE),
+            fused=_count(opcodes[name], _FUSED),
             local=_count(opcodes[name], _LOCAL),
             shared=_count(opcodes[name], _SHARED),
         )

@@ -1,7 +1,7 @@
-"""Where a pixel of one blob lies in another, and the Crop that follows: Caffe's ``caffe.coord_map``.
+"""Where a pixel of one blob lies in another, and the Crop that follows: Caffe's `caffe.coord_map`.
 
-A map ``(axis, scale, shift)`` says that position i of a layer's input lies at ``scale * i + shift`` of its
-output, for the spatial axes after ``axis`` (the channels). Maps compose along a path; the offset that aligns
+A map `(axis, scale, shift)` says that position i of a layer's input lies at `scale * i + shift` of its
+output, for the spatial axes after `axis` (the channels). Maps compose along a path; the offset that aligns
 two blobs is the shift left over when one path is followed forth and the other back.
 """
 
@@ -50,7 +50,7 @@ def conv_params(fn: Function) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     """Axis, stride, kernel extent and pad of a Convolution, Deconvolution, Im2col or Pooling layer.
 
     Each of the last three is an integer array of one entry for all spatial axes, or one for each. The extent
-    is that of the dilated kernel, (kernel - 1) * dilation + 1. ``kernel_h`` and ``kernel_w`` count too.
+    is that of the dilated kernel, (kernel - 1) * dilation + 1. `kernel_h` and `kernel_w` count too.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def _joins_channels(fn: Function) -> bool:
 
 
 def compose(base: Map, following: Map) -> Map:
-    """The map ``base`` seen through ``following``: scales multiply, and base scales the further shift.
+    """The map `base` seen through `following`: scales multiply, and base scales the further shift.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def inverse(mapping: Map) -> Map:
 
 
 def coord_map_from_to(top_from: Top, top_to: Top) -> Map:
-    """Map from positions of ``top_from`` to positions of ``top_to``, through an ancestor of both.
+    """Map from positions of `top_from` to positions of `top_to`, through an ancestor of both.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def coord_map_from_to(top_from: Top, top_to: Top) -> Map:
 
 
 def _ancestors(top: Top) -> Iterator[tuple[Top, Map]]:
-    """Yield ``top`` and all it is computed from in space, nearest first, each with the map up to ``top``."""
+    """Yield `top` and all it is computed from in space, nearest first, each with the map up to `top`."""
     maps: dict[Top, Map] = {top: IDENTITY}
     queue = [top]
     for current in queue:
@@ -184,7 +184,7 @@ def _agree(one: Map, other: Map) -> bool:
 
 
 def crop(top_from: Top, top_to: Top) -> Top:
-    """Crop ``top_from`` to the place and size of ``top_to``, at the offset that the layers between imply.
+    """Crop `top_from` to the place and size of `top_to`, at the offset that the layers between imply.
 
     Raises
     ------
@@ -270,12 +270,12 @@ def misplaced_crops(net: Any) -> list[MisplacedCrop]:
 
 def fix_crops(net: Any) -> list[MisplacedCrop]:
     """Give the crops of a net the offsets at which their references begin; returns those that were changed."""
-    found = {crop.layer: crop for crop in misplaced_crops(net)}
+    found = {(crop.layer, crop.reference): crop for crop in misplaced_crops(net)}
     for layer in net.layer:
-        if layer.type == "Crop" and layer.name in found:
+        if layer.type == "Crop" and (layer.name, layer.bottom[1]) in found:
             offsets = list(layer.crop_param.offset)
             channels = [offsets[0] if offsets else 0] if layer.crop_param.axis == 1 else []
-            y, x = found[layer.name].derived
+            y, x = found[layer.name, layer.bottom[1]].derived
             layer.crop_param.offset[:] = [y] if y == x and not channels else [*channels, y, x]
     return list(found.values())
 

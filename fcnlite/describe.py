@@ -30,6 +30,7 @@ from fcnlite.proto import (
     read_solver,
     upgrade,
 )
+from fcnlite.proto.filter import in_stages
 from fcnlite.proto.schema import is_repeated
 from fcnlite.receptive_field import Field
 
@@ -42,6 +43,7 @@ def describe(
     phase: str | None = None,
     classes: int | None = None,
     width: int | None = None,
+    stages: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Describe a file or a net of the catalogue.
 
@@ -55,6 +57,8 @@ def describe(
         TRAIN or TEST: whose layers of a prototxt (TEST if not given).
     classes, width : int, optional
         Of a net of the catalogue.
+    stages : sequence of str
+        For the include and exclude rules of a prototxt's layers.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def describe(
         r"^\s*(base_lr|lr_policy|train_net|net)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE
     ):
         return _describe_solver(path)
-    return _describe_net(read_net(path), os.fspath(path), size, phase)
+    return _describe_net(in_stages(read_net(path), stages), os.fspath(path), size, phase)
 
 
 def _describe_model(
@@ -104,7 +108,7 @@ def _describe_net(
     if not measured:
         raise InputError(f"{source}: there is no layer in it for phase {phase or 'TEST'}")
     for crop in misplaced_crops(
-        filter_net(upgrade(net), NetState(phase=TRAIN if phase == "TRAIN" else TEST))
+        filter_net(upgrade(net), NetState(phase=TRAIN if phase == "TRAIN" else TEST, stage=net.state.stage))
     ):
         warn(f"{source}: {crop}")
     total = properties(measured)

@@ -28,7 +28,9 @@ def current() -> Backend:
     return backend
 
 
-def use(name: str = "auto", dtype: Any = np.float32, threads: int | None = None) -> Backend:
+def use(
+    name: str = "auto", dtype: Any = np.float32, threads: int | None = None, first_gpu: int = 0
+) -> Backend:
     """Choose the device of everything made from now on.
 
     Parameters
@@ -41,6 +43,8 @@ def use(name: str = "auto", dtype: Any = np.float32, threads: int | None = None)
     threads : int, optional
         Worker threads on the CPU (default `FCNLITE_THREADS`, else the cores this process may use). Results do not
         depend on it.
+    first_gpu : int
+        The GPU that `cuda` and `auto` mean: each of several processes on a machine takes another one.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def use(name: str = "auto", dtype: Any = np.float32, threads: int | None = None)
     else:
         from fcnlite.backend.cuda import CudaBackend
 
-        made = CudaBackend(np.dtype(dtype), int(index or 0))
+        made = CudaBackend(np.dtype(dtype), int(index or first_gpu))
     if _block.get() is not None:
         _block.set(made)
     else:

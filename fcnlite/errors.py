@@ -24,11 +24,13 @@ class InputError(ValueError):
     ----------
     layer : str
         Name of the layer at fault, so that a caller who has the prototxt can add file and line.
+    blob : str
+        Name of a blob that no layer makes, so that a caller who has the whole net can tell why.
     """
 
-    def __init__(self, message: str = "", layer: str = ""):
+    def __init__(self, message: str = "", layer: str = "", blob: str = ""):
         super().__init__(message)
-        self.layer = layer
+        self.layer, self.blob = layer, blob
 
 
 class InputWarning(UserWarning):
@@ -91,7 +93,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Write control characters, with which a stranger's name could drive a terminal, as escapes such as `\\x1b`."""
+    """Write control characters, with which a stranger's name could drive a terminal, as escapes of two digits."""
     if text.isprintable():
         return text
     return "".join(ascii(char)[1:-1] if _is_control(char) else char for char in text)

@@ -16,6 +16,7 @@ from fcnlite.blob import Blob
 from fcnlite.errors import InputError
 from fcnlite.layers.base import name_loss_top
 from fcnlite.proto import TEST, NetParameter, NetState, filter_net, upgrade
+from fcnlite.proto.filter import left_out
 from fcnlite.receptive_field import PIXEL, Field, field_above
 
 Shape = tuple[int, ...]
@@ -108,11 +109,16 @@ def measure(
         A layer is unknown or wrong, reads a blob that no layer before it writes, or gets a map too small for
         it.
     """
-    net = filter_net(upgrade(net), state or NetState(phase=phase))
+    state = state or NetState(phase=phase, stage=net.state.stage)
+    whole = upgrade(net)
+    net = filter_net(whole, state)
     blobs: dict[str, Blob] = {}
     fields: dict[str, Field | None] = {}
     owned: set[str] = set()
-    return [_measure_layer(param, blobs, fields, owned, size, phase) for param in net.layer]
+    try:
+        return [_measure_layer(param, blobs, fields, owned, size, phase) for param in net.layer]
+    except InputError as error:
+        raise InputError(f"{error}{left_out(error.blob, whole, state)}") from None
 
 
 def _measure_layer(
@@ -127,7 +133,8 @@ def _measure_layer(
     for name in param.bottom:
         if name not in blobs:
             raise InputError(
-                f"layer '{param.name}' ({param.type}): no layer before it writes its bottom '{name}'"
+                f"layer '{param.name}' ({param.type}): no layer before it writes its bottom '{name}'",
+                blob=name,
             )
     bottoms = [blobs[name] for name in param.bottom]
     if param.type in SOURCES and not bottoms:

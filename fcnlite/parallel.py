@@ -10,12 +10,13 @@ so that every process makes the same update and holds the same weights as one pr
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,24 +24,16 @@ import fcnlite.random
 from fcnlite import device
 from fcnlite.blob import Blob, Node
 from fcnlite.errors import InputError
+from fcnlite.launcher import launched, unconnected
 
 if TYPE_CHECKING:
+    from fcnlite.layers import Layer
     from fcnlite.net import Net
 
 T = TypeVar("T")
-# Number of processes and number of this one, as launchers tell them: MPICH and Slurm's PMI, Open MPI.
-_LAUNCHERS = (("PMI_SIZE", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"))
 _INSTALL = "pip install 'fcnlite[mpi]' (mpi4py, and the mpich wheel, which brings mpiexec)"
 _ITEM = 32767  # tag of plain data; the largest that every MPI has
 _FIRST_WORD = 1.0  # seconds in which rank 0 tells a mistake that all processes make
-
-
-def launched() -> tuple[int, int]:
-    """Number of processes that a launcher such as mpiexec started, and the rank of this one; (1, 0) without one."""
-    for size, rank in _LAUNCHERS:
-        if os.environ.get(size, "").isdecimal() and os.environ.get(rank, "").isdecimal():
-            return int(os.environ[size]), int(os.environ[rank])
-    return 1, 0
 
 
 @cache
@@ -53,11 +46,10 @@ def world() -> World:
         Several processes were started, but mpi4py or an MPI library is missing, or MPI does not connect them.
     """
     size, _ = launched()
-    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
-    if size == 1 and tasks.isdecimal() and int(tasks) > 1:
+    if unconnected() > 1:
         raise InputError(
-            f"Slurm started {tasks} processes that do not know each other, and each would do the same: "
-            "use srun --mpi=pmi2"
+            f"Slurm started {unconnected()} processes that do not know of each other, and each would do the same "
+            "work: use srun --mpi=pmi2"
         )
     if size == 1:
         return World(None)
@@ -76,6 +68,16 @@ def world() -> World:
     made = World(MPI.COMM_WORLD)
     sys.excepthook = made.report_and_abort
     return made
+
+
+def end_all(line: str, status: int) -> int:
+    """Print a line, once even if several processes fail alike, and end all processes; returns the status if alone."""
+    size, rank = launched()
+    if size > 1 and world.cache_info().currsize:
+        world().abort(line, status)
+    if rank == 0:
+        print(line, file=sys.stderr)
+    return status
 
 
 class World:
@@ -129,7 +131,9 @@ class World:
         """What `make()` returns in process 0, which alone calls it; it must be plain data."""
         if self.size == 1:
             return make()
-        return self._comm.bcast(make() if self.leads else None)
+        made = make() if self.leads else None
+        told = self._comm.bcast(made)
+        return made if self.leads else told  # type: ignore[return-value]
 
     def broadcast(self, item: T, root: int) -> T:
         """The item of process `root`, which must be plain data."""
@@ -164,6 +168,30 @@ class World:
         """The items of a sequence that are this process's share: every `size`-th."""
         return items[self.rank :: self.size]
 
+    def rounds(self, net: Net, count: int, apart: Sequence[Layer] = ()) -> Iterator[int]:
+        """The numbers of this process's forward passes among `count`.
+
+        Layers that fetch data, but for those `apart`, are brought past what the other processes take.
+        """
+        feeds = [node for node in feeds_of(net) if node.layer not in apart]
+        done = 0
+        for number in range(self.rank, count, self.size):
+            _pass_over(net, feeds, number - done)
+            yield number
+            done = number + 1
+        _pass_over(net, feeds, count - done)
+
+    def in_turn(self, items: Sequence[T]) -> list[T]:
+        """The items of all processes in the order of their rounds: each process has every `size`-th."""
+        shares = self.gather(list(items))
+        return [share[i] for i in range(len(shares[0])) for share in shares if i < len(share)]
+
+    def cores(self) -> int:
+        """Cores for this process: those it may run on, divided by the processes that may run on the same ones."""
+        allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+        here = (platform.node(), sorted(allowed))
+        return max(1, len(allowed) // self.gather(here).count(here))
+
     def share(self, iter_size: int) -> None:
         """Check that the passes of an update can be shared out evenly.
 
@@ -173,8 +201,8 @@ class World:
         """
         if iter_size % self.size:
             raise InputError(
-                f"iter_size {iter_size} cannot be shared out to {self.size} processes: make it a multiple of "
-                f"{self.size}, or use --scale-batch, which makes it {iter_size * self.size}"
+                f"iter_size {iter_size} cannot be shared out to {self.size} processes evenly: give a multiple of "
+                f"{self.size}, or --scale-batch, which makes it {iter_size * self.size}, or start fewer processes"
             )
 
     def copy_parameters(self, net: Net) -> None:
@@ -218,7 +246,7 @@ class World:
         return MPITransport(self._comm)
 
     def passes(self, net: Net, exact: bool = False) -> Passes:
-        """This process's share of a net's passes."""
+        """The share of a net's passes that falls to this process."""
         return Passes(self, net, exact)
 
     def own_items(self, source: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -230,23 +258,29 @@ class World:
             return iter(source)
         return OwnItems(source, self)
 
-    def fail(self, line: str, status: int) -> None:
-        """Print a line once, although several processes may fail alike, and end all processes."""
-        if not self.leads:  # the leader, should it fail in the same way, ends this process meanwhile
-            time.sleep(_FIRST_WORD * (1 + min(self.rank, 20) / 10))
-        print(line, file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        time.sleep(0.1)  # for the launcher to pass the line on
-        self._comm.Abort(status)
+    def abort(self, line: str, status: int) -> NoReturn:
+        """End all processes with a line on stderr."""
+        self._give_leader_time()
+        print(line, file=sys.__stderr__, flush=True)
+        self._abort(status)
 
     def report_and_abort(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        """Print the traceback of an error nobody caught, and end the other processes, which would wait for this one."""
+        """End all processes, which would wait for this one, with the traceback of an error that nobody caught."""
+        self._give_leader_time()
+        sys.__excepthook__(kind, error, trace)
+        self._abort(1)
+
+    def _give_leader_time(self) -> None:
+        """Wait, but not in the leader, which ends this process meanwhile if it fails in the same way."""
         if not self.leads:
             time.sleep(_FIRST_WORD * (1 + min(self.rank, 20) / 10))
-        sys.__excepthook__(kind, error, trace)
+
+    def _abort(self, status: int) -> NoReturn:
+        sys.stdout.flush()
         sys.stderr.flush()
-        time.sleep(0.1)
-        self._comm.Abort(1)
+        time.sleep(0.1)  # for the launcher to pass on what was printed
+        self._comm.Abort(status)
+        os._exit(status)  # where Abort comes back before the launcher has ended this process
 
 
 class Transport(Protocol):
@@ -328,16 +362,17 @@ class NCCLTransport:
     in_order = True
 
     def __init__(self, world: World) -> None:
-        self._cupy: Any = device.current().xp
-        nccl = self._cupy.cuda.nccl
-        if not nccl.available:
+        cupy: Any = device.current().xp
+        if not cupy.cuda.nccl.available:
             raise InputError(
                 "several GPUs need NCCL: pip install nvidia-nccl-cu12 (or -cu13, as CuPy's own version)"
             )
-        real = {"f": nccl.NCCL_FLOAT32, "d": nccl.NCCL_FLOAT64}[device.current().dtype.char]
-        self._real, self._plus = real, nccl.NCCL_SUM
-        self._comm = nccl.NcclCommunicator(world.size, world.from_leader(nccl.get_unique_id), world.rank)
-        self._aside = self._cupy.cuda.Stream(non_blocking=True)
+        reals = {"f": cupy.cuda.nccl.NCCL_FLOAT32, "d": cupy.cuda.nccl.NCCL_FLOAT64}
+        self._real, self._plus = reals[device.current().dtype.char], cupy.cuda.nccl.NCCL_SUM
+        meeting = world.from_leader(cupy.cuda.nccl.get_unique_id)
+        self._comm = cupy.cuda.nccl.NcclCommunicator(world.size, meeting, world.rank)
+        self._aside = cupy.cuda.Stream(non_blocking=True)
+        self._cupy = cupy
 
     def begin_sum(self, array: Any) -> None:
         self._after_computing()
@@ -389,11 +424,9 @@ class Passes:
         self._transport = world.transport()
         self._runner = (_Chain if exact else _Sums)(world, net, self._transport)
         self._draws = any(node.layer.mask_draws(node.bottoms) for node in net.nodes)
-        self._feeds = [node for node in net.nodes if not node.bottoms and node.layer.type != "Input"]
-        for node in self._feeds:
-            take_every = getattr(node.layer, "take_every", None)
-            if take_every is not None and take_every(world.size, world.rank):
-                self._feeds = [feed for feed in self._feeds if feed is not node]
+        feeds = feeds_of(net)
+        self._fetches = bool(feeds)
+        self._feeds = [node for node in feeds if not _takes_every(node.layer, world.size, world.rank)]
         self._known: dict[Any, int] = {}
 
     def run(self, inputs: Callable[[], Mapping[str, Any]], count: int, keep_blobs: bool) -> list[Any]:
@@ -422,29 +455,19 @@ class Passes:
             masks.exchange(0, [self._count_draws(given) for given in ahead])
         for turn, number in enumerate(range(rank, count, size)):
             given = ahead[turn] if ahead else inputs()
-            self._pass_over(rank)
+            _pass_over(self._net, self._feeds, rank)
             if self._fetches and self._draws:
                 masks.exchange(turn * size, [self._count_draws(given)])
             masks.begin(number)
             self._runner.begin(number, count)
             losses[number] = self._net.forward_backward(keep_blobs, self._runner, **given)
             masks.end(number)
-            self._pass_over(size - 1 - rank)
+            _pass_over(self._net, self._feeds, size - 1 - rank)
         masks.finish()
         self._runner.finish()
         self._transport.begin_sum(losses)
         self._transport.finish()
         return list(losses)
-
-    @property
-    def _fetches(self) -> bool:
-        return any(not node.bottoms and node.layer.type != "Input" for node in self._net.nodes)
-
-    def _pass_over(self, items: int) -> None:
-        """Let layers that fetch data go past what other processes take."""
-        for _ in range(items):
-            for node in self._feeds:
-                self._net.forward_node(node)
 
     def _count_draws(self, given: Mapping[str, Any]) -> int:
         """How many numbers of the stream of masks the coming pass draws."""
@@ -458,6 +481,24 @@ class Passes:
             self._net.reshape()
             self._known[shapes] = sum(node.layer.mask_draws(node.bottoms) for node in self._net.nodes)
         return self._known[shapes]
+
+
+def feeds_of(net: Net) -> list[Node]:
+    """The layers of a net that fetch data."""
+    return [node for node in net.nodes if not node.bottoms and node.layer.type != "Input"]
+
+
+def _takes_every(layer: Layer, step: int, first: int) -> bool:
+    """Let a layer fetch every `step`-th item only; false if it cannot."""
+    take_every = getattr(layer, "take_every", None)
+    return take_every is not None and take_every(step, first)
+
+
+def _pass_over(net: Net, feeds: Sequence[Node], items: int) -> None:
+    """Let layers that fetch data go past what other processes take."""
+    for _ in range(items):
+        for node in feeds:
+            net.forward_node(node)
 
 
 class _Masks:

@@ -124,4 +124,6 @@ def _notes(name: str) -> Notes:
         scores, background = {"score": classes.PASCALCONTEXT}, 0
     elif "fcn" in name:
         scores, background = {"score": classes.VOC}, 0
-    return Notes(scores, tuple(map(float, mean)), background=background, told=True)
+    return Notes(
+        scores, tuple(map(float, mean)), bgr=name != "nyud-fcn32s-hha", background=background, told=True
+    )

@@ -78,6 +78,14 @@ def _largest_draw(probability: float) -> np.uint32:
     return np.uint32(low)
 
 
+def uniform_int(twister: Any, most: int) -> int:
+    """Draw a whole number from 0 to `most` as boost::uniform_int does: in equal shares of 2^32, without the rest."""
+    share = 2**32 // (most + 1)
+    while (drawn := int(twister.random_raw()) // share) > most:
+        pass
+    return drawn
+
+
 def draw() -> int:
     """Draw 32 bits from the stream of masks, as layers do that seed a stream of their own."""
     _streams.drawn += 1

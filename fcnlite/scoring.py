@@ -17,6 +17,7 @@ from fcnlite.data import Dataset
 from fcnlite.errors import InputError
 from fcnlite.net import Net, segment
 from fcnlite.net.segmenter import Maps, score_blob
+from fcnlite.parallel import World
 
 
 def check_fits(net: Net, dataset: Dataset, weights: object = "the net") -> None:
@@ -96,6 +97,7 @@ def evaluate(
     limit: int | None = None,
     save: str | os.PathLike[str] | None = None,
     progress: str = "evaluating",
+    world: World | None = None,
 ) -> Evaluation:
     """Segment the images of a data set and compare with the truth.
 
@@ -111,11 +113,13 @@ def evaluate(
         in it for each.
     progress : str
         What the progress bar says.
+    world : World, optional
+        The processes that share the images out; each returns the result of all.
     """
     number = len(dataset) if limit is None else min(limit, len(dataset))
 
     def maps() -> Iterator[Maps]:
-        for index in range(number):
+        for index in range(number) if world is None else world.mine(range(number)):
             pairs = segment(net, dataset, index)
             for head, (_, prediction) in pairs.items():
                 if save is not None:
@@ -125,7 +129,7 @@ def evaluate(
 
     begun = time.perf_counter()
     classes = {head: len(names) for head, names in dataset.heads.items()}
-    found = tally(maps(), number, classes, dataset.not_scored, progress)
+    found = tally(maps(), number, classes, dataset.not_scored, progress, world)
     elapsed = time.perf_counter() - begun
     return Evaluation(number, dataset.heads, found, elapsed / number if number else float("nan"))
 
@@ -136,6 +140,7 @@ def tally(
     classes: Mapping[str, int],
     not_scored: Sequence[int] = (),
     progress: str = "scoring",
+    world: World | None = None,
 ) -> dict[str, metrics.Scores]:
     """Add up label maps and predictions, image after image, to the paper's metrics.
 
@@ -151,13 +156,18 @@ def tally(
         Classes of the first head that the means leave out.
     progress : str
         What the progress bar says.
+    world : World, optional
+        The processes that have a share of the images each; the result is that of all.
     """
+    world = world if world is not None else World(None)
     counts = {head: np.zeros((channels, channels), np.int64) for head, channels in classes.items()}
-    for pairs in tqdm(maps, total=number, desc=progress, unit="image", disable=None, leave=False):
-        for head, (truth, prediction) in pairs.items():
-            counts[head] += metrics.histogram(truth, prediction, classes[head])
+    with tqdm(total=number, desc=progress, unit="image", disable=None, leave=False) as bar:
+        for done, pairs in enumerate(maps):
+            for head, (truth, prediction) in pairs.items():
+                counts[head] += metrics.histogram(truth, prediction, classes[head])
+            bar.update(min(world.size, number - done * world.size))
     return {
-        head: metrics.scores(counted, () if i else not_scored)
+        head: metrics.scores(world.sum(counted), () if i else not_scored)
         for i, (head, counted) in enumerate(counts.items())
     }
 

@@ -19,7 +19,7 @@ import numpy as np
 
 import fcnlite.random
 from fcnlite import device, updates
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, mistake
 from fcnlite.io import SolverSnapshot, read_state, write_state
 from fcnlite.learning_rate import learning_rate
 from fcnlite.net import Net
@@ -88,8 +88,11 @@ class NamedNets:
         if len(states) != len(sources):
             raise InputError(f"the solver has {len(states)} test_state for {len(sources)} test nets")
         nets = [self._make_net(source, TEST, state) for source, state in zip(sources, states)]
-        for net in nets:
-            net.share_with(training_net)
+        for number, net in enumerate(nets):
+            try:
+                net.share_with(training_net)
+            except InputError as error:
+                raise InputError(f"test net {number} does not fit the training net: {error}") from None
         return nets
 
     def _make_net(self, source: Any, phase: int, state: Any) -> Net:
@@ -130,6 +133,8 @@ class SGDSolver:
         The processes that share out each update's iter_size passes; all are given the same solver and source.
     exact : bool
         With several processes: the bits of one, instead of sums in another order. Slower.
+    scale_batch : bool
+        With several processes: iter_size passes in each of them, as Caffe on several GPUs, instead of in all.
 
     Attributes
     ----------
@@ -162,10 +167,16 @@ class SGDSolver:
         keep_blobs: bool = False,
         world: World | None = None,
         exact: bool = False,
+        scale_batch: bool = False,
+        stages: Sequence[str] = (),
     ):
         self._folder = folder_of(param) or Path()
-        self.param = param if isinstance(param, SolverParameter) else read_solver(param)
+        self.param = SolverParameter()  # the caller's stays as it is
+        self.param.CopyFrom(param if isinstance(param, SolverParameter) else read_solver(param))
         _check(self.param, self.type)
+        if scale_batch and world is not None and world.size > 1:
+            self.param.iter_size *= world.size
+        self.param.train_state.stage.extend(stages)
         named = NamedNets(self.param, self._folder)
         if self.param.random_seed >= 0 and net is None:
             fcnlite.random.set_random_seed(self.param.random_seed)
@@ -210,7 +221,12 @@ class SGDSolver:
         stop = self.iter + count
         while self.iter < stop:
             self._test_if_due()
-            self._losses.append(self._accumulate())
+            masks = fcnlite.random.mask_state()
+            try:
+                self._losses.append(self._accumulate())
+            except BaseException:  # as if the step had not begun: what is saved now goes on to the same bits
+                fcnlite.random.set_mask_state(masks)
+                raise
             if param.display and self.iter % param.display == 0:
                 log.info("Iteration %d, loss = %g, lr = %g", self.iter, self.smoothed_loss, self.rate)
             self.apply_update()
@@ -295,7 +311,13 @@ class SGDSolver:
         -------
         tuple of Path
             The files of weights and of state; each appears whole or not at all.
+
+        Raises
+        ------
+        InputError
+            The weights are not finite numbers any more, or the files cannot be written.
         """
+        self._refuse_nonfinite()
         stem = f"{os.fspath(prefix or self.snapshot_prefix())}_iter_{self.iter}"
         ending = ".h5" if self.param.snapshot_format == SolverParameter.HDF5 else ""
         weights, state = Path(f"{stem}.caffemodel{ending}"), Path(f"{stem}.solverstate{ending}")
@@ -310,6 +332,15 @@ class SGDSolver:
         write_state(state, SolverSnapshot(self.iter, self.current_step, str(weights), history, random_state))
         self.last_snapshot = weights, state
         return weights, state
+
+    def _refuse_nonfinite(self) -> None:
+        tonumpy = device.current().tonumpy
+        for layer, blobs in self.net.params.items():
+            if not all(np.isfinite(tonumpy(blob.data)).all() for blob in blobs):
+                mistake(
+                    f"the weights of layer '{layer}' hold NaN or infinite numbers after iteration {self.iter}, and "
+                    "were not saved: lower the learning rate"
+                )
 
     def snapshot_prefix(self) -> Path:
         """Path prefix of snapshots.
@@ -384,16 +415,24 @@ class SGDSolver:
         net.share_with(self.net)
         source = iter(self.test_source(number)) if self.test_source else None
         rounds = self.param.test_iter[number]
-        sums: dict[str, np.ndarray] = {}
-        for done in range(rounds):
+        world = self.world
+        if world is not None and source is not None:
+            source = world.own_items(source)
+        found: list[dict[str, np.ndarray]] = []
+        for done in range(rounds) if world is None else world.rounds(net, rounds):
             inputs = next(source, None) if source is not None else {}
             if inputs is None:
                 raise InputError(
                     f"test net {number}: its data ended after {done} of {rounds} passes (test_iter)"
                 )
             outputs = net.forward(**inputs)
+            found.append(
+                {name: device.current().tonumpy(v).astype(np.float64) for name, v in outputs.items()}
+            )
+        sums: dict[str, np.ndarray] = {}
+        for outputs in found if world is None else world.in_turn(found):
             for name, value in outputs.items():
-                sums[name] = sums.get(name, 0) + device.current().tonumpy(value).astype(np.float64)
+                sums[name] = sums.get(name, 0) + value
         return {name: total / rounds for name, total in sums.items()}
 
 

@@ -8,6 +8,7 @@ into, so that they may be views of a file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
@@ -119,6 +120,21 @@ def transplant(
     return report
 
 
+def of_other_classes(target: HasParams | Weights, source: HasParams | Weights, suffix: str = "") -> list[str]:
+    """The source's layers of scores and of their upsampling that have another number of classes than the target's.
+
+    Scores for other classes mean something else: such layers are to be left out of a transplant, as `leave`.
+    """
+    new, old = _view(target), _view(source)
+    return [
+        layer
+        for layer in old.names()
+        if layer.startswith(("score", "up"))
+        and layer + suffix in new
+        and list(map(math.prod, old.shapes(layer))) != list(map(math.prod, new.shapes(layer + suffix)))
+    ]
+
+
 def _arrow(layer: str, place: str) -> str:
     return layer if layer == place else f"{layer} -> {place}"
 
@@ -132,7 +148,8 @@ def _changes(layer: str, place: str, given: Sequence[Any], wanted: Sequence[Any]
             if not fits:
                 raise InputError(
                     f"layer '{_arrow(layer, place)}': parameters of shape {_show(old)} do not fit"
-                    f" {_show(new)}; leave this layer out, or use expand_score where only classes were added"
+                    f" {_show(new)}; to start it afresh give it another name in the prototxt (in a program: leave it"
+                    " out, or use expand_score where only classes were added)"
                 )
             changes.append(f"{_show(old)} to {_show(new)}")
     return ", ".join(changes)

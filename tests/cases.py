@@ -27,7 +27,8 @@ def names(file: str) -> list[str]:
 def build(case: str, group: Any, force_backward: bool = True) -> Net:
     """The case's net with its parameters and inputs set by the rule."""
     fcnlite.random.set_random_seed(int(group.attrs.get("random_seed", 0)))
-    text = ("force_backward: true\n" if force_backward else "") + group.attrs["prototxt"]
+    force = force_backward and group.attrs.get("force_backward", True)
+    text = ("force_backward: true\n" if force else "") + group.attrs["prototxt"]
     net = Net(text, phase=group.attrs["phase"])
     fill_params(case, net)
     scale = np.float32(group.attrs["input_scale"])
@@ -126,10 +127,11 @@ def compare(net: Net, group: Any, bound: float) -> dict[str, RelativeError]:
     ):
         for name in group.get(kind, ()):
             errors[f"{kind}/{name}"] = relative_error(find(name), group[kind][name][()])
-    for layer in group.get("param_diffs", ()):
-        for i in group["param_diffs"][layer]:
-            blob = net.params[layer][int(i)]
-            errors[f"param_diffs/{layer}/{i}"] = relative_error(blob.diff, group["param_diffs"][layer][i][()])
+    for kind, find_in in (("param_diffs", lambda b: b.diff), ("params_after", lambda b: b.data)):
+        for layer, arrays in group.get(kind, {}).items():
+            for i, expected in arrays.items():
+                got = find_in(net.params[layer][int(i)])
+                errors[f"{kind}/{layer}/{i}"] = relative_error(got, expected[()])
     wrong = {name: error for name, error in errors.items() if not error <= bound}
     assert not wrong, f"beyond {bound}: {wrong}"
     return errors

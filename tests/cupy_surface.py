@@ -1,7 +1,7 @@
 """What the real CuPy offers, name by name with parameters: records it in tests/standin/surface.txt.
 
 `python tests/cupy_surface.py` where CuPy is installed (no GPU is needed); the stand-in is checked against the file.
-cuBLAS's entries are kept as they are where cuBLAS itself is not installed.
+The entries of cuBLAS and NCCL are kept as they are where those libraries themselves are not installed.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ CLASSES = (
     "cupy.cuda.Stream",
 )
 CUBLAS = "cupy_backends.cuda.libs.cublas"
+NCCL = "cupy.cuda.nccl"
+COMMUNICATOR = f"{NCCL}.NcclCommunicator"
 
 
 def record(kept: dict[str, str]) -> dict[str, str]:
@@ -55,6 +57,17 @@ def record(kept: dict[str, str]) -> dict[str, str]:
         }
     except ImportError:
         found |= {name: value for name, value in kept.items() if name.startswith(CUBLAS)}
+    nccl = importlib.import_module(NCCL)
+    if nccl.available:
+        found |= {
+            f"{NCCL}.{name}": parameters(value) for name, value in vars(nccl).items() if public(name, value)
+        }
+        members = {name: getattr(nccl.NcclCommunicator, name) for name in dir(nccl.NcclCommunicator)}
+        found |= {
+            f"{COMMUNICATOR}.{n}": parameters(value) for n, value in members.items() if public(n, value)
+        }
+    else:
+        found |= {name: value for name, value in kept.items() if name.startswith(NCCL)}
     return dict(sorted(found.items()))
 
 

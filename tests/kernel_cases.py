@@ -379,6 +379,16 @@ def _col2im_nd(rng: Rng) -> Named:
     return named | {"updated": () if first else ("image",)}
 
 
+def _lines(rng: Rng, backward: bool) -> Named:
+    """Rows and columns picked from a map in order, or intervals of them that are added up."""
+    planes, in_h, in_w, width = _few(rng, 3), _few(rng, 6), _width(rng), _width(rng)
+    out_h = _few(rng, 6)
+    named: Named = {"rows": planes * out_h, "width": width, "out_h": out_h, "in_h": in_h, "in_w": in_w}
+    for name, size, count in (("row", in_h, out_h), ("column", in_w, width)):
+        named[name] = np.sort(rng.integers(0, size + backward, count + backward))
+    return named | {"in": planes * in_h * in_w}
+
+
 def _copy_run(rng: Rng) -> Named:
     stretches, rows, width = _few(rng, 4), _few(rng, 3), _width(rng)
     run = rows * width
@@ -498,6 +508,16 @@ def _updating(*arrays: str, **numbers: tuple[int, int]) -> Callable[[Rng], Named
     def recipe(rng: Rng) -> Named:
         drawn = {name: _few(rng, most, least) for name, (least, most) in numbers.items()}
         return {"rows": _few(rng, 9), "updated": arrays, **drawn}
+
+    return recipe
+
+
+def _lstm_unit(*gates: str) -> Callable[[Rng], Named]:
+    """A row a stream: four gates to each lane, and a number that says whether the state goes on."""
+
+    def recipe(rng: Rng) -> Named:
+        rows, width = _few(rng, 9), _width(rng)
+        return {"rows": rows, "width": width, "cont": rows} | dict.fromkeys(gates, 4 * rows * width)
 
     return recipe
 
@@ -662,6 +682,8 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "logistic_loss_forward": _logistic_loss_forward,
     "lrn_backward": _lrn_backward,
     "lrn_forward": _lrn_forward,
+    "lstm_unit_backward": _lstm_unit("gates", "gates_diff"),
+    "lstm_unit_forward": _lstm_unit("gates"),
     "max_pool_backward": lambda rng: _pool_backward(rng, True),
     "max_pool_forward": lambda rng: _pool_forward(rng, True),
     "max_pool_mask": _pool_mask,
@@ -669,6 +691,7 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "normalise_backward": _normalise_backward,
     "normalise_forward": _groups("groups", "mean", "std", nullable=("std",)),
     "normalise_products": _groups("groups", "mean", "std"),
+    "pick_lines": lambda rng: _lines(rng, False),
     "permute": _permute,
     "prelu_backward": _groups("channels", "slope"),
     "prelu_forward": _groups("channels", "slope"),
@@ -682,6 +705,7 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "sigmoid_loss_forward": _sigmoid_loss(),
     "softmax_backward": _over_channels("out", "out_diff", "in_diff"),
     "softmax_forward": _over_channels("in", "out"),
+    "sum_lines": lambda rng: _lines(rng, True),
     "softmax_loss_backward": lambda rng: _class_weight(rng, _softmax_loss_backward(rng)),
     "softmax_loss_forward": lambda rng: _class_weight(rng, _loss(rng)),
     "tile_backward": _tile_backward,

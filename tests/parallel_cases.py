@@ -30,6 +30,7 @@ CHOSEN = [
         )
     ),
 ]
+FEW = [f"more-solver-{name}" for name in ("adam-clip", "batch-norm", "dropout", "shared")]
 
 
 def solver_of(case: str, group: Any, world: parallel.World | None, exact: bool) -> SGDSolver:
@@ -65,8 +66,10 @@ def main(folder: str, kind: str, which: str = "chosen") -> None:
     world = parallel.world()
     if kind == "double":
         device.use("cpu", dtype=np.float64)
-    for case in FILES if which == "all" else CHOSEN:
-        found = train(case, world, kind == "exact")
+    if kind.startswith("gpu"):  # the stand-in CuPy is on the path
+        device.use("cuda", first_gpu=world.local_rank)
+    for case in {"all": FILES, "chosen": CHOSEN, "few": FEW}[which]:
+        found = train(case, world, kind.endswith("exact"))
         np.savez(Path(folder) / f"{case}-{kind}-{world.size}-{world.rank}.npz", **found)
 
 

@@ -60,8 +60,17 @@ def test_both_dense_forms_are_compared(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_the_core_stays_small_enough_to_read(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     lines = budget.lines_by_part()
-    assert all(lines.values()), lines  # each part is found
-    assert budget.core_lines() < budget.LIMIT, lines
+    assert all(code for code, _ in lines.values()), lines  # each part is found
+    core, every = budget.core_lines()
+    assert core < budget.LIMIT, lines
     monkeypatch.setattr("sys.argv", ["budget"])
     budget.main()
-    assert f"core{budget.core_lines():>14,}   of {budget.LIMIT:,}" in capsys.readouterr().out
+    assert f"core{core:>14,}{every:>8,}   the budget: {budget.LIMIT:,} of code" in capsys.readouterr().out
+
+
+def test_code_is_told_from_comments_and_docstrings() -> None:
+    python = (
+        '"""Doc\nstring."""\nx = (1,  # why\n\n     2)\n\n\ndef f():\n    "doc"\n    # why\n    return 1\n'
+    )
+    assert budget.python_lines(python) == 4
+    assert budget.cuda_lines("// why\nint i = 0;  // index\n\n}\n") == 2

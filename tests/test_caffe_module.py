@@ -258,6 +258,22 @@ def test_nets_are_drawn_as_text(tmp_path):
     assert draw.draw_net(net, "LR", "raw").decode() == text
 
 
+def test_drawings_tell_the_learning_rates_where_asked(tmp_path):
+    net = read_net(CLASSIFIER)
+    net.layer[1].param.add(lr_mult=1)
+    net.layer[1].param.add(lr_mult=2.5)
+    assert "lr mult" not in draw.net_to_dot(net)
+    draw.draw_net_to_file(net, tmp_path / "net.dot", "LR", None, True)  # as BVLC's draw_net.py calls it
+    assert (tmp_path / "net.dot").read_text().count("lr mult: 1, 2.5") == 1
+
+
+def test_scripts_find_messages_and_names_where_pycaffe_has_them(tmp_path):
+    assert caffe.io.caffe_pb2.NetParameter is caffe.proto.caffe_pb2.NetParameter
+    (tmp_path / "net.prototxt").write_text(CLASSIFIER)
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    assert net._output_list == ["prob"] and net._input_list == ["data"]
+
+
 def test_drawing_says_what_it_needs(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(InputError, match="drawing a net as png needs Graphviz"):

@@ -140,7 +140,7 @@ def test_a_chain_goes_on_from_wherever_it_was_cut(
 
 
 def test_the_best_snapshot_may_start_the_next_stage(tmp_path: Path) -> None:
-    chain = Chain(tmp_path, STAGES[:2], "best", {"data_set": "voc"})
+    chain = Chain(tmp_path, STAGES[:2], "best", {"data_set": "voc"}, RunFolder(tmp_path))
     run = tmp_path / "1-fcn32s"
     for part in ("validation", "snapshots"):
         (run / part).mkdir(parents=True)
@@ -160,7 +160,7 @@ def test_the_best_snapshot_may_start_the_next_stage(tmp_path: Path) -> None:
         "init": [best],
         "out": str(tmp_path / "2-fcn16s"),
     }
-    final = Chain(tmp_path, STAGES[:2], "final", {})
+    final = Chain(tmp_path, STAGES[:2], "final", {}, RunFolder(tmp_path))
     assert final.options(1, {})["init"] == [str(run / "fcn32s.h5")]
 
 

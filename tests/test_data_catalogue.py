@@ -47,7 +47,7 @@ def test_options_are_checked_and_none_means_default(tmp_path):
         open_dataset("nyud", tmp_path, year=2011)
     with pytest.raises(InputError, match="no mode 'xyz'; its modes are rgb, rgbd, hha, rgb-hha"):
         open_dataset("nyud", tmp_path, mode="xyz")
-    assert options_of("voc") == ["year", "sbd_folder", "check"]
+    assert options_of("voc") == ["year", "sbd_folder", "labels", "check"]
 
 
 def test_recipes_are_those_of_the_published_solvers():

@@ -156,7 +156,7 @@ HOSTILE = {
     "field 0": (b"\x02\x00", "impossible field number 0"),
     "group": (b"\x0b", "impossible wire type 3"),
     "wire type 7": (b"\xa7\x06", "impossible wire type 7"),
-    "a solver state": (b"\x08\x0c\x12\x01a", "'name' should be bytes with a length but is a number"),
+    "a solver state": (b"\x08\x0c\x12\x01a", "holds a solver's state, not weights"),
     "a number for a layer": (b"\xa0\x06\x01", "'layer' should be bytes"),
     "no layers": (delimited(1, b"net"), "no layers"),
     "text": (b'name: "x"\nlayer { }', "this is text"),

@@ -87,7 +87,7 @@ def test_mistakes_are_one_line_and_status_2(tmp_path, capsys):
         ([str(tmp_path / "cut.caffemodel"), str(tmp_path / "out.h5")], "cut short"),
         ([model, str(tmp_path / "no" / "out.h5")], "does not exist; make it first"),
         ([model, str(tmp_path / "out.solverstate")], "it is weights, not a solver state"),
-        ([str(tmp_path / "state"), str(tmp_path / "out.h5")], "not a Caffe model"),
+        ([str(tmp_path / "state"), str(tmp_path / "out.h5")], "holds a solver's state, not weights"),
         (
             [STATE, str(tmp_path / "out.h5")],
             "it is a solver state, not weights",

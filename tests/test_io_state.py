@@ -93,8 +93,14 @@ def test_any_state_survives(tmp_path_factory, iteration, step, learned, history,
 @pytest.mark.parametrize(
     "name, words",
     [
-        ("solver-accumulated_iter_12.caffemodel", "'iter' should be a number"),
-        ("solver-heavy_iter_12.caffemodel.h5", "no group /history.*it holds weights"),
+        (
+            "solver-accumulated_iter_12.caffemodel",
+            "holds weights, not a solver's state; the state is in solver-accumulated",
+        ),
+        (
+            "solver-heavy_iter_12.caffemodel.h5",
+            "holds weights, not a solver's state; the state is in solver-heavy",
+        ),
         ("rule.py", "damaged or cut short, or it is not a Caffe solver state|does not belong"),
     ],
 )

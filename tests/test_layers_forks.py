@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from cases import relative_error
 from gradients import check_gradients
+from PIL import Image
+from scipy.io import loadmat
 
 from fcnlite import InputError, layers, set_random_seed
 from fcnlite.blob import Blob
 from fcnlite.layers.forks.lattice import Lattice
+from fcnlite.net import Net
 
 BOUND = 1e-5
 
@@ -401,3 +404,241 @@ class TestMeanfield:
         layer = fill("MultiStageMeanfield", num_iterations=2, **self.settings)
         inputs = [array[:, :, :2, :3] for array in (self.unary, self.q, self.image)]
         check_gradients(layer, inputs)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Six images of 8 x 6 pixels with labels, the list of them, and what they hold."""
+    rng, lines, held = np.random.default_rng(0), [], []
+    for i in range(6):
+        image = rng.integers(0, 256, (8, 6, 3), np.uint8)
+        label = rng.integers(0, 5, (8, 6), np.uint8)
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+        picture = Image.fromarray(label)
+        picture.putpalette(list(range(255, 255 - 15, -1)))  # indices count, not colours
+        picture.save(tmp_path / f"{i}-label.png")
+        lines.append(f"/{i}.png /{i}-label.png\n")
+        held.append((image[:, :, ::-1].transpose(2, 0, 1).astype(np.float32), label.astype(np.float32)))
+    (tmp_path / "list.txt").write_text("".join(lines))
+    (tmp_path / "tags.txt").write_text("".join(f"/{i}.png {i}\n" for i in range(6)))
+    return tmp_path, held
+
+
+def source(kind, folder, tops=2, **fields):
+    """A layer of one of the two kinds, and a list that its next batches come from."""
+    layer = getattr(layers, kind)(
+        root_folder=str(folder), source="list.txt", top=["a", "b", "c"][:tops], **fields
+    )
+    layer.folder = folder
+    return layer
+
+
+def batches(layer, count):
+    return [[np.array(top.data) for top in layer()] for _ in range(count)]
+
+
+class TestImageLists:
+    def test_dense_image_data_reads_pairs_in_order_round_and_round(self, pairs):
+        folder, held = pairs
+        layer = source(
+            "DenseImageData", folder, batch_size=4, transform_param={"mean_value": [10, 20, 30], "scale": 0.5}
+        )
+        mean = np.array([10, 20, 30]).reshape(3, 1, 1)
+        for first, (images, labels) in zip((0, 4), batches(layer, 2)):
+            for i in range(4):
+                image, label = held[(first + i) % 6]
+                assert (images[i] == (image - mean) / 2).all() and (labels[i, 0] == label).all()
+
+    @pytest.mark.parametrize("kind", ["DenseImageData", "ImageSegData"])
+    def test_image_and_label_are_mirrored_and_cropped_alike(self, kind, pairs):
+        folder, held = pairs
+        if kind == "DenseImageData":
+            fields = {"mirror": True, "crop_height": 5, "crop_width": 3}
+        else:
+            crops = {"mirror": True, "crop_height": 5, "crop_width": 3}
+            fields = {"transform_param": crops, "label_type": "PIXEL"}
+        set_random_seed(5)
+        seen = set()
+        for k, (images, labels) in enumerate(batches(source(kind, folder, batch_size=1, **fields), 18)):
+            image, label = held[k % 6]
+            places = [
+                (top, left, step)
+                for top in range(4)
+                for left in range(4)
+                for step in (1, -1)
+                if (image[:, top : top + 5, left : left + 3][:, :, ::step] == images[0]).all()
+            ]
+            assert len(places) == 1
+            top, left, step = places[0]
+            assert (label[top : top + 5, left : left + 3][:, ::step] == labels[0, 0]).all()
+            seen.add(places[0])
+        assert len(seen) > 8
+
+    @pytest.mark.parametrize("kind", ["DenseImageData", "ImageSegData"])
+    def test_shuffled_lists_give_each_image_once_an_epoch_and_go_on_where_asked(self, kind, pairs):
+        folder, held = pairs
+        settings = {"mirror": True} if kind == "DenseImageData" else {"transform_param": {"mirror": True}}
+        settings |= {"shuffle": True, "batch_size": 3, "label_type": "PIXEL"}
+        if kind == "DenseImageData":
+            del settings["label_type"]
+        set_random_seed(1)
+        layer = source(kind, folder, **settings)
+        first = batches(layer, 4)
+        for epoch in (first[:2], first[2:]):
+            sums = sorted(label.sum() for _, labels in epoch for label in labels)
+            assert sums == sorted(label.sum() for _, label in held)
+        layer.seek(1)
+        assert all((a == b).all() for a, b in zip(first[1], batches(layer, 1)[0]))
+        assert layer.take_every(2, 1)
+        assert all((a == b).all() for a, b in zip(first[3], batches(layer, 2)[1]))
+
+    def test_image_seg_data_has_labels_of_three_kinds(self, pairs):
+        folder, held = pairs
+        (images, labels, size) = batches(source("ImageSegData", folder, 3, label_type="PIXEL"), 1)[0]
+        assert (images[0] == held[0][0]).all() and (labels[0, 0] == held[0][1]).all()
+        assert size.tolist() == [[[[8, 6]]]]
+        none = source("ImageSegData", folder, label_type="NONE", ignore_label=9)
+        assert (batches(none, 1)[0][1] == 9).all()
+        tags = source("ImageSegData", folder)
+        tags.param.image_data_param.source = "tags.txt"
+        assert [np.unique(labels).tolist() for _, labels in batches(tags, 3)] == [[0], [1], [2]]
+        with pytest.raises(InputError, match="label images need label_type: PIXEL"):
+            batches(source("ImageSegData", folder), 1)
+
+    def test_image_seg_data_fills_up_to_its_crop(self, pairs):
+        folder, held = pairs
+        crops = {"crop_size": 9, "mean_value": [10, 20, 30]}
+        layer = source("ImageSegData", folder, 3, label_type="PIXEL", transform_param=crops)
+        images, labels, size = batches(layer, 1)[0]
+        mean = np.array([10, 20, 30]).reshape(3, 1, 1)
+        assert (images[0, :, :8, :6] == held[0][0] - mean).all() and (
+            labels[0, 0, :8, :6] == held[0][1]
+        ).all()
+        assert (images[0, :, 8:] == 0).all() and (images[0, :, :, 6:] == 0).all()
+        assert (labels[0, 0, 8:] == 255).all() and size.tolist() == [[[[8, 6]]]]
+
+    def test_testing_takes_the_centre(self, pairs):
+        folder, held = pairs
+        layer = source(
+            "ImageSegData", folder, label_type="PIXEL", phase="TEST", transform_param={"crop_size": 4}
+        )
+        images, labels = batches(layer, 1)[0]
+        assert (images[0] == held[0][0][:, 2:6, 1:5]).all() and (labels[0, 0] == held[0][1][2:6, 1:5]).all()
+
+    def test_resizing_blends_images_but_not_labels(self, pairs):
+        folder, held = pairs
+        layer = source(
+            "DenseImageData", folder, batch_size=1, new_height=16, new_width=12, label_divide_factor=2
+        )
+        images, labels = batches(layer, 1)[0]
+        assert images.shape == (1, 3, 16, 12) and (labels[0, 0] == held[0][1]).all()
+        scaled = {"scale_factors": [2.0]}
+        layer = source("ImageSegData", folder, label_type="PIXEL", transform_param=scaled)
+        images, labels = batches(layer, 1)[0]
+        assert (labels[0, 0] == held[0][1].repeat(2, 0).repeat(2, 1)).all()
+        image = held[0][0]
+        near = np.rint((image[:, 1, 1] * 9 + 3 * image[:, 0, 1] + 3 * image[:, 1, 0] + image[:, 0, 0]) / 16)
+        assert (images[0, :, 2, 2] == near).all()
+
+    @pytest.mark.parametrize(
+        ("kind", "fields", "said"),
+        [
+            ("DenseImageData", {}, "batch_size"),
+            ("DenseImageData", {"batch_size": 1, "transform_param": {"mirror": True}}, "treat image and label apart"),
+            ("DenseImageData", {"batch_size": 1, "crop_height": 9, "crop_width": 3}, "larger than image"),
+            ("DenseImageData", {"batch_size": 1, "new_height": 9}, "given together"),
+            ("DenseImageData", {"batch_size": 1, "transform_param": {"mean_value": [1, 2]}}, "2 values of mean_value"),
+            ("ImageSegData", {"transform_param": {"mean_file": "m"}}, "give mean_value instead"),
+            ("ImageSegData", {"transform_param": {"crop_size": 3, "crop_width": 3}}, "either crop_size or both"),
+        ],
+    )  # fmt: skip
+    def test_mistakes(self, kind, fields, said, pairs):
+        with pytest.raises(InputError, match=said):
+            batches(source(kind, pairs[0], **fields), 1)
+
+    def test_broken_lists_and_labels(self, pairs):
+        folder, _ = pairs
+        list_file = folder / "list.txt"
+        list_file.write_text("0.png\n")
+        with pytest.raises(InputError, match=r"list.txt:1: 2 names are needed"):
+            batches(source("DenseImageData", folder, batch_size=1), 1)
+        list_file.write_text("/0.png /0.png\n")
+        with pytest.raises(
+            InputError, match=r"0.png' is a RGB image; its pixel values must be class numbers"
+        ):
+            batches(source("DenseImageData", folder, batch_size=1), 1)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "small.png")
+        list_file.write_text("/0.png /small.png\n")
+        with pytest.raises(InputError, match=r"has 8 x 6 pixels, its label '/small.png' 4 x 4"):
+            batches(source("DenseImageData", folder, batch_size=1), 1)
+
+
+def test_mat_write_names_its_files_by_the_list(tmp_path):
+    (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\n")
+    (tmp_path / "out").mkdir()
+    layer = layers.MatWrite(prefix=f"{tmp_path}/out/", source="list.txt", strip=4)
+    layer.folder = tmp_path
+    x = seeded(40, 1, 2, 3, 4)
+    for factor in (1, 2):
+        layer(Blob(x * factor))
+    for name, factor in (("a", 1), ("b", 2)):
+        data = loadmat(tmp_path / "out" / f"{name}_blob_0.mat")["data"]
+        assert relative_error(data, (x * factor).transpose(3, 2, 1, 0)) <= BOUND
+    with pytest.raises(InputError, match="has 2 names, and all are used"):
+        layer(Blob(x))
+    with pytest.raises(InputError, match="is not there"):
+        layers.MatWrite(prefix=f"{tmp_path}/nowhere/")(Blob(x))
+
+
+REGIONS = np.array([[0, 0, 0, 7, 5], [1, 2, 1, 3, 9], [1, 6, 5, 40, 40], [0, -9, -9, -7, -7]], float)
+
+
+def pooled(x, regions, height, width, scale):
+    """Every cell's maximum, in loops."""
+    out = np.zeros((len(regions), x.shape[1], height, width))
+    for k, (n, *corners) in enumerate(regions):
+        x1, y1, x2, y2 = (int(np.sign(c) * np.floor(abs(c) * scale + 0.5)) for c in corners)
+        down, right = max(y2 - y1 + 1, 1) / height, max(x2 - x1 + 1, 1) / width
+        for i, j in np.ndindex(height, width):
+            rows = np.clip([np.floor(i * down) + y1, np.ceil((i + 1) * down) + y1], 0, x.shape[2]).astype(int)
+            columns = np.clip(
+                [np.floor(j * right) + x1, np.ceil((j + 1) * right) + x1], 0, x.shape[3]
+            ).astype(int)
+            cell = x[int(n), :, slice(*rows), slice(*columns)]
+            out[k, :, i, j] = cell.max((1, 2)) if cell[0].size else 0
+    return out
+
+
+def test_roi_pooling():
+    x = np.random.default_rng(41).permutation(2 * 3 * 6 * 8).reshape(2, 3, 6, 8) * 0.1
+    layer = layers.ROIPooling(pooled_h=3, pooled_w=2, spatial_scale=0.5)
+    assert relative_error(apply(layer, x, REGIONS), pooled(x, REGIONS, 3, 2, 0.5)) <= BOUND
+    with pytest.raises(InputError, match="a region is of image 2; there are images 0 to 1"):
+        apply(layer, x, np.array([[2.0, 0, 0, 1, 1]]))
+
+
+@pytest.mark.usefixtures("double")
+def test_roi_pooling_gradient():
+    x = np.random.default_rng(42).permutation(2 * 2 * 5 * 6).reshape(2, 2, 5, 6) * 0.1
+    check_gradients(layers.ROIPooling(pooled_h=2, pooled_w=3, spatial_scale=0.5), [x, REGIONS], wanted=[0])
+
+
+class TestSpatialDropout:
+    def net(self, phase):
+        given = f"""{{\\'phase\\': \\'{phase}\\', \\'p\\': \\'0.5\\'}}"""
+        return Net(
+            f"""force_backward: true
+            layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [8, 6, 2, 3] }} }} }}
+            layer {{ name: "y" type: "Python" bottom: "x" top: "y" python_param {{
+                module: "spatial_dropout" layer: "SpatialDropoutLayer" param_str: "{given}" }} }}"""
+        )
+
+    def test_drops_whole_channels(self):
+        net = self.net("TRAIN")
+        out = net.forward(x=np.ones((8, 6, 2, 3)))["y"]
+        kept = out[:, :, 0, 0]
+        assert (out == kept[..., None, None]).all() and set(np.unique(kept)) == {0, 2}
+        assert (net.backward(y=np.ones((8, 6, 2, 3)))["x"] == out).all()
+
+    def test_in_testing_scales_as_enets_does(self):
+        assert (self.net("TEST").forward(x=np.ones((8, 6, 2, 3)))["y"] == 2).all()

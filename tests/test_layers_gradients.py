@@ -384,6 +384,24 @@ def test_im2col(shape):
     check_gradients(layers.Im2col(kernel_size=2, pad=1, stride=2), [seeded(0, *shape)])
 
 
+# Over time
+
+
+CONT = [[0, 0], [1, 1], [1, 0]]  # the first step begins sequences, so that no state is left from a run before
+
+
+def test_lstm_unit():
+    cont = np.array([[1, 0]])
+    check_gradients(layers.LSTMUnit(), [seeded(0, 1, 2, 3), seeded(1, 1, 2, 12), cont], wanted=[0, 1])
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM"])
+@pytest.mark.parametrize("static", [False, True])
+def test_recurrent(kind, static):
+    given = [seeded(0, 3, 2, 4), np.array(CONT, np.float64), *([seeded(1, 2, 2)] if static else [])]
+    check_gradients(fill(kind, num_output=3), given, wanted=[0, 2] if static else [0])
+
+
 def test_every_layer_is_here():
     """Layers added later need a test above, or a reason to have none."""
     sources = {name for name, cls in LAYERS.items() if cls.bottoms == (0, 0)}

@@ -403,7 +403,7 @@ def test_eltwise_max_sends_the_gradient_where_caffe_does():
             [X],
             r"kernel_size is given 3 times; give it once, or once for each of the 2 axes",
         ),
-        (layers.Dropout(dropout_ratio=1), [X], r"dropout_ratio 1 must be at least 0 and less than 1"),
+        (layers.Dropout(dropout_ratio=2), [X], r"dropout_ratio 2 must be at least 0 and at most 1"),
         (layers.Embed(num_output=3), [[0]], r"input_dim 0 must be at least 1"),
         (layers.Scale(axis=1), [X, X[0, :2]], r"operand of shape \(2, 4, 5\) does not fit"),
         (

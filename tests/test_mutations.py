@@ -114,6 +114,23 @@ MUTATIONS = [
         ("columns",),
     ),
     Mutation(
+        "a plane's index in 32 bits",
+        "kernels/pooling.cu",
+        "in + (size_t)(r / out_h) * in_h * in_w;\n        FOR_TILES(t, width) {\n            real best",
+        "in + (r / out_h) * in_h * in_w;\n        FOR_TILES(t, width) {\n            real best",
+        "test_huge_arrays.py::test_the_last_rows_of_huge_arrays[max_pool_forward]",
+        "differs at .* behind",
+        ("pooling",),
+    ),
+    Mutation(
+        "fused multiply-adds",
+        "fcnlite/backend/cuda.py",
+        '"--fmad=false", ',
+        "",
+        NVRTC,
+        "rounds a product and a sum at once",
+    ),
+    Mutation(
         "swapped parameters",
         "kernels/relu.cu",
         "relu_backward(ROWS, int width, real slope, const real* in, const real* out_diff,",

@@ -183,7 +183,11 @@ def test_deploy_drops_losses_and_what_only_they_need():
         ),
         ("kernel_size: 3 pad: 1", "kernel_size: 30", r"small.prototxt:4: layer 'conv'.*12 x 10 is too small"),
         ("kernel_size: 3 pad", "kernel_sise: 3 pad", r"small.prototxt:5: .*kernel_sise.*kernel_size"),
-        ('type: "ReLU"', 'type: "LRN"', r"small.prototxt:6: layer 'relu'.*top 'conv' is already made"),
+        (
+            'type: "ReLU"',
+            'type: "ArgMax"',
+            r"small.prototxt:6: layer 'relu'.*top 'conv' is one of its bottoms: ArgMax",
+        ),
         (
             'top: "loss"',
             'top: "loss" loss_weight: 1 loss_weight: 2',

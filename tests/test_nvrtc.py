@@ -1,6 +1,7 @@
 """Every kernel through NVRTC, the compiler that CuPy calls, for the GPUs in use; it needs no GPU itself."""
 
 import re
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,18 +11,29 @@ pytest.importorskip("elftools", reason="pyelftools is not installed: pip install
 from benchmarks import kernels, nvrtc
 from fcnlite.backend.source import signatures, source
 
+# Kernels that multiply and add without dividing or calling a function, which the compiler makes of fused operations.
+SUMS = (
+    "add_scaled",
+    "channel_dots",
+    "eltwise_sum",
+    "interp_forward",
+    "nesterov_update",
+    "scale_forward",
+    "sgd_update",
+    "softmax_backward",
+)
 SAMPLE = (75, 90, 120)  # instruction sets differ between these
 ROWS = source().split("#line", 2)[1]  # rows.cuh alone, to hold a kernel of the test's own
 
 
-def examine_one(body: str, architecture: int = 80) -> nvrtc.Kernel:
-    """Compile `body` as a kernel over rows `tried(ROWS, width, factor, in, out)`."""
+def examine_one(body: str, architecture: int = 80, options: Sequence[str] = ()) -> nvrtc.Kernel:
+    """Compile `body` as a kernel over rows `tried(ROWS, width, factor, in, out)`, by default as CuPy does."""
     text = (
         f"#line{ROWS}\n"
         f"KERNEL tried(ROWS, int width, real factor, const real* in, real* out) {{ FOR_ROWS(r) {{"
         f" const real* a = in + (size_t)r * width; real* b = out + (size_t)r * width; {body} }} }}"
     )
-    return nvrtc.examine(text, nvrtc.options("float", architecture))["tried"]
+    return nvrtc.examine(text, tuple(options) or nvrtc.options("float", architecture))["tried"]
 
 
 def test_the_installed_nvrtc_knows_the_gpus_in_use():
@@ -38,6 +50,14 @@ def test_every_kernel_compiles_and_fits(architecture, real):
         assert kernel.stack == 0 and kernel.local == 0, f"{kernel} spills registers"
         assert kernel.shared == 0, f"{kernel}: its threads wait for or write to each other"
         assert real == "double" or kernel.double == 0, f"{kernel} computes in double where real is float"
+        assert kernel.name not in SUMS or kernel.fused == 0, f"{kernel} rounds a product and a sum at once"
+
+
+def test_a_fused_multiply_add_shows():
+    body = "FOR_LANES(i, width) b[i] = a[i] * factor + a[i];"
+    assert examine_one(body).fused == 0
+    fused = examine_one(body, options=[o for o in nvrtc.options("float", 80) if o != "--fmad=false"])
+    assert fused.fused > 0
 
 
 @pytest.mark.parametrize("architecture", SAMPLE)

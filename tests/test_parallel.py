@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import subprocess
+import time
 from functools import cache
 from pathlib import Path
 
@@ -10,9 +15,13 @@ import mpi
 import numpy as np
 import parallel_cases
 import pytest
+from commands import draw, log, same_weights
+from cupy_standin import FOLDER, standing_in
 
 from fcnlite import device
 from fcnlite.backend.host import HostBackend
+from fcnlite.commands import evaluate, predict, train
+from fcnlite.io import read_state
 
 # In double precision another order of sums moves the weights by 1e-15; in single precision a maximum or a sign of L1
 # decay may come out otherwise after it, as it does in one process that is given an update's images in another order.
@@ -47,3 +56,202 @@ def test_processes_together_train_as_one(trained: tuple[Path, int, str], case: s
             assert np.array_equal(found["masks"], expected["masks"])
             for name, values in expected.items():
                 assert cases.relative_error(found[name], values) <= BOUNDS[kind], (rank, name)
+
+
+@pytest.mark.parametrize("kind", ["gpu", "gpu-exact"])
+def test_gpus_sum_by_nccl(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes, each on a GPU of the stand-in CuPy, against one process on one."""
+    environment = mpi.environment() | {"FCNLITE_STANDIN_GPUS": "2"}
+    environment["PYTHONPATH"] = f"{FOLDER}{os.pathsep}{environment['PYTHONPATH']}"
+    command = mpi.command(2, parallel_cases.__file__, tmp_path, kind, "few")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    for case in parallel_cases.FEW:
+        with standing_in(monkeypatch), device.using(device.use("cuda")):
+            expected = parallel_cases.train(case)
+        for rank in range(2):
+            with np.load(tmp_path / f"{case}-{kind}-2-{rank}.npz") as found:
+                for name, values in expected.items():
+                    bound = 0 if kind == "gpu-exact" else 1e-6
+                    assert cases.relative_error(found[name], values) <= bound, (case, name)
+
+
+SMALL = "train shapes --width 2 --fc 8 --iter-size 6 --iterations 4 --snapshot 2 --validate 3".split()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("data"), train=12, val=5)
+
+
+@pytest.fixture(scope="module")
+def one(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run by one process."""
+    run = tmp_path_factory.mktemp("one") / "run"
+    assert train.main([*SMALL[1:], "--data", str(data), "--out", str(run), "--threads", "1"]) == 0
+    return run
+
+
+def fcnlite(ranks: int, words: list[object], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return mpi.run(ranks, ["-m", "fcnlite", *words], cwd)
+
+
+def without_times(run: Path) -> list[dict[str, object]]:
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in log(run)]
+
+
+def test_a_run_by_three_processes_leaves_what_one_leaves(data: Path, one: Path, tmp_path: Path) -> None:
+    done = fcnlite(3, [*SMALL, "--data", data, "--out", "run", "--exact"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("iteration 4 of 4: loss") == 1, done.stdout
+    run = tmp_path / "run"
+    assert same_weights(run / "fcn8s.h5", one / "fcn8s.h5")
+    assert without_times(run) == without_times(one)
+    assert sorted(path.name for path in run.rglob("*")) == sorted(path.name for path in one.rglob("*"))
+    assert (run / "validation/iter_4.txt").read_text() == (one / "validation/iter_4.txt").read_text()
+
+
+def test_a_run_goes_on_with_another_number_of_processes(one: Path, tmp_path: Path) -> None:
+    state = one / "snapshots/fcn8s_iter_2.solverstate.h5"
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", one, copy], check=True)
+    done = fcnlite(2, ["train", "--resume", copy / "snapshots" / state.name, "--exact"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert same_weights(copy / "fcn8s.h5", one / "fcn8s.h5")
+    assert without_times(copy) == without_times(one)
+
+
+def test_scale_batch_multiplies_the_images_of_an_update(data: Path, one: Path, tmp_path: Path) -> None:
+    words = ["2" if word == "6" else word for word in SMALL]
+    done = fcnlite(3, [*words, "--data", data, "--out", "run", "--scale-batch", "--exact"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "6 images an update: --scale-batch for 3 processes" in done.stdout
+    assert same_weights(tmp_path / "run/fcn8s.h5", one / "fcn8s.h5")
+
+
+@pytest.mark.parametrize(
+    "words, error",
+    [
+        (
+            [*SMALL, "--iter-size", "5"],
+            "fcnlite train: error: iter_size 5 cannot be shared out to 2 processes",
+        ),
+        ([*SMALL, "--bogus"], "fcnlite train: error: unrecognized arguments: --bogus"),
+        (["convert", "a.caffemodel", "b.h5"], "fcnlite convert: error: it works in one process"),
+        (["evaluate", "shapes", "--weights", "none.h5"], "fcnlite evaluate: error: "),
+    ],
+    ids=["share", "option", "command", "file"],
+)
+def test_a_mistake_is_told_once(words: list[object], error: str, tmp_path: Path) -> None:
+    done = fcnlite(2, words, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("error: ") == done.stderr.count(error) == 1, done.stderr
+
+
+def test_a_mistake_in_one_process_alone_ends_all(data: Path, tmp_path: Path) -> None:
+    """The image that only the second process reads is damaged."""
+    folder = tmp_path / "data"
+    subprocess.run(["cp", "-r", data, folder], check=True)
+    names = (folder / "ImageSets/Segmentation/val.txt").read_text().split()
+    (folder / f"JPEGImages/{names[1]}.jpg").write_bytes(b"damaged")
+    weights = tmp_path / "weights.h5"
+    words = [*SMALL, "--data", data, "--out", tmp_path / "run", "--iterations", "1"]
+    assert train.main([str(word) for word in words[1:]]) == 0
+    os.link(tmp_path / "run/fcn8s.h5", weights)
+    begun = time.monotonic()
+    done = fcnlite(2, ["evaluate", "shapes", "--data", folder, "--weights", weights], tmp_path)
+    assert done.returncode == 2 and time.monotonic() - begun < 20
+    assert done.stderr.count("error: ") == 1 and names[1] in done.stderr
+
+
+def test_without_mpi4py_nothing_is_done_twice(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "mpi4py.py").write_text("raise ImportError('No module named mpi4py')")
+    environment = mpi.environment()
+    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
+    command = mpi.command(2, "-m", "fcnlite", *SMALL, "--data", data, "--out", "run")
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.count("pip install 'fcnlite[mpi]'") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_slurm_left_alone_are_told_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fcnlite import parallel
+
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    parallel.world.cache_clear()
+    try:
+        assert train.main(["shapes"]) == 2
+    finally:
+        parallel.world.cache_clear()
+    assert "srun --mpi=pmi2" in capsys.readouterr().err
+
+
+def test_a_killed_process_ends_the_others_and_nothing_saved_is_lost(data: Path, tmp_path: Path) -> None:
+    draws = random.Random(8)
+    for trial in range(5):
+        run = tmp_path / f"run{trial}"
+        words = [*SMALL, "--iterations", "100000", "--snapshot", "1", "--data", data, "--out", run]
+        started = subprocess.Popen(
+            mpi.command(2, "-m", "fcnlite", *words),
+            cwd=tmp_path,
+            env=mpi.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            _wait(lambda run=run: any((run / "snapshots").glob("*.solverstate.h5")), 60)
+            time.sleep(draws.random())
+            os.kill(draws.choice(_children(started.pid)), signal.SIGKILL)
+            assert started.wait(10) != 0
+        finally:
+            started.kill()
+        states = list((run / "snapshots").glob("*.solverstate.h5"))
+        assert states and all(read_state(state).iter for state in states)
+        for state in states:
+            assert Path(str(state).replace("solverstate", "caffemodel")).is_file()
+
+
+def _wait(done: object, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not done():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def _children(pid: int) -> list[int]:
+    """The processes running Python below a launcher."""
+    found, left = [], [pid]
+    while left:
+        parent = left.pop()
+        for path in Path(f"/proc/{parent}/task").glob("*/children"):
+            for child in map(int, path.read_text().split()):
+                left.append(child)
+                if "python" in Path(f"/proc/{child}/cmdline").read_text().split("\0")[0]:
+                    found.append(child)
+    return found
+
+
+def test_evaluation_and_prediction_are_shared_out(
+    data: Path, one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["evaluate", "shapes", "--data", data, "--weights", one / "fcn8s.h5", "--save"]
+    assert evaluate.main([str(word) for word in [*words[1:], tmp_path / "alone"]]) == 0
+    alone = capsys.readouterr().out
+    together = fcnlite(3, [*words, tmp_path / "together"], tmp_path)
+    assert together.returncode == 0, together.stderr
+    assert (
+        together.stdout.partition(" s each")[0].rpartition(",")[0]
+        == (alone.partition(" s each")[0].rpartition(",")[0])
+    )
+    for picture in (tmp_path / "alone").glob("*.png"):
+        assert (tmp_path / "together" / picture.name).read_bytes() == picture.read_bytes()
+    pictures = sorted((data / "JPEGImages").glob("*.jpg"))[:5]
+    words = ["predict", *pictures, "--weights", one / "fcn8s.h5", "--out"]
+    assert predict.main([str(word) for word in [*words[1:], "p1"]]) == 0
+    alone = capsys.readouterr().out
+    together = fcnlite(2, [*words, "p2"], tmp_path)
+    assert together.stdout.replace("p2", "p1") == alone
+    assert sorted(p.name for p in Path("p2").iterdir()) == sorted(p.name for p in Path("p1").iterdir())

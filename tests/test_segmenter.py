@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from test_net import SMALL
 
-from fcnlite import models
+from fcnlite import models, surgery
 from fcnlite.deploy import deploy
 from fcnlite.errors import InputError
 from fcnlite.io import write_weights
@@ -40,6 +40,7 @@ def test_load_needs_nothing_but_the_file(net, tmp_path):
 @pytest.mark.parametrize("name", ["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"])
 def test_bare_weights_of_the_papers_nets_load(name, tmp_path):
     net = Net(models.build(name, classes=5, width=2, fc=12), phase="TEST")
+    surgery.interpolate(net)
     net.save(tmp_path / "bare.caffemodel")
     loaded = load(tmp_path / "bare.caffemodel")
     assert loaded.name == name
@@ -82,3 +83,13 @@ def test_what_is_no_picture_and_no_file_is_told(tmp_path):
         net.predict(np.zeros((4, 4, 3)))
     with pytest.raises(FileNotFoundError, match="nowhere.h5"):
         load(tmp_path / "nowhere.h5")
+
+
+def test_a_net_of_several_inputs_is_not_fed_zeros_for_those_left_out():
+    other = 'layer { name: "d" type: "Input" top: "depth" input_param { shape { dim: 1 dim: 3 dim: 12 dim: 10 } } }\n'
+    joined = 'layer { name: "j" type: "Eltwise" bottom: "data" bottom: "depth" top: "j" }'
+    image = np.zeros((12, 10, 3), np.uint8)
+    with pytest.raises(InputError, match="the net takes data, depth, not one picture"):
+        Segmenter(SMALL + other + joined).predict(image)
+    named = Segmenter(SMALL.replace('"data"', '"picture"'))
+    np.testing.assert_array_equal(named.predict(image).shape, (12, 10))

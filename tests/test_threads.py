@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from cupy_standin import standing_in
 
 from fcnlite import caffe, device, layers, random
 from fcnlite.backend.host import HostBackend
@@ -18,6 +19,7 @@ from fcnlite.blob import Blob
 from fcnlite.errors import InputError
 from fcnlite.net import Net, Segmenter
 from fcnlite.random import set_random_seed
+from fcnlite.solver import SGDSolver
 
 THREADS = (1, 2, 3, 5)
 
@@ -173,6 +175,25 @@ print(os.waitpid(child, 0)[1])
     assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_is_told_that_its_gpu_is_lost(monkeypatch):
+    with standing_in(monkeypatch):
+        backend = device.use("cuda")
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                backend.select()
+            except InputError as error:
+                os.write(writer, str(error).encode())
+            os._exit(0)
+        os.close(writer)
+        with open(reader) as answer:
+            assert "a GPU does not outlive a fork" in answer.read()
+        os.waitpid(child, 0)
+        backend.select()
+
+
 def draws(_=None):
     return [int(random.draw()), *random.bernoulli(20, 0.5), *random.filler_stream().integers(0, 1000, 3)]
 
@@ -186,6 +207,31 @@ def seeded(seed):
 def test_trainings_in_two_threads_draw_as_each_would_alone():
     alone = [seeded(seed) for seed in range(2)]
     assert in_threads(2, seeded) == alone
+
+
+TRAINED = (
+    NET
+    + """layer { name: "drop" type: "Dropout" bottom: "score" top: "score" }
+layer { name: "mean" type: "Reduction" bottom: "score" top: "loss" loss_weight: 1
+  reduction_param { operation: SUMSQ } }"""
+)
+
+
+def trained(seed):
+    """The weights of a net with dropout after eight updates from random weights."""
+    text = f"random_seed: {seed} base_lr: 0.001 lr_policy: 'fixed' max_iter: 8 momentum: 0.9 net_param {{ {TRAINED} }}"
+    rng = np.random.default_rng(seed)
+    solver = SGDSolver(text, source=iter(lambda: {"data": rng.standard_normal((1, 3, 12, 10))}, None))
+    solver.step(8)
+    return [device.current().tonumpy(param.blob.data).copy() for param in solver.net.learnable_params]
+
+
+def test_trainings_in_two_threads_end_with_the_bits_of_each_alone():
+    alone = [trained(seed) for seed in range(2)]
+    for found, expected in zip(in_threads(2, trained), alone):
+        for one, other in zip(found, expected, strict=True):
+            assert one.tobytes() == other.tobytes()
+    assert not np.array_equal(alone[0][0], alone[1][0])
 
 
 def test_threads_without_a_seed_draw_differently_and_leave_the_main_thread_alone():

@@ -188,7 +188,7 @@ def test_a_finished_run_resumed_just_concludes(run: Path, tmp_path: Path) -> Non
     assert same_weights(run / "fcn8s.h5", copy / "fcn8s.h5") and len(log(copy)) == 6
 
 
-@pytest.mark.parametrize("signal_sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signal_sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopped_by_a_signal_it_says_how_to_go_on(data: Path, tmp_path: Path, signal_sent: int) -> None:
     out = tmp_path / "run"
     options = ["--data", data, "--net", "fcn8s", *NARROW, "--out", out, "--iterations", 5000, "--validate", 0]
@@ -407,7 +407,7 @@ def test_folders_that_are_taken(run: Path, data: Path, tmp_path: Path, capsys) -
     fails(capsys, main, [*start, "--out", run], str(run), "another run", f"--resume {run}")
     (tmp_path / "letter.txt").write_text("mine")
     fails(capsys, main, [*start, "--out", tmp_path], "other files", "--out")
-    fails(capsys, main, [*start, "--out", tmp_path / "letter.txt"], "letter.txt holds other files")
+    fails(capsys, main, [*start, "--out", tmp_path / "letter.txt"], "letter.txt is a file")
     assert sorted(run.rglob("*")) == before and (tmp_path / "letter.txt").read_text() == "mine"
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import NARROW, draw, ends, fails
+from commands import NARROW, draw, ends, fails, log
 from PIL import Image
+from test_data_scenes import make_nyud
 
 from fcnlite import caffe, device, models, surgery
 from fcnlite.commands.convert import main as convert
@@ -21,11 +22,14 @@ from fcnlite.commands.predict import main as predict
 from fcnlite.commands.solve import main as solve
 from fcnlite.commands.train import main as train
 from fcnlite.coord_map import fix_crops, misplaced_crops
+from fcnlite.data import NYUD, VOC
+from fcnlite.data.notes import Notes
+from fcnlite.data.survey import survey
 from fcnlite.deploy import deployed
 from fcnlite.errors import InputError, InputWarning
 from fcnlite.io import read_deploy
 from fcnlite.layers.python import allow_python_layers
-from fcnlite.layers.sources.database import drawing_together
+from fcnlite.layers.sources.batches import drawing_together
 from fcnlite.net import Net, Segmenter, load
 from fcnlite.net.doubts import doubts
 from fcnlite.proto import TEST, TRAIN, Datum, parse_net, upgrade
@@ -465,3 +469,172 @@ def test_a_runs_weights_note_mean_and_scale_of_its_data_layers(bright: Path) -> 
     assert ends(solve, [path, "--score-every", 0]) == 0
     notes = load(bright / "s_iter_2.caffemodel.h5").notes
     assert (notes.told, tuple(notes.mean_bgr), notes.scale) == (True, (1, 2, 3), 0.5)
+
+
+# Labels of a folder
+
+
+def folder_of(root: Path, labels: list[np.ndarray], classes: str = "background\nobject\n") -> Path:
+    """A folder in VOC's layout with grey pictures and these labels, all of them in train and in val."""
+    lists = root / "ImageSets" / "Segmentation"
+    for folder in (lists, root / "JPEGImages", root / "SegmentationClass"):
+        folder.mkdir(parents=True)
+    for i, label in enumerate(labels):
+        Image.fromarray(np.full((*label.shape, 3), 128, np.uint8)).save(root / "JPEGImages" / f"{i}.png")
+        Image.fromarray(label).save(root / "SegmentationClass" / f"{i}.png")
+    for split in ("train", "val"):
+        (lists / f"{split}.txt").write_text("".join(f"{i}\n" for i in range(len(labels))))
+    (root / "classes.txt").write_text(classes)
+    return root
+
+
+def mask(value: int, size: int = 24) -> np.ndarray:
+    label = np.zeros((size, size), np.uint8)
+    label[6:18, 6:18] = value
+    return label
+
+
+def test_masks_of_0_and_255_are_asked_about(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder_of(tmp_path / "masks", [mask(255)] * 3)
+    command = [
+        "voc",
+        "--data",
+        root,
+        "--net",
+        "fcn32s",
+        *NARROW,
+        "--iterations",
+        2,
+        "--out",
+        tmp_path / "run",
+    ]
+    told = "the labels hold the values 0 and 255 alone"
+    fails(capsys, train, command, told, "are they masks of 0 and 255?", "Write 1 for 'object'")
+    assert not (tmp_path / "run").exists()
+    net = ["--weights", "bright.caffemodel", "--prototxt", "deploy.prototxt"]
+    fails(capsys, evaluate, ["voc", "--data", root, "--split", "val", *net], told)
+    (tmp_path / "net.prototxt").write_text(voc_layer(str(root), "train") + SCORE + LOSS)
+    fails(capsys, solve, [solver_file(tmp_path, "net.prototxt")], told)
+    # One label with the object, and it is an edge that is void.
+    Image.fromarray(mask(1)).save(root / "SegmentationClass" / "2.png")
+    assert ends(train, command) == 0
+
+
+def test_what_no_label_has_is_told_and_kept_in_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    void = np.full((24, 24), 255, np.uint8)
+    root = folder_of(tmp_path / "data", [mask(1), void, mask(2)], "ground\ntree\nsky\ncar\n")
+    command = [
+        "voc",
+        "--data",
+        root,
+        "--net",
+        "fcn32s",
+        *NARROW,
+        "--iterations",
+        2,
+        "--out",
+        tmp_path / "run",
+    ]
+    assert ends(train, command) == 0
+    expected = [
+        f"{root} (train): no label has a pixel of 'car'",
+        f"{root} (train): 1 of 3 labels are void everywhere, the first of them 1",
+    ]
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("fcnlite")] == [
+        f"fcnlite train: warning: {text}" for text in expected
+    ]
+    assert [record.get("warnings") for record in log(tmp_path / "run")] == [expected, None]
+
+
+def test_palettes_that_disagree_are_told(tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "data", [mask(1), mask(1), mask(1)])
+    for i, colour in enumerate([(255, 0, 0), (255, 0, 0), (0, 255, 0)]):
+        picture = Image.fromarray(mask(1))
+        picture.putpalette([0, 0, 0, *colour])
+        picture.save(root / "SegmentationClass" / f"{i}.png")
+    told = r"2.png: its palette has #00ff00 for index 1, that of .*0.png has #ff0000"
+    with pytest.warns(InputWarning, match=told):
+        survey(VOC(root))
+    Image.fromarray(mask(1)).save(
+        root / "SegmentationClass" / "2.png"
+    )  # without colours there is nothing to compare
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        survey(VOC(root))
+
+
+def test_labels_in_other_folders_suffixes_and_lists(tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "data", [mask(0), mask(0)])
+    elsewhere = tmp_path / "elsewhere"
+    for folder, value in ((root / "SegmentationClassAug", 1), (elsewhere, 255)):
+        folder.mkdir()
+        for i in range(2):
+            Image.fromarray(mask(value)).save(folder / f"{i}.PNG")
+    for labels, value in ((None, 0), ("SegmentationClassAug", 1), (elsewhere, 255)):
+        data = VOC(root, labels=labels)
+        assert {int(sample.label[10, 10]) for sample in data} == {value}, labels
+    with pytest.raises(FileNotFoundError, match="no folder of labels Aug, be it in .*SegmentationClassAug"):
+        VOC(root, labels="Aug")
+    lists = root / "ImageSets" / "Segmentation"
+    (lists / "suffixes.txt").write_text("0.png\n1.png\n")
+    assert VOC(root, "suffixes").names == ["0", "1"]
+    (lists / "columns.txt").write_text(
+        "/JPEGImages/0.png /SegmentationClassAug/1.PNG\n/JPEGImages/1.png /SegmentationClass/0.png\n"
+    )
+    data = VOC(root, "columns")
+    assert data.names == ["0", "1"] and [int(sample.label[10, 10]) for sample in data] == [1, 0]
+    assert [int(sample.label[10, 10]) for sample in VOC(root, "columns", labels=elsewhere)] == [255, 255]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("/JPEGImages/0.png /SegmentationClass/9.png\n", "label .*SegmentationClass/9.png is missing"),
+        ("/JPEGImages/0.png ../../out.png\n", "'../../out.png' is not an image id"),
+        ("/JPEGImages/0.png /SegmentationClass/0.png\n1\n", "entry 2: an image and a label"),
+        ("/JPEGImages/0.png /SegmentationClass/0.png\n" * 2, "names the image 0 twice"),
+    ],
+)
+def test_lists_of_two_columns_that_are_wrong_are_told(tmp_path: Path, text: str, told: str) -> None:
+    root = folder_of(tmp_path / "data", [mask(0), mask(0)])
+    (root / "ImageSets" / "Segmentation" / "wrong.txt").write_text(text)
+    with pytest.raises((InputError, FileNotFoundError), match=told):
+        VOC(root, "wrong")
+
+
+def test_commands_take_labels_from_another_folder(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (bright / "data" / "Inverted").mkdir()
+    for name in "abcd":
+        label = np.asarray(Image.open(f"data/SegmentationClass/{name}.png"))
+        Image.fromarray(1 - label).save(f"data/Inverted/{name}.PNG")
+    command = ["voc", "--data", "data", "--split", "val", "--weights", "bright.caffemodel"]
+    command += ["--prototxt", "deploy.prototxt"]
+    for options, score in (([], "mean IU 100.0"), (["--labels", "Inverted"], "mean IU 0.0")):
+        assert ends(evaluate, [*command, *options]) == 0
+        assert score in capsys.readouterr().out
+    run = ["voc", "--data", "data", "--labels", "Inverted", "--net", "fcn32s", *NARROW, "--iterations", 1]
+    assert ends(train, [*run, "--out", "run"]) == 0
+    assert '"labels": "Inverted"' in Path("run/settings.json").read_text()
+    assert ends(train, ["voc", "--resume", "run", "--iterations", 2]) == 0
+
+
+def test_a_net_for_hha_is_fed_hha_in_its_own_order(tmp_path: Path) -> None:
+    """What NYUDv2's layer feeds is what a picture of the same HHA is made into."""
+    make_nyud(tmp_path)
+    data = NYUD(tmp_path, "trainval", tops=("hha", "label"))
+    net = Segmenter(INPUT + SCORE)
+    net.params["score"][0].data[1] = np.array([1, -2, 0.5]).reshape(3, 1, 1)
+    net.notes = Notes.of(data, {})
+    net.save(tmp_path / "hha.h5")
+    net = load(tmp_path / "hha.h5")
+    assert net.notes.pixels == "mean 132.431 94.076 118.477 (in the picture's order)"
+    fed = net.forward(data=data.blobs(1)["data"][None])["score"]
+    labels = net.predict(tmp_path / "data" / "hha" / "img_5003.png")
+    np.testing.assert_array_equal(labels, device.current().tonumpy(fed)[0].argmax(0))
+    assert 0 < labels.mean() < 1

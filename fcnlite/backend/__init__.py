@@ -66,7 +66,7 @@ class Backend(Protocol):
         """Call `task(0) .. task(count - 1)`, shared out over threads where there are any; a task runs on one thread."""
 
     def gemm(self, a: Array, b: Array, out: Array, accumulate: bool = False) -> None:
-        """out = a @ b, or out += a @ b, without temporaries.
+        """Out = a @ b, or out += a @ b, without temporaries.
 
         Each matrix may be a slice of a larger one or its transpose; `out` has dense rows.
         """

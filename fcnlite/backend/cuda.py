@@ -7,6 +7,7 @@ alone, so each one is made exactly what its C parameter is; see `fcnlite.backend
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -77,7 +78,7 @@ class CudaBackend(Backend):
         count = cupy.cuda.runtime.getDeviceCount()
         if index >= count:
             raise InputError(f"GPU {index} does not exist; there are {count}, numbered from 0")
-        self._device = cupy.cuda.Device(index)
+        self._device, self._process = cupy.cuda.Device(index), os.getpid()
         self.select()
         self.name = f"cuda:{index}"
         self.xp, self.dtype = cupy, dtype
@@ -101,7 +102,17 @@ class CudaBackend(Backend):
         return module
 
     def select(self) -> None:
-        """Make this GPU the one the calling thread works on, of which CUDA keeps one for each thread."""
+        """Make this GPU the one the calling thread works on, of which CUDA keeps one for each thread.
+
+        Raises
+        ------
+        InputError
+            The process was forked from the one that made the backend, and with it CUDA is lost.
+        """
+        if os.getpid() != self._process:
+            raise InputError(
+                "a GPU does not outlive a fork; start processes that use it with multiprocessing's method 'spawn'"
+            )
         self._device.use()
 
     # Arrays

@@ -89,7 +89,7 @@ def _check_array(value: Any, dtype: np.dtype, array_type: type[Any]) -> None:
 
 @cache
 def source() -> str:
-    """fcnlite's own kernels as one translation unit; every .cu file still says which file its lines come from."""
+    """Fcnlite's own kernels as one translation unit; every .cu file still says which file its lines come from."""
     folder = kernels_folder()
     return _unit([folder / "rows.cuh", *sorted(folder.glob("*.cu"))])
 

@@ -26,7 +26,11 @@ _TEXT = ("raw", "dot", "gv")
 
 
 def net_to_dot(
-    caffe_net: Any, rankdir: str = "LR", label_edges: bool = True, phase: int | None = None
+    caffe_net: Any,
+    rankdir: str = "LR",
+    label_edges: bool = True,
+    phase: int | None = None,
+    display_lrm: bool = False,
 ) -> str:
     """A net as text in Graphviz's language: a box a layer, an octagon a blob.
 
@@ -39,6 +43,8 @@ def net_to_dot(
         Write outputs of convolutions and inner products at their arrows.
     phase : int, optional
         TRAIN or TEST, to leave out the other's layers.
+    display_lrm : bool
+        Write the learning rate's multipliers into the layers that have weights.
     """
     net = upgrade(caffe_net)
     if phase is not None:
@@ -49,19 +55,21 @@ def net_to_dot(
             f'{_quoted("blob " + blob)} [label={_quoted(blob)}, shape=octagon, fillcolor="#E0E0E0", style=filled];'
         )
     for layer in net.layer:
-        lines += _layer(layer, rankdir, label_edges)
+        lines += _layer(layer, rankdir, label_edges, display_lrm)
     return "\n".join([*lines, "}\n"])
 
 
-def draw_net(caffe_net: Any, rankdir: str, ext: str = "png", phase: int | None = None) -> bytes:
-    """A picture of a net in a format of Graphviz's (png, svg, pdf, ...), or its text (raw).
+def draw_net(
+    caffe_net: Any, rankdir: str, ext: str = "png", phase: int | None = None, display_lrm: bool = False
+) -> bytes:
+    """A picture of a net in a format of Graphviz's (png, svg, pdf, ...), or its text (raw); see `net_to_dot`.
 
     Raises
     ------
     InputError
         If Graphviz is not installed, or does not know the format.
     """
-    text = net_to_dot(caffe_net, rankdir, phase=phase).encode()
+    text = net_to_dot(caffe_net, rankdir, phase=phase, display_lrm=display_lrm).encode()
     if ext in _TEXT:
         return text
     program = shutil.which("dot")
@@ -78,17 +86,21 @@ def draw_net(caffe_net: Any, rankdir: str, ext: str = "png", phase: int | None =
 
 
 def draw_net_to_file(
-    caffe_net: Any, filename: str | os.PathLike[str], rankdir: str = "LR", phase: int | None = None
+    caffe_net: Any,
+    filename: str | os.PathLike[str],
+    rankdir: str = "LR",
+    phase: int | None = None,
+    display_lrm: bool = False,
 ) -> None:
-    """Draw a net into a file, in the format that its suffix names."""
-    picture = draw_net(caffe_net, rankdir, Path(filename).suffix.removeprefix("."), phase)
+    """Draw a net into a file, in the format that its suffix names; see `net_to_dot`."""
+    picture = draw_net(caffe_net, rankdir, Path(filename).suffix.removeprefix("."), phase, display_lrm)
     with atomic_path(filename) as temporary:
         Path(temporary).write_bytes(picture)
 
 
-def _layer(layer: Any, rankdir: str, label_edges: bool) -> Iterator[str]:
+def _layer(layer: Any, rankdir: str, label_edges: bool, display_lrm: bool) -> Iterator[str]:
     node = _quoted("layer " + layer.name)
-    words = [layer.name, f"({_kind(layer)})", *_window(layer)]
+    words = [layer.name, f"({_kind(layer)})", *_window(layer), *(_rates(layer) if display_lrm else ())]
     in_place = list(layer.bottom) == list(layer.top) and len(layer.top) == 1
     colour = "#90EE90" if in_place else _COLOURS.get(layer.type, "#6495ED")
     separator = " " if rankdir in ("TB", "BT") else "\\n"
@@ -120,6 +132,13 @@ def _window(layer: Any) -> list[str]:
     else:
         return []
     return [f"{name}: {value}" for name, value in zip(("kernel size", "stride", "pad"), values)]
+
+
+def _rates(layer: Any) -> list[str]:
+    """The learning rate's multipliers of the layers that have weights."""
+    if layer.type not in ("Convolution", "Deconvolution", "InnerProduct"):
+        return []
+    return [f"lr mult: {', '.join(f'{spec.lr_mult:g}' for spec in layer.param) or '1'}"]
 
 
 def _outputs(layer: Any) -> int:

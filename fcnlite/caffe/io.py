@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from fcnlite.caffe.proto import caffe_pb2  # noqa: F401  (scripts read it here, as in pycaffe)
+from fcnlite.data.encoded import decode
 from fcnlite.data.files import open_image
 from fcnlite.errors import InputError
 from fcnlite.proto import BlobProto, BlobProtoVector, Datum
@@ -79,7 +81,9 @@ def array_to_datum(arr: np.ndarray, label: int | None = None) -> Any:
 
 
 def datum_to_array(datum: Any) -> np.ndarray:
-    """The (C, H, W) array in a Datum, without its label."""
+    """The (C, H, W) array in a Datum, without its label; an encoded image is decoded."""
+    if datum.encoded:
+        return decode(datum.data)
     shape = datum.channels, datum.height, datum.width
     if len(datum.data):
         return np.frombuffer(datum.data, np.uint8).reshape(shape).copy()

@@ -7,7 +7,6 @@ taken stay the net's own, and parameters' diffs hold the step after an update.
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -17,45 +16,18 @@ import numpy as np
 
 from fcnlite import device
 from fcnlite import net as core
-from fcnlite.blob import Node
 from fcnlite.caffe.session import choose_mode
+from fcnlite.caffe.structure import Structure
 from fcnlite.errors import InputError, as_caffe, warn
-from fcnlite.hostblob import HostBlob, HostBlobs, push
+from fcnlite.hostblob import push
 from fcnlite.io.caffemodel import write_caffemodel
 from fcnlite.io.hdf5 import write_hdf5
-from fcnlite.layers import Layer as CoreLayer
-from fcnlite.layers.python import PythonLayer
 from fcnlite.layers.sources.data import MemoryData
 from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.parameters import lacking
 from fcnlite.proto import TEST
 
 Hook = Callable[[int], object]
-
-
-class Layer:
-    """A layer of a net, as `net.layers[i]` shows it.
-
-    Attributes
-    ----------
-    type : str
-        Caffe's type name.
-    blobs : HostBlobs
-        Its parameters, weight first.
-    """
-
-    def __init__(self, layer: CoreLayer):
-        self._layer = layer
-        self.type = layer.type
-        self.blobs = HostBlobs(layer.blobs)
-
-    def setup(self, bottom: Sequence[HostBlob], top: Sequence[HostBlob]) -> None:
-        """Read the parameters again."""
-        self._layer.setup([b.blob for b in bottom], [t.blob for t in top])
-
-    def reshape(self, bottom: Sequence[HostBlob], top: Sequence[HostBlob]) -> None:
-        """Size the tops for the bottoms."""
-        self._layer.reshape([b.blob for b in bottom], [t.blob for t in top])
 
 
 def _hook(event: str) -> Callable[[Net, Hook], None]:
@@ -70,7 +42,7 @@ def _hook(event: str) -> Callable[[Net, Hook], None]:
     return add
 
 
-class Net:
+class Net(Structure):
     """A net (pycaffe's `caffe.Net`), in any of its forms.
 
     ::
@@ -91,17 +63,7 @@ class Net:
     weights : path, optional
         Weights to copy in, `.caffemodel` or HDF5.
 
-    Attributes
-    ----------
-    blobs : OrderedDict of str to HostBlob
-    params : OrderedDict of str to HostBlobs
-    layers : list of Layer
-        A Python layer shows itself.
-    layer_dict : OrderedDict of str to Layer
-    inputs, outputs : list of str
-    top_names, bottom_names : OrderedDict of str to list of str
-        The blobs of each layer.
-    blob_loss_weights : OrderedDict of str to float
+    Attributes are those of `Structure`.
 
     Raises
     ------
@@ -118,71 +80,9 @@ class Net:
             self.copy_from(weights)
 
     def _show(self, net: core.Net) -> None:
-        self._net = net
-        self._backend = device.current()
+        super()._show(net)
         self._hooks: dict[str, list[Hook]] = {}
         self._told = False
-        self.blobs = OrderedDict((name, HostBlob(blob)) for name, blob in net.blobs.items())
-        self.layers = [_shown(layer) for layer in net.layers]
-        self._layer_names = [layer.name for layer in net.layers]
-        self.params = OrderedDict((name, HostBlobs(blobs)) for name, blobs in net.params.items())
-        self.inputs, self.outputs = list(net.inputs), sorted(net.outputs)  # by name, as Caffe has them
-        for node in self._nodes:
-            if node.layer.loss_weights:
-                node.seed()
-
-    @property
-    def name(self) -> str:
-        return self._net.name
-
-    @property
-    def _nodes(self) -> list[Node]:
-        return self._net.nodes
-
-    @property
-    def layer_dict(self) -> OrderedDict[str, Any]:
-        return OrderedDict(zip(self._layer_names, self.layers))
-
-    @property
-    def top_names(self) -> OrderedDict[str, list[str]]:
-        return OrderedDict((layer.name, list(layer.param.top)) for layer in self._net.layers)
-
-    @property
-    def bottom_names(self) -> OrderedDict[str, list[str]]:
-        return OrderedDict((layer.name, list(layer.param.bottom)) for layer in self._net.layers)
-
-    @property
-    def blob_loss_weights(self) -> OrderedDict[str, float]:
-        return OrderedDict(zip(self._blob_names, self._blob_loss_weights))
-
-    @property
-    def _blob_names(self) -> list[str]:
-        return list(self.blobs)
-
-    @property
-    def _blobs(self) -> list[HostBlob]:
-        return list(self.blobs.values())
-
-    @property
-    def _blob_loss_weights(self) -> list[float]:
-        weights = dict.fromkeys(self.blobs, 0.0)
-        for layer in self._net.layers:
-            weights.update(zip(layer.param.top, layer.loss_weights))
-        return list(weights.values())
-
-    @property
-    def _inputs(self) -> list[int]:
-        return [self._blob_names.index(name) for name in self.inputs]
-
-    @property
-    def _outputs(self) -> list[int]:
-        return [self._blob_names.index(name) for name in self.outputs]
-
-    def _top_ids(self, layer: int) -> list[int]:
-        return [self._blob_names.index(name) for name in self._net.layers[layer].param.top]
-
-    def _bottom_ids(self, layer: int) -> list[int]:
-        return [self._blob_names.index(name) for name in self._net.layers[layer].param.bottom]
 
     def forward(
         self,
@@ -210,7 +110,7 @@ class Net:
         first, last = self._index(start, 0), self._index(end, len(self.layers) - 1)
         returned = [*(self.outputs if end is None else self.top_names[end]), *(blobs or ())]
         with self._running():
-            self._fill("input", self.inputs, kwargs, "data")
+            _fill(self, "input", self.inputs, kwargs, "data")
             self._run_forward(first, last)
             return {name: self._blob(name).data for name in returned}
 
@@ -240,7 +140,7 @@ class Net:
         first, last = self._index(start, len(self.layers) - 1), self._index(end, 0)
         returned = [*(self.inputs if end is None else self.bottom_names[end]), *(diffs or ())]
         with self._running():
-            self._fill("output", self.outputs, kwargs, "diff")
+            _fill(self, "output", self.outputs, kwargs, "diff")
             self._backward(first, last)
             return {name: self._blob(name).diff for name in returned}
 
@@ -291,7 +191,7 @@ class Net:
         dict of str to numpy.ndarray
             One entry an input along the first axis.
         """
-        outs = [_copied(self.forward(blobs, None, None, **batch)) for batch in self._batch(kwargs)]
+        outs = [_copied(self.forward(blobs, None, None, **batch)) for batch in _batches(self, kwargs)]
         return _joined(outs, _length(kwargs))
 
     def forward_backward_all(
@@ -311,8 +211,8 @@ class Net:
         tuple of dict of str to numpy.ndarray
             Data and diffs, one entry an input along the first axis.
         """
-        forwards = self._batch({name: kwargs[name] for name in self.inputs if name in kwargs})
-        backwards = self._batch({name: kwargs[name] for name in self.outputs if name in kwargs})
+        forwards = _batches(self, {name: kwargs[name] for name in self.inputs if name in kwargs})
+        backwards = _batches(self, {name: kwargs[name] for name in self.outputs if name in kwargs})
         outs, backs = [], []
         for inputs, given in zip_longest(forwards, backwards):
             outs.append(_copied(self.forward(blobs, None, None, **(inputs or {}))))
@@ -364,11 +264,11 @@ class Net:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write net and parameters as `.caffemodel`, whatever the file's suffix."""
-        write_caffemodel(path, self._arrays().items(), self._net.definition())
+        write_caffemodel(path, _arrays(self).items(), self._net.definition())
 
     def save_hdf5(self, path: str | os.PathLike[str]) -> None:
         """Write the parameters as HDF5, whatever the file's suffix."""
-        write_hdf5(path, self._arrays().items())
+        write_hdf5(path, _arrays(self).items())
 
     def share_with(self, other: Net) -> None:
         """Use the other net's parameters, by layer name: a change to either is a change to both."""
@@ -386,53 +286,6 @@ class Net:
         for hook in self._hooks.get(when, ()):
             hook(layer)
             push()
-
-    def _arrays(self) -> dict[str, list[np.ndarray]]:
-        push()
-        with device.using(self._backend):
-            tonumpy = self._backend.tonumpy
-            return {layer.name: [tonumpy(blob.data) for blob in layer.blobs] for layer in self._net.layers}
-
-    def _blob(self, name: str) -> HostBlob:
-        if name not in self.blobs:
-            raise InputError(f"the net has no blob '{name}'")
-        return self.blobs[name]
-
-    def _index(self, layer: str | None, default: int) -> int:
-        if layer is None:
-            return default
-        if layer not in self._layer_names:
-            raise InputError(f"the net has no layer '{layer}'")
-        return self._layer_names.index(layer)
-
-    def _fill(self, what: str, names: Sequence[str], given: Mapping[str, Any], kind: str) -> None:
-        """Write the arrays given for all inputs or outputs into their blobs."""
-        if given and set(given) != set(names):
-            raise InputError(
-                f"give all {what} blobs of the net or none: they are {', '.join(names) or 'none'}, "
-                f"given are {', '.join(given)}"
-            )
-        for name, array in given.items():
-            target = getattr(self.blobs[name], kind)
-            if np.shape(array)[:1] != target.shape[:1] or not _fits(np.shape(array), target.shape):
-                raise InputError(
-                    f"the array for {what} '{name}' has shape {np.shape(array)}, the blob {target.shape}; "
-                    f"reshape first: net.blobs['{name}'].reshape(...)"
-                )
-            target[...] = array
-
-    def _batch(self, arrays: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]]:
-        """Cut arrays into batches as long as the net's; the last one is filled up with zeros."""
-        if not arrays:
-            return
-        size = next(iter(self.blobs.values())).shape[0]
-        for start in range(0, _length(arrays), size):
-            batch = {}
-            for name, array in arrays.items():
-                part = np.asarray(array[start : start + size])
-                missing = size - len(part)
-                batch[name] = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
-            yield batch
 
 
 def view(net: core.Net) -> Net:
@@ -473,9 +326,29 @@ def _net_arguments(arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[i
     return given["phase"], given.get("level", 0), given.get("stages") or (), given.get("weights")
 
 
-def _shown(layer: CoreLayer) -> Any:
-    served = getattr(layer, "served", None)
-    return served if isinstance(served, PythonLayer) else Layer(layer)
+def _arrays(net: Net) -> dict[str, list[np.ndarray]]:
+    """The parameters of each layer, on the host."""
+    push()
+    with device.using(net._backend):
+        tonumpy = net._backend.tonumpy
+        return {layer.name: [tonumpy(blob.data) for blob in layer.blobs] for layer in net._net.layers}
+
+
+def _fill(net: Net, what: str, names: Sequence[str], given: Mapping[str, Any], kind: str) -> None:
+    """Write the arrays given for all inputs or outputs into their blobs."""
+    if given and set(given) != set(names):
+        raise InputError(
+            f"give all {what} blobs of the net or none: they are {', '.join(names) or 'none'}, "
+            f"given are {', '.join(given)}"
+        )
+    for name, array in given.items():
+        target = getattr(net.blobs[name], kind)
+        if np.shape(array)[:1] != target.shape[:1] or not _fits(np.shape(array), target.shape):
+            raise InputError(
+                f"the array for {what} '{name}' has shape {np.shape(array)}, the blob {target.shape}; "
+                f"reshape first: net.blobs['{name}'].reshape(...)"
+            )
+        target[...] = array
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
@@ -483,6 +356,20 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
         return np.broadcast_shapes(shape, wanted) == wanted
     except ValueError:
         return False
+
+
+def _batches(net: Net, arrays: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]]:
+    """Cut arrays into batches as long as the net's; the last one is filled up with zeros."""
+    if not arrays:
+        return
+    size = next(iter(net.blobs.values())).shape[0]
+    for start in range(0, _length(arrays), size):
+        batch = {}
+        for name, array in arrays.items():
+            part = np.asarray(array[start : start + size])
+            missing = size - len(part)
+            batch[name] = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
+        yield batch
 
 
 def _length(arrays: Mapping[str, Any]) -> int:

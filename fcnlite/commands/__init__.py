@@ -10,6 +10,7 @@ COMMANDS = {
     "evaluate": "the paper's four metrics of some weights on a data set",
     "predict": "segment pictures",
     "table": "the paper's tables, measured beside published",
+    "report": "a page about training runs: curves, scores, pictures",
     "solve": "train as a Caffe solver file says",
     "inspect": "layers, sizes and costs of any Caffe file",
     "convert": "Caffe's weights and solver states from binary to HDF5 and back",

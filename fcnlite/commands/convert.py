@@ -10,11 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fcnlite.commands.options import Parser, guarded, refuse_overwrite
+from fcnlite.commands.options import Parser, add_stage_option, guarded, refuse_overwrite
 from fcnlite.errors import InputError, warn
 from fcnlite.io.convert import Layers, convert_state, convert_weights
 from fcnlite.io.weights import iter_weights, names_hdf5
 from fcnlite.proto import NetParameter, read_net, upgrade
+from fcnlite.proto.filter import in_stages
 
 _HELP = """\
 Convert Caffe's files. The suffix of OUT says what to write:
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="write weights that have nothing for a layer of the prototxt",
     )
+    add_stage_option(parser)
     parser.add_argument(
         "--fix-crops",
         action="store_true",
@@ -110,7 +112,7 @@ def _net_of(options: argparse.Namespace) -> NetParameter | None:
     from fcnlite.geometry import measure
     from fcnlite.net.parameters import is_given, lacking
 
-    net = read_net(options.prototxt)
+    net = in_stages(read_net(options.prototxt), options.stage)
     if options.fix_crops:
         net = upgrade(net)
         for crop in fix_crops(net):

@@ -20,8 +20,10 @@ from fcnlite.commands.options import (
 )
 from fcnlite.data import HIDE, SPLITS, Dataset, Masked, catalogue, open_dataset, voc_upload
 from fcnlite.data.notes import Notes
+from fcnlite.data.survey import survey, warn_of_absent
 from fcnlite.errors import InputError
 from fcnlite.io import write_text
+from fcnlite.parallel import world
 from fcnlite.scoring import check_fits, evaluate
 
 _HELP = """\
@@ -76,6 +78,11 @@ def add_data_options(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--year", type=int, choices=(2011, 2012), help="voc: which, where the folder has both")
     made.add_argument("--sbd", dest="sbd_folder", metavar="DIR", help="voc: where SBD lies, for seg11valid")
+    made.add_argument(
+        "--labels",
+        metavar="DIR",
+        help="voc: the folder of labels (default: SegmentationClass in the data set's)",
+    )
     made.add_argument("--mapping", metavar="FILE", help="nyud: what maps its 894 classes to 40")
     made.add_argument("--context", dest="context_folder", metavar="DIR", help="pascalcontext: its labels")
 
@@ -83,7 +90,7 @@ def add_data_options(made: argparse.ArgumentParser) -> None:
 def open_data(options: argparse.Namespace, mode: str | None, split: str | None = None) -> Dataset:
     """The data set that the options name, in the split they give, or else `split` or the paper's."""
     name = catalogue.canonical(options.data_set)
-    own = ("year", "sbd_folder", "mapping", "context_folder")
+    own = ("year", "sbd_folder", "labels", "mapping", "context_folder")
     given: dict[str, Any] = {key: getattr(options, key) for key in own} | {"mode": mode}
     given = {key: value for key, value in given.items() if value is not None}
     split = options.split or split or SPLITS[name].evaluate
@@ -114,13 +121,13 @@ def _open(options: argparse.Namespace) -> Dataset:
 def _use_pixels(dataset: Dataset, notes: Notes, options: argparse.Namespace) -> str:
     """Feed the net pixels as the options say, else as its weights' notes, else as the data set; returns it in words."""
     own = Notes.of(dataset, {})
-    wanted = (notes if notes.told else own).use(options.mean, options.scale)
+    wanted = (notes if notes.told and notes.bgr == own.bgr else own).use(options.mean, options.scale)
     if wanted.pixels != own.pixels:
         dataset.use_pixels(wanted.mean_bgr, wanted.scale)
     return wanted.pixels
 
 
-@guarded("fcnlite evaluate")
+@guarded("fcnlite evaluate", together=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
@@ -129,9 +136,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dataset = _open(options)
     net = load_net(options)
     check_fits(net, dataset, options.weights)
+    survey(dataset)
     print(f"pixels: {_use_pixels(dataset, net.notes, options)}")
-    found = evaluate(net, dataset, options.limit, options.save)
+    found = evaluate(net, dataset, options.limit, options.save, world=world())
+    if not world().leads:
+        return 0
     if dataset.has_labels:
+        if options.limit is None:
+            warn_of_absent(dataset, [i for i, pixels in enumerate(found.main.class_pixels) if not pixels])
         print(
             f"{found}\n{found.images} images of {dataset.folder} ({dataset.split}), {found.seconds:.2f} s each"
         )

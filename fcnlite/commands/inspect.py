@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fcnlite import models
-from fcnlite.commands.options import Parser, guarded, image_size
+from fcnlite.commands.options import Parser, add_stage_option, guarded, image_size
 from fcnlite.describe import by, describe
 from fcnlite.tables import headed
 
@@ -156,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--phase", choices=["TRAIN", "TEST"], help="whose layers of a prototxt (default: TEST)"
     )
+    add_stage_option(parser)
     parser.add_argument("--classes", type=int, metavar="N", help="classes of a net of the catalogue")
     parser.add_argument("--width", type=int, metavar="W", help="channels of its first convolution")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -166,6 +167,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = _parser().parse_args(arguments)
-    described = describe(options.target, options.size, options.phase, options.classes, options.width)
+    described = describe(
+        options.target, options.size, options.phase, options.classes, options.width, options.stage
+    )
     print(json.dumps(described, indent=2) if options.json else render(described))
     return 0

@@ -12,19 +12,19 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tqdm import tqdm
-
 from fcnlite.errors import InputError, printable
+from fcnlite.launcher import launched
 
 if TYPE_CHECKING:
     from fcnlite.net import Segmenter
 
 BAD_INPUT = 2  # exit statuses, as shells and argparse have them
 CLOSED_PIPE = 128 + signal.SIGPIPE
+_ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _MOST = 2**31 - 1  # Caffe's int
 _LONGEST_LINE = 1000  # characters of an error, which may repeat what a file holds
 
@@ -49,8 +49,10 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Print the mistake and leave with status 2."""
-        print(f"{self.prog}: error: {message}{self._hint(message)} (--help explains)", file=sys.stderr)
+        """Print the mistake, in the first of several processes, and leave with status 2."""
+        if launched()[1] == 0:
+            line = f"{self.prog}: error: {message}{self._hint(message)} (--help explains)"
+            print(line, file=sys.stderr)
         raise SystemExit(BAD_INPUT)
 
     def _hint(self, message: str) -> str:
@@ -60,11 +62,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def guarded(
-    program: str, mistakes: tuple[type[Exception], ...] = (InputError, OSError, MemoryError)
+    program: str,
+    mistakes: tuple[type[Exception], ...] = (InputError, OSError, MemoryError),
+    together: bool = False,
 ) -> Callable[[Main], Main]:
     """Decorate a command's `main(arguments) -> status`: whatever a user can cause ends in one line.
 
-    Mistakes and missing, unreadable or unwritable files give status 2, Ctrl-C 130, SIGTERM 143, a closed pipe 141.
+    Mistakes and missing, unreadable or unwritable files give status 2, Ctrl-C 130, SIGTERM 143, SIGHUP 129, a
+    closed pipe 141.
 
     Parameters
     ----------
@@ -72,13 +77,18 @@ def guarded(
         How it is called; the line begins so: `fcnlite train: error: ...`.
     mistakes : tuple of exception types
         Errors to tell in a line; any other ends in its traceback.
+    together : bool
+        The command shares its work out to the processes that mpiexec starts: the first one alone prints, and a mistake
+        in any ends all. Other commands refuse to run several times at once.
     """
 
     def decorate(main: Main) -> Main:
         @functools.wraps(main)
         def run(arguments: Sequence[str] | None = None) -> int:
             try:
-                with _handling(_interrupt, signal.SIGTERM), _flushed(), _warning(program):
+                with _handling(_interrupt, *_ENDS), _flushed(), _warning(program):
+                    if launched()[0] > 1:
+                        return _one_of_several(program, main, arguments, together)
                     return main(arguments)
             except KeyboardInterrupt as stop:
                 return interrupted(program, *stop.args)
@@ -86,12 +96,32 @@ def guarded(
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return CLOSED_PIPE
             except mistakes as error:
-                print(f"{program}: error: {in_one_line(error)}", file=sys.stderr)
-                return BAD_INPUT
+                return _end(f"{program}: error: {in_one_line(error)}", BAD_INPUT)
 
         return run
 
     return decorate
+
+
+def _one_of_several(program: str, main: Main, arguments: Sequence[str] | None, together: bool) -> int:
+    """Run a command in one of the processes that mpiexec started; only the first one is heard."""
+    if not together:
+        raise InputError("it works in one process; start it without mpiexec")
+    if launched()[1] == 0:
+        return main(arguments)
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return main(arguments)
+
+
+def _end(line: str, status: int) -> int:
+    """Print why the command ends, and end it in all processes; returns the exit status."""
+    if launched()[0] > 1:
+        from fcnlite.parallel import end_all
+
+        return end_all(line, status)
+    with suppress(OSError):  # a terminal that is gone
+        print(line, file=sys.stderr)
+    return status
 
 
 @contextmanager
@@ -104,7 +134,9 @@ def _warning(program: str) -> Iterator[None]:
             others(message, category, *where, **more)
         elif str(message) not in shown:
             shown.add(str(message))
-            tqdm.write(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+            from tqdm import tqdm  # not before it is needed: --help and --version answer at once
+
+            tqdm.write(f"{program}: warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         others = warnings.showwarning
@@ -115,8 +147,7 @@ def _warning(program: str) -> Iterator[None]:
 
 def interrupted(program: str, number: int = signal.SIGINT) -> int:
     """Say in one line that a signal ended the command; returns the exit status."""
-    print(f"\n{program}: interrupted", file=sys.stderr)
-    return 128 + number
+    return _end(f"\n{program}: interrupted", 128 + number)
 
 
 @contextmanager
@@ -176,16 +207,22 @@ def add_weights_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_net_options(parser: argparse.ArgumentParser) -> None:
-    """Add --prototxt and --allow-missing, which `load_net` reads beside the weights, --mean and --scale."""
+    """Add --prototxt and what else `load_net` reads beside the weights, --mean and --scale."""
     parser.add_argument(
         "--prototxt",
         metavar="FILE",
         help="the net, where the weights do not tell it; of one for training the form for prediction is used",
     )
+    add_stage_option(parser)
     parser.add_argument(
         "--allow-missing",
         action="store_true",
         help="go on where the weights have nothing for a layer, which then keeps what its fillers give",
+    )
+    parser.add_argument(
+        "--allow-nonfinite",
+        action="store_true",
+        help="take weights that are NaN or infinite, to look at them",
     )
     group = parser.add_argument_group("pixels (default: as noted with the weights, else VOC's mean)")
     group.add_argument(
@@ -198,11 +235,37 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scale", type=amount(positive=True), metavar="X", help="multiplied by then")
 
 
+def add_stage_option(parser: argparse.ArgumentParser) -> None:
+    """Add --stage, for the include and exclude rules of a prototxt's layers."""
+    parser.add_argument(
+        "--stage",
+        "-stage",
+        action=_Stages,
+        default=[],
+        metavar="NAME",
+        help='a stage to build the net in, for layers with include { stage: "NAME" }; several with commas between',
+    )
+
+
+class _Stages(argparse.Action):
+    """Adds names with commas between them to a list."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        names = [name.strip() for name in str(values).split(",") if name.strip()]
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), *names])
+
+
 def load_net(options: argparse.Namespace) -> Segmenter:
     """The net that --weights, --prototxt and --allow-missing name."""
     from fcnlite.net import load
 
-    return load(options.weights, options.prototxt, allow_missing=options.allow_missing)
+    return load(
+        options.weights,
+        options.prototxt,
+        allow_missing=options.allow_missing,
+        allow_nonfinite=options.allow_nonfinite,
+        stages=options.stage,
+    )
 
 
 def colour_value(text: str) -> float:
@@ -216,11 +279,31 @@ def colour_value(text: str) -> float:
     return value
 
 
-def use_device(name: str | None, threads: int | None) -> None:
-    """Choose the device that the options name."""
-    from fcnlite import device
+def add_sharing_options(parser: argparse.ArgumentParser) -> None:
+    """Add --exact and --scale-batch."""
+    group = parser.add_argument_group("several processes (mpiexec -n N fcnlite ...)")
+    group.add_argument(
+        "--exact",
+        action="store_true",
+        help="sum gradients in the order of one process, to get its bits; slower",
+    )
+    group.add_argument(
+        "--scale-batch",
+        action="store_true",
+        help="let each process make iter_size passes an update, N times as many in all, as Caffe on several GPUs",
+    )
 
-    device.use(name or os.environ.get("FCNLITE_DEVICE", "auto"), threads=threads)
+
+def use_device(name: str | None, threads: int | None) -> None:
+    """Choose the device that the options name; several processes on a machine share its GPUs and cores out."""
+    from fcnlite import device
+    from fcnlite.parallel import world
+
+    here = world()
+    if here.size > 1 and threads is None and "FCNLITE_THREADS" not in os.environ:
+        threads = here.cores()
+    name = name or os.environ.get("FCNLITE_DEVICE", "auto")
+    device.use(name, threads=threads, first_gpu=here.local_rank)
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -288,7 +371,7 @@ class Stop:
 
 @contextmanager
 def stopping(program: str) -> Iterator[Stop]:
-    """While active, the first Ctrl-C or SIGTERM only sets the yielded flag, to stop between two steps.
+    """While active, the first Ctrl-C, SIGTERM or SIGHUP only sets the yielded flag, to stop between two steps.
 
     A second one interrupts at once.
     """
@@ -298,9 +381,10 @@ def stopping(program: str) -> Iterator[Stop]:
         if stop:
             _interrupt(number, frame)
         stop.signal = number
-        print(f"\n{program}: stopping after this step; once more to stop at once", file=sys.stderr)
+        with suppress(OSError):  # a terminal that is gone
+            print(f"\n{program}: stopping after this step; once more to stop at once", file=sys.stderr)
 
-    with _handling(ask, signal.SIGINT, signal.SIGTERM):
+    with _handling(ask, signal.SIGINT, *_ENDS):
         yield stop
 
 
@@ -311,9 +395,13 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
 
 @contextmanager
 def _handling(handler: Callable[[int, Any], None], *signals: int) -> Iterator[None]:
-    """Install the handler for the length of the block; do nothing outside the main thread, where Python forbids it."""
+    """Install the handler for the length of the block, for signals that are not ignored (as SIGHUP under nohup).
+
+    Outside the main thread, where Python forbids it, nothing is done.
+    """
+    heard = [which for which in signals if signal.getsignal(which) != signal.SIG_IGN]
     try:
-        before = {which: signal.signal(which, handler) for which in signals}
+        before = {which: signal.signal(which, handler) for which in heard}
     except ValueError:
         before = {}
     try:

@@ -29,6 +29,7 @@ from fcnlite.data.files import MOST_PIXELS, read_photo
 from fcnlite.errors import InputError, printable
 from fcnlite.net import Segmenter
 from fcnlite.net.segmenter import check_size
+from fcnlite.parallel import world
 
 ASSUMED = ", VOC's, as the weights tell none; --mean and --scale give others"
 LABEL, OVERLAY = ".png", "_overlay.jpg"  # how the results' names end
@@ -80,9 +81,9 @@ def _score_blob(net: Segmenter, wanted: str | None) -> str:
         )
     if len(net.blobs[name].shape) != 4:
         raise InputError(f"blob '{name}' holds no score maps; choose them with --output")
-    if net.inputs != ["data"]:
+    if len(net.inputs) != 1:
         takes = ", ".join(net.inputs) or "no input"
-        raise InputError(f"the net takes {takes}, not one picture called data; use fcnlite evaluate")
+        raise InputError(f"the net takes {takes}, not one picture; use fcnlite evaluate")
     return name
 
 
@@ -115,7 +116,17 @@ def segment(
     return label
 
 
-@guarded("fcnlite predict")
+def _try_segment(
+    net: Segmenter, image: Path, stem: str, out: Path, output: str, most_pixels: int
+) -> tuple[np.ndarray | None, str]:
+    """The label map of one picture, or what is wrong with it; the next one may be better."""
+    try:
+        return segment(net, image, stem, out, output, most_pixels), ""
+    except (InputError, OSError, MemoryError) as error:
+        return None, in_one_line(error)
+
+
+@guarded("fcnlite predict", together=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
@@ -131,15 +142,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"pixels: {net.notes.pixels}{'' if net.notes.told else ASSUMED}")
     failed = 0
-    bar = tqdm(options.images, unit="image", disable=None if len(names) > 1 else True, leave=False)
-    for path, stem in zip(bar, names):
-        try:
-            label = segment(net, path, stem, options.out, output, options.max_pixels)
-        except (InputError, OSError, MemoryError) as error:
-            failed += 1
-            tqdm.write(f"fcnlite predict: error: {in_one_line(error)}", file=sys.stderr)
-            continue
-        with tqdm.external_write_mode():
-            print(printable(f"{path} -> {options.out / stem}{LABEL}"))
-            vis.print_legend(label, class_names(net, output))
+    jobs = list(zip(options.images, names))
+    bar = tqdm(total=len(jobs), unit="image", disable=None if len(names) > 1 else True, leave=False)
+    with bar:
+        for first in range(0, len(jobs), world().size):
+            own = jobs[first : first + world().size][world().rank :][:1]
+            found = [
+                _try_segment(net, path, stem, options.out, output, options.max_pixels) for path, stem in own
+            ]
+            for (path, stem), (label, mistake) in zip(jobs[first:], world().in_turn(found)):
+                bar.update()
+                if label is None:
+                    failed += 1
+                    tqdm.write(f"fcnlite predict: error: {mistake}", file=sys.stderr)
+                    continue
+                with tqdm.external_write_mode():
+                    print(printable(f"{path} -> {options.out / stem}{LABEL}"))
+                    vis.print_legend(label, class_names(net, output))
     return BAD_INPUT if failed else 0

@@ -8,9 +8,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fcnlite.commands.options import Parser, add_device_options, at_least, guarded, stopping, use_device
+from fcnlite.commands.options import (
+    Parser,
+    add_device_options,
+    add_sharing_options,
+    add_stage_option,
+    at_least,
+    guarded,
+    stopping,
+    use_device,
+)
 from fcnlite.errors import InputError
 from fcnlite.layers.python import allow_python_layers
+from fcnlite.parallel import world
 from fcnlite.training.solver_file import train
 
 _HELP = """\
@@ -48,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="STATE",
         help="go on from this solver state",
     )
+    add_stage_option(made)
     made.add_argument(
         "--iterations",
         type=at_least(0),
@@ -77,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
         help="run the code of other Python layers that the nets name, from their folder or sys.path",
     )
     add_device_options(made)
+    add_sharing_options(made)
     made.add_argument(
         "--gpu", "-gpu", metavar="N", help="number of the GPU, as Caffe has it: --device cuda:N"
     )
@@ -108,7 +120,7 @@ def _weights_of(given: Sequence[str]) -> list[str]:
     return [name for text in given for name in ([text] if Path(text).exists() else text.split(",")) if name]
 
 
-@guarded("fcnlite solve")
+@guarded("fcnlite solve", together=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
@@ -130,6 +142,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stop,
             options.overwrite,
             options.draw_together,
+            stages=options.stage,
+            world=world(),
+            exact=options.exact,
+            scale_batch=options.scale_batch,
         )
     last = solver.param.max_iter if options.iterations is None else options.iterations
     if not stop or solver.iter >= last:

@@ -23,6 +23,7 @@ from fcnlite.data import catalogue
 from fcnlite.io import write_text
 from fcnlite.metrics import Scores
 from fcnlite.net import Net, load
+from fcnlite.parallel import world
 from fcnlite.scoring import Evaluation, check_fits, evaluate
 from fcnlite.tables import aligned
 from fcnlite.training.plan import NYUD_MODES
@@ -120,11 +121,11 @@ def measure(net: Net, weights: str, options: argparse.Namespace, split: str) -> 
     mode = NYUD_MODES.get(net.name, "rgb") if name == "nyud" else None
     dataset = open_data(options, mode, split)
     check_fits(net, dataset, weights)
-    found = evaluate(net, dataset, options.limit, progress=weights)
+    found = evaluate(net, dataset, options.limit, progress=weights, world=world())
     return found, f"{found.images} images of {dataset.folder} ({dataset.split})"
 
 
-@guarded("fcnlite table")
+@guarded("fcnlite table", together=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_intermixed_args(arguments)
@@ -150,6 +151,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\npublished: {paper.PAPERS[options.paper]}, {table.images} images ({table.split})")
     if seen:
         print(f"here: {seen}")
-    if options.json is not None:
+    if options.json is not None and world().leads:
         write_text(options.json, json.dumps({"data_set": name, "weights": measured}, indent=2) + "\n")
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,19 @@ from fcnlite import device, models
 from fcnlite.commands.options import (
     Parser,
     add_device_options,
+    add_sharing_options,
     amount,
     at_least,
     fraction,
     guarded,
+    in_one_line,
     stopping,
     use_device,
 )
 from fcnlite.data import HIDE, catalogue
 from fcnlite.errors import InputError
+from fcnlite.io.lock import owning
+from fcnlite.parallel import world
 from fcnlite.training.chain import TAKE, Chain, holds_chain, is_classifier, stages_of
 from fcnlite.training.plan import Plan, net_name, plan_from, resumed
 from fcnlite.training.recipes import HEAVY
@@ -66,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     _add_learning_options(made.add_argument_group("learning (defaults: the net's recipe)"))
     _add_run_options(made.add_argument_group("run"))
     add_device_options(made)
+    add_sharing_options(made)
     return made
 
 
@@ -84,6 +91,9 @@ def _add_data_options(group: Any) -> None:
         "--sbd",
         metavar="DIR",
         help="voc: train on SBD's images, as the paper does, and validate on VOC 2011 val without them",
+    )
+    group.add_argument(
+        "--labels", metavar="DIR", help="voc: the folder of labels, such as SegmentationClassAug"
     )
     group.add_argument("--mapping", metavar="FILE", help="nyud: what maps its 894 classes to 40")
     group.add_argument("--context", metavar="DIR", help="pascalcontext: the folder of its labels")
@@ -202,38 +212,49 @@ def _add_run_options(group: Any) -> None:
     )
 
 
-def find_state(path: Path) -> Path:
-    """The solver state that --resume names: a file, or a run's folder for its last one."""
-    if path.is_dir():
-        return RunFolder(path).latest()
-    if not path.is_file():
-        raise FileNotFoundError(f"--resume {path}: there is no such file or folder")
-    return path
-
-
 def _prepare(given: dict[str, Any]) -> Trainer:
     """The run that the options ask for, ready to start: a new one, or one to go on with."""
-    state = find_state(Path(given["resume"])) if "resume" in given else None
-    folder = RunFolder.around(state) if state else None
-    if folder is not None:
-        if "out" in given and Path(given["out"]).resolve() != folder.path.resolve():
-            raise InputError(f"--resume goes on in {folder.path}; leave --out out")
-        plan = resumed(
-            Plan.from_json(folder.read_settings()["plan"], folder.path / SETTINGS), given, folder.path
-        )
-        trainer = Trainer(plan, folder, state)
-        trainer.write_description()
-        return trainer
-    out = Path(given["out"]) if "out" in given else _unused(given)
-    plan = plan_from(given, out)
-    folder = RunFolder.create(out)
+    here = world()
+    plan, folder, state = here.from_leader(lambda: _plan(given))
     try:
-        trainer = Trainer(plan, folder, state)
+        if here.leads and not folder.holds_run():
+            folder.begin(plan, state)
+        trainer = Trainer(plan, folder, state, world=here, exact=given.get("exact", False))
         trainer.write_description()
     except BaseException:
         folder.discard()
         raise
     return trainer
+
+
+def _plan(given: dict[str, Any]) -> tuple[Plan, RunFolder, Path | None]:
+    """The plan that the options ask for, the run's folder, owned, and the solver state that it goes on from."""
+    named = Path(given["resume"]) if "resume" in given else None
+    if named is not None and not named.exists():
+        raise FileNotFoundError(f"--resume {named}: there is no such file or folder")
+    folder = None if named is None else RunFolder(named) if named.is_dir() else RunFolder.around(named)
+    if folder is not None:
+        return _resumed(folder, given)
+    out = Path(given["out"]) if "out" in given else _unused(given)
+    plan = plan_from(given, out)
+    if given.get("scale_batch") and world().size > 1:
+        plan.iter_size *= world().size
+        print(f"{plan.iter_size} images an update: --scale-batch for {world().size} processes")
+    world().share(plan.iter_size)
+    return plan, RunFolder.create(out), named
+
+
+def _resumed(folder: RunFolder, given: dict[str, Any]) -> tuple[Plan, RunFolder, Path | None]:
+    """As `_plan`: from the snapshot that --resume names, else the last one that is whole, else the run's start."""
+    if "out" in given and Path(given["out"]).resolve() != folder.path.resolve():
+        raise InputError(f"--resume goes on in {folder.path}; leave --out out")
+    if not folder.holds_run():
+        raise InputError(f"--resume {folder.path}: no run was started in this folder")
+    folder.take()
+    plan = Plan.from_json(folder.read_settings()["plan"], folder.path / SETTINGS)
+    named = Path(given["resume"])
+    state = named if named.is_file() else folder.latest() or folder.origin
+    return resumed(plan, given, folder.path), folder, state
 
 
 def _unused(given: dict[str, Any]) -> Path:
@@ -252,6 +273,8 @@ def _introduce(trainer: Trainer) -> None:
     )
     loss = "mean" if plan.normalize else "sum"
     falling = f" falling (power {plan.power:g})" if plan.power else ""
+    if trainer.world.size > 1:
+        where = f"{trainer.world.size} processes, each on {where}"
     trainer.say(f"net: {plan.net}, {parameters / 1e6:.2f} million parameters, on {where}")
     trainer.say(f"data: {len(trainer.train_data)} images of {trainer.train_data.folder} ({plan.split}){val}")
     trainer.say(
@@ -275,7 +298,7 @@ def _conclude(trainer: Trainer, weights: Path) -> None:
     print(f"segment pictures with: fcnlite predict IMAGE --weights {weights} --out FOLDER")
 
 
-@guarded("fcnlite train")
+@guarded("fcnlite train", together=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     given = vars(parser().parse_args(arguments))
@@ -283,32 +306,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file = given["data_set"]
         raise InputError(f"{file} is a Caffe solver file, not a data set; use: fcnlite solve {file}")
     use_device(given.get("device"), given.get("threads"))
-    chain = _chain(given)
-    return _train(given) if chain is None else _train_stages(*chain)
+    with owning():
+        chain = world().from_leader(lambda: _chain(given))
+        if chain is None:
+            return _train(given)
+        of_processes = {option: given[option] for option in ("exact", "scale_batch") if option in given}
+        return _train_stages(chain[0], chain[1] | of_processes)
 
 
 def _train(given: dict[str, Any], again: Path | None = None) -> int:
     """Train one net; `again` is what --resume goes on with if it is not the last snapshot."""
     trainer = _prepare(given)
     _introduce(trainer)
-    with stopping("fcnlite train") as stop:
-        finished = trainer.run(stop)
-    if not finished:
-        _say_how_to_go_on(trainer, again)
-        return 128 + stop.signal
     try:
-        weights = trainer.finish()
+        with stopping("fcnlite train") as stop:
+            finished = trainer.run(stop)
+        if finished:
+            _conclude(trainer, trainer.finish())
+            return 0
     except KeyboardInterrupt:
         _say_how_to_go_on(trainer, again)
         raise
-    _conclude(trainer, weights)
-    return 0
+    except Exception as error:
+        trainer.rescue(error)
+        if not isinstance(error, (InputError, OSError, MemoryError)) or isinstance(error, BrokenPipeError):
+            _say_how_to_go_on(trainer, again)
+            raise
+        at = (
+            f"after iteration {trainer.iteration}, at {', '.join(trainer.images)}"
+            if trainer.images
+            else "at once"
+        )
+        going_on = _how_to_go_on(trainer, again)
+        raise InputError(f"{in_one_line(error)}; the run stopped {at}; go on with: {going_on}") from error
+    _say_how_to_go_on(trainer, again)
+    return 128 + stop.signal
+
+
+def _how_to_go_on(trainer: Trainer, again: Path | None) -> str:
+    """The command that goes on from the last good snapshot, or from the start where there is none."""
+    where = again or trainer.saved or trainer.folder.path
+    return f"fcnlite train {trainer.plan.name} --resume {where}"
 
 
 def _say_how_to_go_on(trainer: Trainer, again: Path | None) -> None:
-    print(f"\nstopped after iteration {trainer.iteration}; go on with:", file=sys.stderr)
-    where = trainer.saved if again is None else again
-    print(f"  fcnlite train {trainer.plan.name} --resume {where}", file=sys.stderr)
+    with suppress(OSError):  # a terminal that is gone
+        print(f"\nstopped after iteration {trainer.iteration}; go on with:", file=sys.stderr)
+        print(f"  {_how_to_go_on(trainer, again)}", file=sys.stderr)
 
 
 # Chains of nets
@@ -316,7 +360,7 @@ def _say_how_to_go_on(trainer: Trainer, again: Path | None) -> None:
 
 def _chain(given: dict[str, Any]) -> tuple[Chain, dict[str, Any]] | None:
     """The chain that the options ask for, new or to go on with, and what they say anew; None for a single net."""
-    apart = ("chain", "stage_weights", "out", "resume", "net", "device", "threads")
+    apart = ("chain", "stage_weights", "out", "resume", "net", "device", "threads", "exact", "scale_batch")
     options = {option: value for option, value in given.items() if option not in apart}
     if "resume" in given and holds_chain(given["resume"]):
         chain = Chain.read(Path(given["resume"]))
@@ -353,18 +397,26 @@ def _starts_from_classifier(stages: Sequence[str], given: dict[str, Any]) -> boo
 
 def _train_stages(chain: Chain, now: dict[str, Any]) -> int:
     """Train what is left of a chain."""
+    here = world()
     for number, stage in enumerate(chain.stages):
-        done = chain.weights(number)
+        done, options = here.from_leader(partial(_stage, chain, number, now))
         told = f"done, {done}" if done else chain.folder(number).path
         print(f"stage {number + 1} of {len(chain.stages)}, {stage}: {told}")
         if done:
             continue
         try:
-            status = _train(chain.options(number, now), again=chain.path)
+            status = _train(options, again=chain.path)
         except BaseException:
-            chain.discard_if_unused()
+            if here.leads:
+                chain.discard_if_unused()
             raise
         if status:
             return status
-    print(f"all stages done: {chain.finish()}")
+    print(f"all stages done: {here.from_leader(chain.finish)}")
     return 0
+
+
+def _stage(chain: Chain, number: int, now: dict[str, Any]) -> tuple[Path | None, dict[str, Any]]:
+    """A stage's final weights, if it is done, else the options that train it."""
+    done = chain.weights(number)
+    return (done, {}) if done else (None, chain.options(number, now))

@@ -70,6 +70,12 @@ class Masked(Dataset):
         sample = self.dataset.load(name)
         return Sample(name, self._masked(sample.image, sample.label), sample.label, sample.others)
 
+    def label(self, name: str) -> np.ndarray:
+        return self.dataset.label(name)
+
+    def label_path(self, name: str) -> Path | None:
+        return self.dataset.label_path(name)
+
     def blobs(self, index: int) -> dict[str, np.ndarray]:
         blobs = self.dataset.blobs(index)
         if self.hide == "both":

@@ -95,6 +95,8 @@ class Dataset(Sequence[Sample]):
         Subtracted by `blobs` from the image's blue, green and red.
     scale : float
         Multiplied by then.
+    bgr : bool
+        False where the channels of pictures are fed in their own order, as HHA's; so then is the mean.
     ignore_label : int
         The void label, 255.
     has_labels : bool
@@ -111,6 +113,7 @@ class Dataset(Sequence[Sample]):
     classes: tuple[str, ...]
     mean_bgr: Any = MEAN_BGR
     scale: float = 1.0
+    bgr: bool = True
     ignore_label: int = IGNORE
     has_labels: bool = True
     background: int | None = 0
@@ -119,6 +122,14 @@ class Dataset(Sequence[Sample]):
     @abstractmethod
     def load(self, name: str) -> Sample:
         """The sample listed as `name`."""
+
+    def label(self, name: str) -> np.ndarray:
+        """The label map listed as `name`, (H, W) uint8, read without its image where that is possible."""
+        return self.load(name).label
+
+    def label_path(self, name: str) -> Path | None:
+        """The picture that holds the label map listed as `name`; None where it is kept otherwise."""
+        return None
 
     @property
     def heads(self) -> dict[str, tuple[str, ...]]:

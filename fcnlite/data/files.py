@@ -6,15 +6,18 @@ A mistake in a file is told in one line that names the file.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fcnlite.errors import InputError, check_name
 
+LABEL_SUFFIXES = (".png", ".PNG")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 # Formats of photographs and label maps. Pillow knows fifty more; one of them (EPS) starts another program.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
@@ -53,16 +56,66 @@ def read_list(path: str | os.PathLike) -> list[str]:
     if not names:
         raise InputError(f"split list {path} is empty: no image to load")
     for name in names:
-        check_name(name, f"split list {path}")
-        # Ids become file names, for reading and (predictions) for writing.
-        if (
-            "\\" in name
-            or "\0" in name
-            or PurePosixPath(name).is_absolute()
-            or ".." in PurePosixPath(name).parts
-        ):
-            raise InputError(f"split list {path}: {name!r} is not an image id")
+        _check_inside(name, path)
     return names
+
+
+class Entry(NamedTuple):
+    """A line of a split file: an image's id and, where the line names them, its files.
+
+    `image` and `label` are paths from the data set's folder, "" where the id tells.
+    """
+
+    name: str
+    image: str = ""
+    label: str = ""
+
+
+def read_entries(path: str | os.PathLike) -> list[Entry]:
+    """The lines of a split file of ids, of file names, or of two columns: an image's and its label's file.
+
+    Parameters
+    ----------
+    path : path
+        The ids of names with a suffix are the names without it; an id of two columns is the image's path, from
+        JPEGImages on where it lies there. Both are as other programs' lists have them: `a.jpg`, or
+        `/JPEGImages/a.jpg /SegmentationClassAug/a.png`.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        As `read_list`; or the list holds one id twice, or lines of both kinds.
+    """
+    lines = [line.split() for line in read_lines(Path(path))] if Path(path).is_file() else []
+    if not any(len(line) == 2 and all(map(_is_image, line)) for line in lines):
+        names = [name.rpartition(".")[0] if _is_image(name) else name for name in read_list(path)]
+        return [Entry(name) for name in names]
+    entries = []
+    for number, line in enumerate(lines, 1):
+        if len(line) != 2:
+            raise InputError(
+                f"split list {path}, entry {number}: an image and a label, as in other lines, are needed"
+            )
+        image, label = (name.lstrip("/") for name in line)
+        _check_inside(image, path)
+        _check_inside(label, path)
+        entries.append(Entry(image.removeprefix("JPEGImages/").rpartition(".")[0], image, label))
+    twice = next((name for name, count in Counter(e.name for e in entries).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"split list {path} names the image {twice} twice")
+    return entries
+
+
+def _is_image(name: str) -> bool:
+    return name.endswith(IMAGE_SUFFIXES)
+
+
+def _check_inside(name: str, path: Path | str | os.PathLike) -> None:
+    """Refuse an id that leads out of a folder: ids become file names, for reading and (predictions) for writing."""
+    check_name(name, f"split list {path}")
+    parts = PurePosixPath(name)
+    if "\\" in name or "\0" in name or parts.is_absolute() or ".." in parts.parts:
+        raise InputError(f"split list {path}: {name!r} is not an image id")
 
 
 class Folder:
@@ -103,8 +156,8 @@ class Folder:
             raise FileNotFoundError(f"{what} {path} is missing{more}, though {listed_in} lists it")
 
 
-def open_image(path: str | os.PathLike, most_pixels: int = MOST_PIXELS) -> Image.Image:
-    """Decode a picture in one of `FORMATS`.
+def open_image(path: str | os.PathLike, most_pixels: int = MOST_PIXELS, grey: bool = False) -> Image.Image:
+    """Decode a picture in one of `FORMATS`; with `grey`, of a JPEG the brightness alone.
 
     Raises
     ------
@@ -117,6 +170,8 @@ def open_image(path: str | os.PathLike, most_pixels: int = MOST_PIXELS) -> Image
                 raise InputError(
                     f"image {path} has {image.width} x {image.height} pixels, more than {most_pixels:,}"
                 )
+            if grey:
+                image.draft("L", image.size)
             image.load()
             return image
     except InputError:

@@ -17,6 +17,7 @@ _KINDS = {
     "classes": dict[str, list[str]],
     "mean_bgr": list[float],
     "scale": float,
+    "bgr": bool,
     "background": Annotated[int, (0, 255)] | None,
 }
 
@@ -33,6 +34,8 @@ class Notes:
         The blue, green and red (0 to 255) that were subtracted from every pixel.
     scale : float
         The factor that the difference was multiplied by.
+    bgr : bool
+        False where the channels of pictures are fed in their own order, as HHA's; so then is the mean.
     background : int or None
         The class that pictures leave untinted; None where every class is a thing to see.
     told : bool
@@ -42,6 +45,7 @@ class Notes:
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     mean_bgr: Sequence[float] = MEAN_BGR
     scale: float = 1.0
+    bgr: bool = True
     background: int | None = 0
     told: bool = False
 
@@ -49,7 +53,7 @@ class Notes:
     def of(cls, dataset: Dataset, scores: Mapping[str, Sequence[str]]) -> Notes:
         """The notes of a net for a data set; `scores` are the class names of each score blob."""
         mean = tuple(map(float, np.ravel(dataset.mean_bgr)))
-        return cls(dict(scores), mean, dataset.scale, dataset.background, told=True)
+        return cls(dict(scores), mean, dataset.scale, dataset.bgr, dataset.background, told=True)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], channels: Mapping[str, int]) -> Notes:
@@ -78,7 +82,8 @@ class Notes:
             of = f"the classes of {wrong[0]}" if wrong else "blue, green and red"
             raise InputError(f"{where} is damaged: it has another number of values than {of}")
         told = "mean_bgr" in notes
-        return cls(classes, mean, notes.get("scale", 1.0), notes.get("background", 0), told)
+        bgr, background = notes.get("bgr", True), notes.get("background", 0)
+        return cls(classes, mean, notes.get("scale", 1.0), bgr, background, told)
 
     def use(self, mean_bgr: Sequence[float] | None, scale: float | None) -> Notes:
         """The notes with another mean or scale, where one is given."""
@@ -90,7 +95,8 @@ class Notes:
     def pixels(self) -> str:
         """Mean and scale in words."""
         mean = " ".join(f"{value:g}" for value in self.mean_bgr)
-        return f"mean {mean} (blue, green, red)" + ("" if self.scale == 1 else f", scale {self.scale:g}")
+        order = "blue, green, red" if self.bgr else "in the picture's order"
+        return f"mean {mean} ({order})" + ("" if self.scale == 1 else f", scale {self.scale:g}")
 
     def to_json(self) -> dict[str, Any]:
         """The notes as plain numbers, lists and mappings, as `fcnlite.io.write_weights` takes them."""
@@ -98,5 +104,6 @@ class Notes:
             "classes": {blob: list(names) for blob, names in self.classes.items()},
             "mean_bgr": [float(value) for value in self.mean_bgr],
             "scale": self.scale,
+            "bgr": self.bgr,
             "background": self.background,
         }

@@ -91,7 +91,7 @@ class NYUD(Dataset):
     has none. Samples carry depth and hha, where the tops have them, in `others`.
     """
 
-    mean_bgr = MEAN_BGR
+    mean_bgr: Any = MEAN_BGR
     background = None
 
     def __init__(
@@ -108,6 +108,8 @@ class NYUD(Dataset):
         self.split = split
         self.tops = tuple(tops)
         self.classes = CLASSES
+        if set(tops) - {"label"} == {"hha"}:
+            self.mean_bgr, self.bgr = MEAN_HHA, False
         self._source: Source
         path = self.folder / f"{split}.txt"
         labelled = self.folder if self.folder.is_file() else self.folder / LABELLED
@@ -155,9 +157,8 @@ class NYUD(Dataset):
             return preprocess(sample.image, self.mean_bgr, self.scale)
         if top == "depth":
             return log_depth(sample.others["depth"])[np.newaxis]
-        return preprocess(
-            sample.others["hha"][:, :, ::-1], MEAN_HHA, self.scale
-        )  # HHA has no colours to swap
+        mean = MEAN_HHA if self.bgr else self.mean_bgr
+        return preprocess(sample.others["hha"][:, :, ::-1], mean, self.scale)  # HHA has no colours to swap
 
 
 def log_depth(depth: np.ndarray) -> np.ndarray:

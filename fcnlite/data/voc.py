@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ from fcnlite.data.classes import VOC as CLASSES
 from fcnlite.data.dataset import IGNORE, Dataset, Sample
 from fcnlite.data.files import (
     IMAGE_SUFFIXES,
+    LABEL_SUFFIXES,
+    Entry,
     Folder,
     missing_folder,
+    read_entries,
     read_image,
     read_label,
     read_lines,
@@ -101,13 +105,16 @@ class VOC(Dataset):
     folder : path
         As `find_voc` takes it.
     split : str
-        A list in ImageSets/Segmentation (train, val, trainval, test), or "seg11valid": the images of VOC 2011
-        val that are not in SBD's training set, on which the paper validates. A list of that name is used if
-        the folder has one, else it is computed from both data sets.
+        A list in ImageSets/Segmentation (train, val, trainval, test), of ids, of file names or of two columns
+        (see `read_entries`); or "seg11valid": the images of VOC 2011 val that are not in SBD's training set, on which
+        the paper validates. A list of that name is used if the folder has one, else it is computed from both.
     year : int, optional
         2011 or 2012 where `folder` has both; 2011 if not given.
     sbd_folder : path, optional
         Where SBD lies, for seg11valid; by default it is looked for beside the VOC folder.
+    labels : path, optional
+        The folder of label pictures in place of SegmentationClass, such as SegmentationClassAug: one in `folder`,
+        or any other. It comes before a list's second column.
     check : bool
         Look for every listed image and label now instead of failing when its turn comes.
 
@@ -130,6 +137,7 @@ class VOC(Dataset):
         *,
         year: int | None = None,
         sbd_folder: str | os.PathLike | None = None,
+        labels: str | os.PathLike | None = None,
         check: bool = True,
     ) -> None:
         self.folder = find_voc(folder, 2011 if split == "seg11valid" and year is None else year)
@@ -137,32 +145,95 @@ class VOC(Dataset):
         lists = self.folder / "ImageSets" / "Segmentation"
         path = lists / f"{split}.txt"
         if split == "seg11valid" and not path.is_file():
-            self.names = seg11valid(self.folder, _find_sbd(folder, self.folder, sbd_folder))
+            entries = [
+                Entry(name) for name in seg11valid(self.folder, _find_sbd(folder, self.folder, sbd_folder))
+            ]
             path = lists / "val.txt"
         else:
-            self.names = read_list(path)
+            entries = read_entries(path)
+        self.names = [entry.name for entry in entries]
         own = self.folder / "classes.txt"
         self.classes = read_classes(own) if own.is_file() else CLASSES
-        self._images = Folder(self.folder / "JPEGImages", IMAGE_SUFFIXES)
-        truth = self.folder / "SegmentationClass"
-        self._labels = Folder(truth, (".png",)) if truth.is_dir() or "test" not in split else None
-        if self._labels is not None and "test" in split and not any(map(self._labels.find, self.names)):
-            self._labels = None
-        self.has_labels = self._labels is not None
+        self._images = _Files(self.folder, self.folder / "JPEGImages", IMAGE_SUFFIXES)
+        self._images.named = {entry.name: entry.image for entry in entries if entry.image}
+        truth = self.folder / "SegmentationClass" if labels is None else _find_labels(self.folder, labels)
+        self._labels = _Files(self.folder, truth, LABEL_SUFFIXES)
+        if labels is None:
+            self._labels.named = {entry.name: entry.label for entry in entries if entry.label}
+        # A test set's truth may be unpublished.
+        self.has_labels = "test" not in split or any(map(self._labels.find, self.names))
         if check:
             self._images.require(self.names, "image", path)
-            if self._labels is not None:
+            if self.has_labels:
                 self._labels.require(self.names, "label", path)
 
     def load(self, name: str) -> Sample:
-        image_path = self._images.find(name) or self._images.path / f"{name}.jpg"
+        image_path = self._images.path_of(name)
         image = read_image(image_path)
-        if self._labels is None:
+        if not self.has_labels:
             return Sample(name, image, np.full(image.shape[:2], self.ignore_label, np.uint8))
-        label_path = self._labels.path / f"{name}.png"
-        label = read_label(label_path, len(self.classes), self.ignore_label)
-        same_size(image, label, image_path, label_path)
+        label = self.label(name)
+        same_size(image, label, image_path, self._labels.path_of(name))
         return Sample(name, image, label)
+
+    def label(self, name: str) -> np.ndarray:
+        return read_label(self._labels.path_of(name), len(self.classes), self.ignore_label)
+
+    def label_path(self, name: str) -> Path | None:
+        return self._labels.path_of(name) if self.has_labels else None
+
+
+class _Files:
+    """The images or the labels: files of a folder by id, unless a list of two columns names them.
+
+    Attributes
+    ----------
+    named : dict of str to str
+        Files by id, from the data set's folder.
+    """
+
+    def __init__(self, root: Path, folder: Path, suffixes: tuple[str, ...]) -> None:
+        self.root, self.folder, self.suffixes = root, folder, suffixes
+        self.named: dict[str, str] = {}
+        self._inside: Folder | None = None
+
+    def find(self, name: str) -> Path | None:
+        """The file of an id, or None where there is none."""
+        if name in self.named:
+            path = self.root / self.named[name]
+            return path if path.is_file() else None
+        if self._inside is None:
+            if not self.folder.is_dir():
+                return None
+            self._inside = Folder(self.folder, self.suffixes)
+        return self._inside.find(name)
+
+    def path_of(self, name: str) -> Path:
+        """The file of an id; where there is none, the one that is missing."""
+        missing = (
+            self.root / self.named[name] if name in self.named else self.folder / (name + self.suffixes[0])
+        )
+        return self.find(name) or missing
+
+    def require(self, names: Sequence[str], what: str, listed_in: object) -> None:
+        """Raise FileNotFoundError for the first of `names` without a file; says how many more lack theirs."""
+        if not self.named and not self.folder.is_dir():
+            raise FileNotFoundError(f"data folder {self.folder} is missing")
+        missing = [name for name in names if self.find(name) is None]
+        if missing:
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise FileNotFoundError(
+                f"{what} {self.path_of(missing[0])} is missing{more}, though {listed_in} lists it"
+            )
+
+
+def _find_labels(folder: Path, labels: str | os.PathLike) -> Path:
+    """The folder of labels that an option names: in the data set's folder, or anywhere."""
+    for place in (folder / labels, Path(labels)):
+        if place.is_dir():
+            return place
+    there = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    raise FileNotFoundError(f"there is no folder of labels {labels}, be it in {folder} ({', '.join(there)})")
 
 
 def seg11valid(voc2011: str | os.PathLike, sbd_dataset: str | os.PathLike) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fcnlite.errors import InputError
 
+PART = ".part"  # how the name of a file ends that is being written
 _TARGET_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -46,10 +47,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(f"{path}: this is a folder; name a file to write")
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}{PART}")
     try:
         yield temporary
+        _flush(temporary)
         os.replace(temporary, path)
+        _flush(path.parent)
     except OSError as error:
         if error.errno in _TARGET_ERRORS:
             raise _cannot_write(path, error) from error
@@ -57,6 +60,20 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk, so that a power cut finds the old or the new."""
+    if path.is_dir() and os.name == "nt":
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # disks that cannot be told to
+            raise
+    finally:
+        os.close(number)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from fcnlite.io.hdf5 import (
     open_hdf5,
     variable_text,
 )
+from fcnlite.io.kinds import STATE, refuse_other_kind
 from fcnlite.io.weights import holds_hdf5, names_hdf5
 from fcnlite.io.wire import (
     LENGTH,
@@ -179,6 +180,7 @@ def read_state(path: str | os.PathLike[str]) -> SolverSnapshot:
         There is no such file; it is cut short, damaged, or not a solver state.
     """
     path = Path(path)
+    refuse_other_kind(path, STATE)
     state = _read_hdf5(path) if holds_hdf5(path) else _read_binary(path)
     if not 0 <= state.iter < 2**31 or not 0 <= state.current_step < 2**31:
         raise InputError(

@@ -13,6 +13,7 @@ from fcnlite.errors import InputError, check_name
 from fcnlite.io import hdf5, onnx, safetensors
 from fcnlite.io.caffemodel import iter_caffemodel, write_caffemodel
 from fcnlite.io.hdf5 import is_hdf5, iter_hdf5, write_hdf5
+from fcnlite.io.kinds import WEIGHTS, refuse_other_kind
 from fcnlite.io.onnx import is_onnx, iter_onnx
 from fcnlite.io.plain import parse_json
 from fcnlite.io.safetensors import is_safetensors, iter_safetensors, write_safetensors
@@ -86,6 +87,7 @@ def iter_weights(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.nd
     FileNotFoundError, InputError
         There is no such file; it is cut short, damaged, or holds no weights.
     """
+    refuse_other_kind(path, WEIGHTS)
     for name, arrays in _reader(path)(path):
         check_name(name, f"{os.fspath(path)}")
         yield name, arrays

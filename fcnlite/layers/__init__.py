@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcnlite.layers.arithmetic  # noqa: F401  (operators on blobs)
+import fcnlite.layers.forks.spatial_dropout  # noqa: F401  (a Python layer that is known by name)
 from fcnlite.blob import Blob
 from fcnlite.layers.accuracy import Accuracy
 from fcnlite.layers.argmax import ArgMax
@@ -17,11 +18,15 @@ from fcnlite.layers.dropout import Dropout
 from fcnlite.layers.eltwise import Eltwise
 from fcnlite.layers.forks.axpy import Axpy
 from fcnlite.layers.forks.bn import BN
+from fcnlite.layers.forks.dense_image_data import DenseImageData
 from fcnlite.layers.forks.depthwise import ConvolutionDepthwise, DepthwiseConvolution
+from fcnlite.layers.forks.image_seg_data import ImageSegData
 from fcnlite.layers.forks.interp import Interp
+from fcnlite.layers.forks.mat_write import MatWrite
 from fcnlite.layers.forks.meanfield import MultiStageMeanfield
 from fcnlite.layers.forks.normalize import Normalize
 from fcnlite.layers.forks.permute import Permute
+from fcnlite.layers.forks.roi_pooling import ROIPooling
 from fcnlite.layers.forks.seg_accuracy import SegAccuracy
 from fcnlite.layers.forks.upsample import Upsample
 from fcnlite.layers.gather import BatchReindex, Embed, Filter
@@ -44,6 +49,7 @@ from fcnlite.layers.neuron import (
 )
 from fcnlite.layers.pooling import Pooling
 from fcnlite.layers.python import Python
+from fcnlite.layers.recurrent import LSTM, RNN, LSTMUnit
 from fcnlite.layers.reduction import Reduction
 from fcnlite.layers.relu import PReLU, ReLU
 from fcnlite.layers.reshape import Flatten, Reshape
@@ -51,6 +57,9 @@ from fcnlite.layers.scale import Bias, Scale
 from fcnlite.layers.softmax import Softmax
 from fcnlite.layers.sources.data import DummyData, HDF5Data, MemoryData
 from fcnlite.layers.sources.database import Data
+from fcnlite.layers.sources.hdf5_output import HDF5Output
+from fcnlite.layers.sources.images import ImageData
+from fcnlite.layers.sources.windows import WindowData
 from fcnlite.layers.spp import SPP
 
 __all__ = [
@@ -72,6 +81,7 @@ __all__ = [
     "Crop",
     "Data",
     "Deconvolution",
+    "DenseImageData",
     "DepthwiseConvolution",
     "Dropout",
     "DummyData",
@@ -83,17 +93,23 @@ __all__ = [
     "Filter",
     "Flatten",
     "HDF5Data",
+    "HDF5Output",
     "HingeLoss",
     "Im2col",
+    "ImageData",
+    "ImageSegData",
     "InfogainLoss",
     "InnerProduct",
     "Input",
     "Interp",
     "LAYERS",
     "LRN",
+    "LSTM",
+    "LSTMUnit",
     "Layer",
     "Log",
     "MVN",
+    "MatWrite",
     "MemoryData",
     "MultiStageMeanfield",
     "MultinomialLogisticLoss",
@@ -104,6 +120,8 @@ __all__ = [
     "Pooling",
     "Power",
     "Python",
+    "RNN",
+    "ROIPooling",
     "ReLU",
     "Reduction",
     "Reshape",
@@ -122,6 +140,7 @@ __all__ = [
     "Threshold",
     "Tile",
     "Upsample",
+    "WindowData",
     "build",
     "create",
     "parameters",

@@ -14,10 +14,10 @@ from fcnlite.layers.softmax import softmax_rows
 
 @register
 class Accuracy(Layer):
-    """The share of labels whose class is among the ``top_k`` best scores along ``axis`` (1 by default).
+    """The share of labels whose class is among the `top_k` best scores along `axis` (1 by default).
 
     Bottoms: scores (N, C, ...) and as many labels as there are scores without that axis; those equal to
-    ``ignore_label`` do not count. A class tied with others ranks behind them. Tops: a scalar and, if wanted,
+    `ignore_label` do not count. A class tied with others ranks behind them. Tops: a scalar and, if wanted,
     the share for each class, (C,); a class that no label names has 0.
     """
 

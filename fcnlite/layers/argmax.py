@@ -14,11 +14,11 @@ from fcnlite.layers.softmax import softmax_rows
 
 @register
 class ArgMax(Layer):
-    """The indices of the ``top_k`` largest values, largest first; of equal values the later one, as in Caffe.
+    """The indices of the `top_k` largest values, largest first; of equal values the later one, as in Caffe.
 
-    With ``axis`` the top has top_k in place of that axis and holds indices, or the values with
-    ``out_max_val``. Without it each image is taken as one vector: the top is (N, 1, top_k), or with
-    ``out_max_val`` (N, 2, top_k), indices ahead of values.
+    With `axis` the top has top_k in place of that axis and holds indices, or the values with
+    `out_max_val`. Without it each image is taken as one vector: the top is (N, 1, top_k), or with
+    `out_max_val` (N, 2, top_k), indices ahead of values.
     """
 
     no_gradient = frozenset({0})

@@ -1,4 +1,4 @@
-"""What every layer is: Caffe's life cycle setup, reshape, forward, backward, and the registry of type names."""
+"""The base of every layer, Caffe's life cycle of setup, reshape, forward and backward, and the registry of types."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from fcnlite import device
 from fcnlite.blob import Blob, Node, recording
 from fcnlite.errors import InputError, nearest
 from fcnlite.fillers import fill
-from fcnlite.layers.launch import launch_flat, new_array
+from fcnlite.layers.launch import copied
+from fcnlite.layers.window import POINT, Window
 from fcnlite.proto import TEST, TRAIN, LayerParameter
 from fcnlite.proto.fields import assign_proto, default_of, param_name_dict, plain_value
+from fcnlite.proto.foreign import foreign_type
 
 LAYERS: dict[str, type[Layer]] = {}
 _MOST_AXES = 32  # Caffe's kMaxBlobAxes
-_MOST_NUMBERS = 2**40  # 4 TB; what is more than this machine has is told when it is asked for
+_MOST_NUMBERS = 2**40  # 4 TB; smaller requests beyond this machine's memory fail when allocated
 MANY = 1 << 20  # bottoms or tops, where there may be any number
 _L = TypeVar("_L", bound="type[Layer]")
 
@@ -42,7 +44,11 @@ def create(param: Any, phase: int = TEST) -> Layer:
         If its type is unknown; the nearest known one is named.
     """
     if param.type not in LAYERS:
-        advice = nearest(param.type, LAYERS) or f"; there are {', '.join(sorted(LAYERS))}"
+        advice = (
+            foreign_type(param.type)
+            or nearest(param.type, LAYERS)
+            or f"; there are {', '.join(sorted(LAYERS))}"
+        )
         raise InputError(f"layer '{param.name}': unknown type '{param.type}'{advice}")
     return LAYERS[param.type](param, phase=phase)
 
@@ -100,6 +106,9 @@ class Layer:
     no_gradient: ClassVar[frozenset[int]] = frozenset()  # bottoms that never get one, such as labels
     in_place: ClassVar[bool] = False  # whether top may be bottom
     is_loss: ClassVar[bool] = False
+    pointwise: ClassVar[bool] = (
+        False  # whether a top's pixel depends on the bottom's pixel at its place alone
+    )
     messages: ClassVar[tuple[str, ...]] = ()  # parameter messages it reads, if not just that of its own name
 
     def __init__(self, param: Any = None, *, phase: int | str = TRAIN, **fields: Any) -> None:
@@ -139,6 +148,13 @@ class Layer:
         """Compute the diffs of those bottoms that are wanted, and add to the parameters' diffs."""
         raise NotImplementedError
 
+    def sight(self) -> Window | None:
+        """The window through which a top's pixel sees the bottom's, if it depends on nothing else; None if unknown.
+
+        Equal windows then give equal pixels, which `fcnlite.net` computes only once.
+        """
+        return POINT if self.pointwise else None
+
     def running(self) -> list[Blob]:
         """Parameters that forward passes change, as a batch normalisation's moving sums."""
         return []
@@ -163,7 +179,7 @@ class Layer:
         raise self.fail(f"'{name}' is neither in {Path.cwd()} nor beside the prototxt")
 
     def learns(self, index: int) -> bool:
-        """Whether parameter ``index`` gets a gradient."""
+        """Whether parameter `index` gets a gradient."""
         planned = index >= len(self.param_propagate_down) or self.param_propagate_down[index]
         return planned and self.blobs[index].needs_diff
 
@@ -187,11 +203,10 @@ class Layer:
         """Copy a bottom that this forward overwrites, being in place, and that backward needs."""
         self._input = None
         if top[0] is bottom[0]:
-            self._input = new_array(bottom[0].shape)
-            launch_flat("copy_scaled", bottom[0].count, 1.0, bottom[0].data, self._input)
+            self._input = copied(bottom[0].data)
 
     def kept_input(self, bottom: Sequence[Blob]) -> Any:
-        """What forward read: the bottom's data, or the copy."""
+        """The data that forward read: the bottom's, or the copy."""
         return bottom[0].data if self._input is None else self._input
 
     def axis(self, index: int, bottom: Blob) -> int:

@@ -82,7 +82,7 @@ class EuclideanLoss(_BatchLoss):
 class HingeLoss(_LabelledBatchLoss):
     """One against all: loss = sum of max(0, 1 - x[label]) and max(0, 1 + x) of all other scores x, over N.
 
-    ``hinge_loss_param.norm``: L1 (default) or L2, which squares each term.
+    `hinge_loss_param.norm`: L1 (default) or L2, which squares each term.
     """
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -128,7 +128,7 @@ class MultinomialLogisticLoss(_LabelledBatchLoss):
 class ContrastiveLoss(_BatchLoss):
     """loss = sum of d^2 (similar pairs) and max(0, margin - d)^2 (others) over 2 N (Hadsell et al. 2006).
 
-    Bottoms: vectors (N, C) and (N, C), and for each pair whether it is similar. ``legacy_version`` takes
+    Bottoms: vectors (N, C) and (N, C), and for each pair whether it is similar. `legacy_version` takes
     max(0, margin - d^2) for the other pairs.
     """
 

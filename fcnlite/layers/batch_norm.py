@@ -40,7 +40,7 @@ class Groups:
 
 
 class _Normalise(Layer):
-    """What both have in common: y = (x - mean) / std by group, and its gradient."""
+    """Base of both: y = (x - mean) / std by group, and its gradient."""
 
     mean: Any
     std: Any  # None: the variance stays as it is
@@ -54,7 +54,7 @@ class _Normalise(Layer):
     def gradient(
         self, groups: Groups, data: Any, out_diff: Any, in_diff: Any, constants: bool = False
     ) -> None:
-        """in_diff from out_diff; ``constants``: mean and std do not depend on the data."""
+        """in_diff from out_diff; `constants`: mean and std do not depend on the data."""
         mean_g = mean_gy = None
         if not constants:
             mean_g = groups.means(out_diff)
@@ -70,7 +70,7 @@ class BatchNorm(_Normalise):
     """y = (x - mean) / sqrt(variance + eps) for each channel, axis 1; no scale, no shift.
 
     (Ioffe and Szegedy 2015.) In TRAIN mean and variance are the batch's, and enter the moving sums in the
-    three parameters (mean, variance, weight of both); in TEST, or by ``use_global_stats``, they are those
+    three parameters (mean, variance, weight of both); in TEST, or by `use_global_stats`, they are those
     sums divided by the weight. No solver touches the parameters: their lr_mult is 0, and a prototxt that says
     otherwise is refused.
     """
@@ -134,9 +134,9 @@ class BatchNorm(_Normalise):
 
 @register
 class MVN(_Normalise):
-    """y = (x - mean) / (std + eps) over each image's channel, or over the image with ``across_channels``.
+    """y = (x - mean) / (std + eps) over each image's channel, or over the image with `across_channels`.
 
-    With ``normalize_variance: false`` only the mean is taken away.
+    With `normalize_variance: false` only the mean is taken away.
     """
 
     in_place = True

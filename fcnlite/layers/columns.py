@@ -184,7 +184,7 @@ def roll(col: Array, window: Window, image: Array) -> None:
 
 
 def _even(height: int, most: int) -> int:
-    """How many rows a strip gets so that all have nearly as many: no last one of a row or two."""
+    """Rows of a strip such that all strips have nearly as many: no last one of a row or two."""
     return -(-height // -(-height // most))
 
 

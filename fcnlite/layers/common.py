@@ -12,7 +12,7 @@ from fcnlite.proto import FillerParameter
 
 @register
 class Input(Layer):
-    """Caffe's Input: tops of the shapes in ``input_param``, filled from outside."""
+    """Caffe's Input: tops of the shapes in `input_param`, filled from outside."""
 
     bottoms = (0, 0)
     tops = (1, MANY)
@@ -40,7 +40,7 @@ class Input(Layer):
 
 @register
 class Parameter(Layer):
-    """Caffe's Parameter: a blob to learn, of the shape in ``parameter_param``, filled with 0."""
+    """Caffe's Parameter: a blob to learn, of the shape in `parameter_param`, filled with 0."""
 
     bottoms = (0, 0)
 
@@ -85,6 +85,7 @@ class Split(Layer):
     """Caffe's Split: tops share the bottom's data; the bottom's diff is the sum of theirs."""
 
     tops = (1, MANY)
+    pointwise = True
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         for blob in top:

@@ -13,7 +13,7 @@ from fcnlite.layers.launch import rows_of
 
 
 class Runs:
-    """How a piece of a blob, cut out along ``axis``, lies in the whole: a run in each stretch of memory."""
+    """The place of a piece of a blob, cut out along `axis`, in the whole: a run in each stretch of memory."""
 
     def __init__(self, whole: Sequence[int], axis: int):
         self.axis, self.stretches = axis, math.prod(whole[:axis])
@@ -21,12 +21,12 @@ class Runs:
         self.stretch = whole[axis] * self.inner
 
     def extract(self, piece: Sequence[int], first: int, whole: Any, part: Any) -> None:
-        """part = the piece of ``whole`` from index ``first`` of the axis on."""
+        """Part = the piece of `whole` from index `first` of the axis on."""
         run = piece[self.axis] * self.inner
         self._copy(piece, self.stretch, first * self.inner, run, 0, whole, part)
 
     def insert(self, piece: Sequence[int], first: int, part: Any, whole: Any) -> None:
-        """The reverse: that piece of ``whole`` = part."""
+        """The reverse: that piece of `whole` = part."""
         run = piece[self.axis] * self.inner
         self._copy(piece, run, 0, self.stretch, first * self.inner, part, whole)
 
@@ -37,7 +37,7 @@ class Runs:
 
 @register
 class Concat(Layer):
-    """Bottoms one after the other along ``concat_param.axis`` (1 by default); all other axes agree."""
+    """Bottoms one after the other along `concat_param.axis` (1 by default); all other axes agree."""
 
     bottoms = (1, MANY)
 
@@ -83,7 +83,7 @@ class Concat(Layer):
 
 @register
 class Slice(Layer):
-    """Tops cut from the bottom along ``slice_param.axis``, at the slice_points or into equal parts."""
+    """Tops cut from the bottom along `slice_param.axis`, at the slice_points or into equal parts."""
 
     tops = (1, MANY)
 
@@ -135,7 +135,7 @@ class Slice(Layer):
 
 @register
 class Tile(Layer):
-    """The bottom repeated ``tile_param.tiles`` times along ``axis`` (1 by default)."""
+    """The bottom repeated `tile_param.tiles` times along `axis` (1 by default)."""
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         p = self.param.tile_param

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fcnlite import device
 from fcnlite.backend import Array
 from fcnlite.blob import Blob
 from fcnlite.layers.base import MANY, Layer, register
 from fcnlite.layers.columns import correlate, gradients, image_gradient, weight_gradient
+from fcnlite.layers.launch import copied
 from fcnlite.layers.window import Sizes, Window
 
 
@@ -21,6 +23,7 @@ class _Sliding(Layer):
 
     bottoms = (1, MANY)
     tops = (1, MANY)
+    in_place = True
     messages = ("convolution_param",)
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -67,7 +70,25 @@ class _Sliding(Layer):
                     f"{self.window.kernel}, pad {self.window.pad}, stride {self.window.stride}, dilation "
                     f"{self.window.dilation}"
                 )
-            above.reshape(*below.shape[:images], self.outputs, *size)
+            shape = (*below.shape[:images], self.outputs, *size)
+            if above is below and shape != below.shape:
+                raise self.fail(
+                    f"in place it would make {shape} of {below.shape}; give the top a name of its own"
+                )
+            above.reshape(*shape)
+
+    def keep_images(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Copy the bottoms that this forward overwrites, being in place."""
+        self._kept = {i: copied(b.data) for i, (b, t) in enumerate(zip(bottom, top)) if t is b}
+
+    def image(self, number: int, bottom: Sequence[Blob]) -> Array:
+        """The images of a bottom as forward reads them."""
+        return self.images(self._kept.get(number, bottom[number].data))
+
+    def out_diff(self, number: int, bottom: Sequence[Blob], top: Sequence[Blob]) -> Array:
+        """The gradient of a top, copied if it is to be overwritten."""
+        diff = top[number].diff
+        return self.images(copied(diff) if top[number] is bottom[number] else diff)
 
     @property
     def bias(self) -> Array:
@@ -129,32 +150,48 @@ class Convolution(_Sliding):
     ----------
     slope : float
         Factor of negative results: 1, or the slope of an in-place ReLU that a Net has folded in.
+    trim : sequence of (int, int)
+        Rows of padding that a Net leaves out before and behind each axis, since their windows are equal.
     """
 
     slope = 1.0
+    trim: tuple[tuple[int, int], ...] = ()
 
     def weight_shape(self, channels: int) -> Sizes:
         return (self.outputs, channels // self.group, *self.window.kernel)
 
     def top_size(self, size: Sequence[int]) -> Sizes:
+        if self.trim:
+            size = [n - sum(left_out) for n, left_out in zip(size, self.trim)]
         return self.window.output_size(size)
 
+    def sight(self) -> Window | None:
+        return self.window if self.window.axes == 2 and self.channel_axis == 1 else None
+
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        for below, above in zip(bottom, top):
-            image, out = self.images(below.data), self.images(above.new_data())
-            correlate(image, self.weight, self.bias, out, self.lifted, self.group, self.slope)
+        self.keep_images(bottom, top)
+        for i, above in enumerate(top):
+            image, out = self.image(i, bottom), self.images(above.new_data())
+            correlate(image, self.weight, self.bias, out, self._trimmed(), self.group, self.slope)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        for below, above, wanted in zip(bottom, top, propagate_down):
-            out_diff = self.images(above.diff)
+        for i, (below, wanted) in enumerate(zip(bottom, propagate_down)):
+            out_diff = self.out_diff(i, bottom, top)
             self.bias_backward(out_diff)
             weight_diff, held = self.weight_diff() if self.learns(0) else (None, False)
             image_diff = self.images(below.new_diff()) if wanted else None
             if weight_diff is None and image_diff is None:
                 continue
-            image = self.images(below.data) if weight_diff is not None else None
+            image = self.image(i, bottom) if weight_diff is not None else None
             weight = self.weight if wanted else None
-            gradients(image, weight, out_diff, image_diff, weight_diff, held, self.lifted, self.group)
+            gradients(image, weight, out_diff, image_diff, weight_diff, held, self._trimmed(), self.group)
+
+    def _trimmed(self) -> Window:
+        """The window with the padding as it is trimmed: what is left out behind shows in the top's size alone."""
+        if not self.trim:
+            return self.lifted
+        pad = tuple(n - left_out for n, (left_out, _) in zip(self.lifted.pad, self.trim))
+        return replace(self.lifted, pad=pad)
 
     def _input_channels(self) -> int:
         return self.blobs[0].shape[1] * self.group
@@ -176,9 +213,10 @@ class Deconvolution(_Sliding):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         backend = device.current()
-        for below, above in zip(bottom, top):
+        self.keep_images(bottom, top)
+        for i, above in enumerate(top):
             out = self.images(above.new_data())
-            image_gradient(self.weight, self.images(below.data), out, self.lifted, self.group)
+            image_gradient(self.weight, self.image(i, bottom), out, self.lifted, self.group)
             if self.bias is not None:
                 rows, width = math.prod(out.shape[2:-1]), out.shape[-1]
                 plane = (width, rows, rows * width)
@@ -186,12 +224,12 @@ class Deconvolution(_Sliding):
                     backend.launch("bias_forward", self.outputs * rows, *plane, 1.0, self.bias, image)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        for below, above, wanted in zip(bottom, top, propagate_down):
-            out_diff = self.images(above.diff)
+        for i, (below, wanted) in enumerate(zip(bottom, propagate_down)):
+            out_diff = self.out_diff(i, bottom, top)
             self.bias_backward(out_diff)
             if self.learns(0):
                 weight_diff, held = self.weight_diff()
-                weight_gradient(out_diff, self.images(below.data), weight_diff, held, self.lifted, self.group)
+                weight_gradient(out_diff, self.image(i, bottom), weight_diff, held, self.lifted, self.group)
             if wanted:
                 image_diff = self.images(below.new_diff())
                 correlate(out_diff, self.weight, None, image_diff, self.lifted, self.group)

@@ -19,7 +19,12 @@ Index = tuple[int, ...]
 class Crop(Layer):
     """bottom[0] from `offset` on, for every axis >= `axis`, to bottom[1]'s size; bottom[1] gets no gradient.
 
-    `crop_param`: axis (2 by default), offset (none: 0; one: for all cropped axes; or one for each).
+    Parameters
+    ----------
+    axis : int
+        First cropped axis, 2 by default.
+    offset : int or sequence of int
+        For all cropped axes, or one for each; 0 by default.
     """
 
     bottoms = (2, 2)

@@ -13,14 +13,14 @@ from fcnlite.layers.launch import rows_of
 
 
 def pick(index: Any, source: Any, target: Any) -> None:
-    """target[m] = source[index[m]] along the first axis; ``index`` holds whole numbers as reals."""
+    """target[m] = source[index[m]] along the first axis; `index` holds whole numbers as reals."""
     inner_rows, width = rows_of(source.shape[1:])
     arguments = (width, inner_rows, source.shape[0], index, source, target)
     device.current().launch("gather_forward", index.size * inner_rows, *arguments)
 
 
 def send_back(index: Any, target_diff: Any, source_diff: Any, accumulate: bool = False) -> None:
-    """The gradient of :func:`pick` with respect to ``source``."""
+    """The gradient of :func:`pick` with respect to `source`."""
     inner_rows, width = rows_of(source_diff.shape[1:])
     arguments = (width, inner_rows, index.size, int(accumulate), index, target_diff, source_diff)
     device.current().launch("gather_backward", source_diff.shape[0] * inner_rows, *arguments)
@@ -38,7 +38,7 @@ def check_numbers(layer: Layer, index: Any, count: int) -> None:
 class Embed(Layer):
     """Row i of a learned table for each number i of the bottom: (...) -> (..., num_output).
 
-    Weight (input_dim, num_output), bias (num_output,) unless ``bias_term`` is false. The product of a one-hot
+    Weight (input_dim, num_output), bias (num_output,) unless `bias_term` is false. The product of a one-hot
     vector with the weight, without the vector.
     """
 

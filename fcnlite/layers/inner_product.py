@@ -20,7 +20,7 @@ def add_bias(bias: Any, out: Any) -> None:
 
 
 def add_bias_gradient(layer: Layer, index: int, out_diff: Any) -> None:
-    """Add the sum of the rows of ``out_diff`` to the diff of parameter ``index``, if it learns."""
+    """Add the sum of the rows of `out_diff` to the diff of parameter `index`, if it learns."""
     if layer.learns(index):
         target, held = layer.blobs[index].sum_diff()
         device.current().row_sums(out_diff.T, target, held)
@@ -28,11 +28,20 @@ def add_bias_gradient(layer: Layer, index: int, out_diff: Any) -> None:
 
 @register
 class InnerProduct(Layer):
-    """y = W x + b, the axes from ``axis`` on (1 by default) taken as one vector x.
+    """y = W x + b, the axes from `axis` on (1 by default) taken as one vector x.
 
-    Weight (num_output, K), with ``transpose`` (K, num_output), K being the length of x; bias (num_output,)
-    unless ``bias_term`` is false. The top keeps the axes ahead of ``axis`` and has num_output in place of the
+    Weight (num_output, K), with `transpose` (K, num_output), K being the length of x; bias (num_output,)
+    unless `bias_term` is false. The top keeps the axes ahead of `axis` and has num_output in place of the
     others.
+
+    Parameters
+    ----------
+    num_output : int
+    bias_term, transpose : bool
+    axis : int
+        First axis of x, 1 by default.
+    weight_filler, bias_filler : dict
+        As in a prototxt: `{"type": "xavier"}`.
     """
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

@@ -38,6 +38,13 @@ def new_array(shape: Sequence[int], dtype: Any = None) -> Array:
     return device.current().empty(shape, dtype)
 
 
+def copied(array: Array) -> Array:
+    """A copy of an array."""
+    copy = new_array(array.shape)
+    launch_flat("copy_scaled", math.prod(array.shape), 1.0, array, copy)
+    return copy
+
+
 def add_channel_sums(values: Array, outer: int, channels: int, target: Blob) -> None:
     """Add each channel's sum to `target.diff`, or write it there if the blob holds no gradient yet.
 

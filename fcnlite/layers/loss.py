@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from fcnlite import device
 from fcnlite.blob import Blob
-from fcnlite.errors import mistake
+from fcnlite.errors import mistake, warn
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import launch_flat, new_array
 from fcnlite.layers.softmax import softmax_rows
@@ -69,8 +68,8 @@ def _first(values: Any, chosen: Any) -> float:
 class _NormalisedLoss(Layer):
     """A loss over labelled predictions, divided by a normaliser that is never under 1.
 
-    ``loss_param``: ignore_label; normalization FULL (all predictions), VALID (those not ignored), BATCH_SIZE
-    or NONE, or the older ``normalize`` (true: VALID, false: BATCH_SIZE).
+    `loss_param`: ignore_label; normalization FULL (all predictions), VALID (those not ignored), BATCH_SIZE
+    or NONE, or the older `normalize` (true: VALID, false: BATCH_SIZE).
     """
 
     bottoms = (2, 2)
@@ -78,7 +77,7 @@ class _NormalisedLoss(Layer):
     is_loss = True
 
     def read_loss_param(self, unless_given: int) -> None:
-        """Set ``ignore`` and ``normalization``."""
+        """Set `ignore` and `normalization`."""
         p = self.param.loss_param
         self.ignore = p.ignore_label if p.HasField("ignore_label") else NO_LABEL
         if p.HasField("normalization"):
@@ -89,7 +88,7 @@ class _NormalisedLoss(Layer):
             self.normalization = unless_given
 
     def divisor(self, valid: Any, batch: int) -> Any:
-        """The normaliser, shape (); ``valid`` holds 1 for each prediction that counts."""
+        """The normaliser, shape (); `valid` holds 1 for each prediction that counts."""
         backend = device.current()
         if self.normalization == LossParameter.VALID:
             return backend.xp.maximum(backend.total(valid), 1).reshape(())
@@ -97,7 +96,7 @@ class _NormalisedLoss(Layer):
         return backend.asarray([max(fixed[self.normalization], 1)]).reshape(())
 
     def mean_loss(self, loss: Any, valid: Any, batch: int) -> Any:
-        """The sum of ``loss`` over the normaliser, which is kept for backward."""
+        """The sum of `loss` over the normaliser, which is kept for backward."""
         self.normaliser = self.divisor(valid, batch)
         return (device.current().total(loss) / self.normaliser).reshape(())
 
@@ -111,7 +110,7 @@ class _SoftmaxLoss(_NormalisedLoss):
         self.read_loss_param(LossParameter.VALID)
 
     def size_tops(self, bottom: Sequence[Blob], top: Sequence[Blob], axis: int) -> None:
-        """Set ``rows``, (outer, channels, inner rows, width) of the scores, and the tops' shapes."""
+        """Set `rows`, (outer, channels, inner rows, width) of the scores, and the tops' shapes."""
         axis = self.axis(axis, bottom[0])
         self.rows = outer, _, inner, width = softmax_rows(bottom[0].shape, axis)
         if bottom[1].count != outer * inner * width:
@@ -124,7 +123,7 @@ class _SoftmaxLoss(_NormalisedLoss):
             top[1].reshape(*bottom[0].shape)
 
     def run(self, kernel: str, bottom: Sequence[Blob], top: Sequence[Blob], *arrays: Any) -> None:
-        """Forward by a kernel from ``arrays``, scores and labels to each pixel's loss, and whether the pixel counts."""
+        """Forward by a kernel from `arrays`, scores and labels to each pixel's loss, and whether the pixel counts."""
         launch = device.current().launch
         outer, channels, inner, width = self.rows
         scores, labels = bottom[0].data, bottom[1].data
@@ -149,10 +148,24 @@ class SoftmaxWithLoss(_SoftmaxLoss):
     """loss = -sum log max(p[label], FLT_MIN) / normaliser over the pixels whose label is not ignored.
 
     Bottoms: scores (N, C, H, W) and labels (N, 1, H, W); top: a scalar, and optionally the probabilities.
-    ``loss_param``: ignore_label; normalization FULL, VALID (default), BATCH_SIZE or NONE, or the older
-    ``normalize`` (true: VALID, false: BATCH_SIZE). The normaliser is never under 1.
+    The normaliser is never under 1.
 
-    SegNet's class weights (``weight_by_label_freqs: true`` and one ``class_weighting`` for each class) multiply each
+    Parameters
+    ----------
+    ignore_label : int
+        Label of pixels that do not count.
+    normalization : str
+        The normaliser: "VALID" (default), the pixels that count; "FULL", all; "BATCH_SIZE", the images; "NONE", 1.
+    normalize : bool
+        The older form: true for VALID, false for BATCH_SIZE.
+    axis : int
+        The classes' axis.
+    loss_weight : float
+        Factor of the loss in the objective.
+
+    Notes
+    -----
+    SegNet's class weights (`weight_by_label_freqs: true` and one `class_weighting` for each class) multiply each
     pixel's loss by its label's weight; the normaliser still counts pixels.
     """
 
@@ -165,9 +178,9 @@ class SoftmaxWithLoss(_SoftmaxLoss):
         if p.weight_by_label_freqs:
             self._class_weight = device.current().asarray(list(p.class_weighting))
         elif p.class_weighting:
-            warnings.warn(
-                f"layer '{self.name}': its class_weighting has no effect without weight_by_label_freqs: true",
-                stacklevel=2,
+            warn(
+                f"layer '{self.name}' (SoftmaxWithLoss): class_weighting has no effect without "
+                "weight_by_label_freqs: true"
             )
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -189,7 +202,7 @@ class SoftmaxWithLoss(_SoftmaxLoss):
 class SigmoidCrossEntropyLoss(_NormalisedLoss):
     """loss = -sum (t log p + (1 - t) log(1 - p)) / normaliser with p = sigmoid(x), for each value by itself.
 
-    Bottoms: scores x and targets t in [0, 1], as many; top: a scalar. ``loss_param`` as in SoftmaxWithLoss,
+    Bottoms: scores x and targets t in [0, 1], as many; top: a scalar. `loss_param` as in SoftmaxWithLoss,
     but BATCH_SIZE is the default normalization, and targets equal to ignore_label do not count.
     """
 
@@ -222,8 +235,8 @@ class SigmoidCrossEntropyLoss(_NormalisedLoss):
 class InfogainLoss(_SoftmaxLoss):
     """loss = -sum over l of H[label, l] log max(p[l], 1e-20), summed over the pixels, / normaliser.
 
-    p is the softmax over ``infogain_loss_param.axis``; the matrix H, (C, C), is the third bottom or read from
-    ``source``, a file with a binary BlobProto. With H the unit matrix this is SoftmaxWithLoss.
+    p is the softmax over `infogain_loss_param.axis`; the matrix H, (C, C), is the third bottom or read from
+    `source`, a file with a binary BlobProto. With H the unit matrix this is SoftmaxWithLoss.
     """
 
     bottoms = (2, 3)

@@ -16,12 +16,12 @@ from fcnlite.layers.launch import launch_flat
 
 
 class Neuron(Layer):
-    """What they share: the top has the bottom's shape, may be the bottom, and one kernel each way does it.
+    """Base of the elementwise layers: top and bottom have one shape and may be one blob; one kernel a direction.
 
     Attributes
     ----------
     kernel : str
-        The kernels are ``<kernel>_forward`` and ``<kernel>_backward``.
+        The kernels are `<kernel>_forward` and `<kernel>_backward`.
     from_output : bool
         Whether backward reads the output. Otherwise it reads the input, of which an in-place layer keeps a
         copy. (Caffe does not: its BNLL, Log, Clip, Swish and Power give wrong gradients in place.)
@@ -30,6 +30,7 @@ class Neuron(Layer):
     """
 
     in_place = True
+    pointwise = True
     kernel: ClassVar[str]
     from_output: ClassVar[bool] = False
 
@@ -140,7 +141,7 @@ class Threshold(Neuron):
 class Power(Neuron):
     """y = (shift + scale * x)^power.
 
-    Where Caffe divides y by x to get the gradient, and so gives NaN at 0, this takes the power anew.
+    The gradient recomputes the power; Caffe divides y by x, which gives NaN at 0.
     """
 
     kernel = "power"
@@ -197,7 +198,7 @@ class Log(Neuron):
 
 
 def _log_base(layer: Layer, base: float) -> float:
-    """The natural logarithm of ``base``; -1, the default, stands for e."""
+    """The natural logarithm of `base`; -1, the default, stands for e."""
     if base == -1:
         return 1.0
     if base <= 0:

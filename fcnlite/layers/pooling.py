@@ -69,7 +69,7 @@ class _Stage:
         return self.planes * self.size[0] * stride, -(-self.size[1] // stride), *self.size
 
     def _taps(self) -> tuple[Any, ...]:
-        """How many of a window's rows, and columns, lie within the padded image, for each output position."""
+        """Numbers of a window's rows, and columns, that lie within the padded image, for each output position."""
         if not self.taps:
             w, counts = self.window, []
             for n, out, pad, stride, extent, dilation in zip(
@@ -116,6 +116,8 @@ class Pooling(Layer):
         if p.pool not in (p.MAX, p.AVE):
             raise self.fail("only MAX and AVE pooling exist here (Caffe's STOCHASTIC needs a GPU there)")
         self.is_max, self.is_global, self.floor = p.pool == p.MAX, p.global_pooling, p.round_mode == p.FLOOR
+        if self.is_global and any(p.HasField(f"kernel_{side}") for side in ("size", "h", "w")):
+            raise self.fail("global_pooling takes the whole map for its window; take the kernel's size out")
         axes = len(bottom[0].shape) - 2
         if axes < 1:
             raise self.fail(f"the bottom has shape {bottom[0].shape}; N x C x H x W is needed")
@@ -156,6 +158,9 @@ class Pooling(Layer):
             tuple(p.stride_shape) or read.stride,
             read.dilation,
         )
+
+    def sight(self) -> Window | None:
+        return None if self.is_global or self.window.axes != 2 or len(self.param.top) > 1 else self.window
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape = bottom[0].shape

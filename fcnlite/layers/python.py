@@ -37,7 +37,7 @@ def allow_python_layers(allow: bool = True) -> None:
 
 
 class PythonLayer:
-    """What users' layers derive from (pycaffe's `caffe.Layer`).
+    """Base of users' layers (pycaffe's `caffe.Layer`).
 
     Subclasses define setup, reshape, forward and, where something is to be learned through them, backward; all get
     lists of `~fcnlite.hostblob.HostBlob`.
@@ -85,6 +85,10 @@ class PythonLayer:
         raise NotImplementedError(f"{type(self).__name__} defines no backward(top, propagate_down, bottom)")
 
 
+# Layers of published code that are written in Python there, and here: by module and class.
+WELL_KNOWN: dict[tuple[str, str], type[PythonLayer]] = {}
+
+
 @register
 class Python(Layer):
     """Caffe's Python layer: hands over to what `python_param` names by module and layer."""
@@ -101,6 +105,9 @@ class Python(Layer):
         if loaded is None and is_data_layer(given.module, given.layer) and not self._brings_its_own():
             self.served = DataFeed(self, bottom)
             return
+        known = WELL_KNOWN.get((given.module, given.layer))
+        if loaded is None and known is not None and not self._brings_its_own():
+            loaded = known
         self.served = (loaded or self._import(given.module, given.layer))(self.param)
         self.served.param_str, self.served.phase = given.param_str, int(self.phase)
         self.served.setup(wrap(bottom), wrap(top))
@@ -128,13 +135,17 @@ class Python(Layer):
 
     @property
     def dataset(self) -> Dataset | None:
-        """What one of the FCN data layers feeds; None for users' layers."""
+        """The data set that one of the FCN data layers feeds; None for users' layers."""
         return self.served.dataset if isinstance(self.served, DataFeed) else None
 
     def seek(self, position: int) -> None:
         """Go on as if `position` forwards had been made, if this is one of the FCN data layers."""
         if isinstance(self.served, DataFeed):
             self.served.seek(position)
+
+    def mask_draws(self, bottom: Sequence[Blob]) -> int:
+        counted = getattr(self.served, "mask_draws", None)
+        return counted(bottom) if counted is not None else 0
 
     def _brings_its_own(self) -> bool:
         """True if a file beside the prototxt is to run in place of the data layer here of that name."""
@@ -144,8 +155,8 @@ class Python(Layer):
         if _may_import or not path.is_file():
             return path.is_file()
         warn(
-            f"layer '{self.name}' (Python): {path} is passed over, and fcnlite reads the data by its own"
-            f" {self.param.python_param.layer}; --allow-python-layers runs the file"
+            f"layer '{self.name}' (Python): {path} is passed over, and fcnlite's own"
+            f" {self.param.python_param.layer} is used; --allow-python-layers runs the file"
         )
         return False
 
@@ -157,6 +168,7 @@ class Python(Layer):
         return True
 
     def _import(self, module: str, name: str) -> type[PythonLayer]:
+        self._check_module(module)
         if not _may_import:
             raise self.fail(
                 f"it needs {name or 'a class'} of module '{module}', which is code to run: if you trust it, import"
@@ -169,20 +181,30 @@ class Python(Layer):
             raise self.fail(f"{loaded.__file__ or module} has no class '{name}' derived from caffe.Layer")
         return found
 
+    def _check_module(self, name: str) -> None:
+        """Refuse what is not a module's name, `layers.mine`."""
+        if not name:
+            raise self.fail('python_param names no module; write module: "NAME" for a file NAME.py')
+        parts = name.removesuffix(".py").replace("\\", "/").replace("/", ".").strip(".")
+        if not all(part.isidentifier() for part in name.split(".")) or name != parts:
+            meant = ".".join(part for part in parts.split(".") if part.isidentifier())
+            told = f": {meant}" if meant else ""
+            raise self.fail(f"module takes a module's name, not a file, and there is '{name}'{told}")
+
     def _load(self, name: str) -> ModuleType:
         """The module, from the prototxt's folder first."""
         path = self.folder / f"{name}.py" if self.folder is not None and name.isidentifier() else None
+        folder = str((self.folder or Path()).resolve())
+        if folder not in sys.path:
+            sys.path.append(folder)  # for the module's neighbours
         if path is None or not path.is_file():
             try:
                 return importlib.import_module(name)
             except ModuleNotFoundError as error:
-                if error.name != name:
+                if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                     raise
-                places = f"{self.folder or Path.cwd()} or on sys.path"
-                raise self.fail(f"there is no module '{name}' in {places}") from None
-        folder = str(path.parent.resolve())
-        if folder not in sys.path:
-            sys.path.append(folder)  # for the module's neighbours
+                missing = "" if error.name == name else f", for lack of a package '{error.name}'"
+                raise self.fail(f"there is no module '{name}' in {folder} or on sys.path{missing}") from None
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -223,7 +245,7 @@ class DataFeed:
         self._open(position)
 
     def take_every(self, step: int, first: int) -> None:
-        """Serve the images number first, first + step, .. only; `seek` counts all."""
+        """Serve the images number first, first + step, .. only, from the beginning; `seek` counts all."""
         self._share = step, first
         self.seek(0)
 

@@ -14,7 +14,7 @@ from fcnlite.proto import ReductionParameter
 
 @register
 class Reduction(Layer):
-    """The axes from ``axis`` (0 by default) on become one number, times ``coeff``; axes before it stay."""
+    """The axes from `axis` (0 by default) on become one number, times `coeff`; axes before it stay."""
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.operation = self.param.reduction_param.operation

@@ -16,6 +16,11 @@ from fcnlite.proto import FillerParameter
 class ReLU(Layer):
     """y = max(x, 0) + negative_slope * min(x, 0); top has the bottom's shape and may be it.
 
+    Parameters
+    ----------
+    negative_slope : float
+        0 by default.
+
     Attributes
     ----------
     folded : bool
@@ -23,6 +28,7 @@ class ReLU(Layer):
     """
 
     in_place = True
+    pointwise = True
     folded = False
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -45,10 +51,11 @@ class ReLU(Layer):
 class PReLU(Layer):
     """y = max(x, 0) + slope[c] * min(x, 0) with a learned slope for each channel, axis 1 (He et al. 2015).
 
-    ``prelu_param``: filler (0.25 by default), channel_shared (one slope for all, shape ()). May be in place.
+    `prelu_param`: filler (0.25 by default), channel_shared (one slope for all, shape ()). May be in place.
     """
 
     in_place = True
+    pointwise = True
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         p = self.param.prelu_param

@@ -13,7 +13,7 @@ class _Reshaped(Layer):
     """Data and diff pass by, in the top's shape."""
 
     def top_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The top's shape for a bottom of ``shape``."""
+        """The top's shape for a bottom of `shape`."""
         raise NotImplementedError
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -29,7 +29,7 @@ class _Reshaped(Layer):
 
 @register
 class Flatten(_Reshaped):
-    """Axes from ``axis`` (1 by default) to ``end_axis`` (the last) become one."""
+    """Axes from `axis` (1 by default) to `end_axis` (the last) become one."""
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         p = self.param.flatten_param
@@ -45,7 +45,7 @@ class Flatten(_Reshaped):
 
 @register
 class Reshape(_Reshaped):
-    """``num_axes`` axes from ``axis`` on (all, by default) are replaced by ``reshape_param.shape``.
+    """`num_axes` axes from `axis` on (all, by default) are replaced by `reshape_param.shape`.
 
     A dim of 0 keeps the bottom's axis at that place, one -1 takes what is left over.
     """

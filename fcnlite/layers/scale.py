@@ -14,7 +14,7 @@ from fcnlite.proto import FillerParameter
 
 
 class _Channelwise(Layer):
-    """An operand with the shape of ``num_axes`` axes of the bottom from ``axis`` on meets all of the bottom.
+    """An operand with the shape of `num_axes` axes of the bottom from `axis` on meets all of the bottom.
 
     The operand is a parameter or, if there is one, the second bottom. In place is allowed.
     """
@@ -50,7 +50,7 @@ class _Channelwise(Layer):
         top[0].reshape(*shape)
 
     def run(self, factor: Any, bias: Any, source: Any, target: Any) -> None:
-        """target = source * factor + bias; either may be None."""
+        """Target = source * factor + bias; either may be None."""
         rows = self.outer * self.channels * self.inner_rows
         arguments = (self.width, self.channels, self.inner_rows, factor, bias, source, target)
         device.current().launch("scale_forward", rows, *arguments)
@@ -69,7 +69,7 @@ class _Channelwise(Layer):
 
 @register
 class Scale(_Channelwise):
-    """y = x * factor (+ bias), the factor shaped like ``num_axes`` axes of the bottom from ``axis`` on.
+    """y = x * factor (+ bias), the factor shaped like `num_axes` axes of the bottom from `axis` on.
 
     With a second bottom the factor is that blob; otherwise it is a parameter (filled with 1 by default).
     """
@@ -101,7 +101,7 @@ class Scale(_Channelwise):
 
 @register
 class Bias(_Channelwise):
-    """y = x + bias, the bias shaped like ``num_axes`` axes of the bottom from ``axis`` on.
+    """y = x + bias, the bias shaped like `num_axes` axes of the bottom from `axis` on.
 
     With a second bottom the bias is that blob; otherwise it is a parameter (filled with 0 by default).
     """

@@ -12,13 +12,13 @@ from fcnlite.layers.launch import rows_of
 
 
 def softmax_rows(shape: Sequence[int], axis: int) -> tuple[int, int, int, int]:
-    """(outer, channels, inner rows, width) of an array whose softmax runs over ``axis``."""
+    """(outer, channels, inner rows, width) of an array whose softmax runs over `axis`."""
     return math.prod(shape[:axis]), shape[axis], *rows_of(shape[axis + 1 :])
 
 
 @register
 class Softmax(Layer):
-    """p = exp(x - max) / sum exp(x - max) over ``softmax_param.axis`` (1 by default)."""
+    """p = exp(x - max) / sum exp(x - max) over `softmax_param.axis` (1 by default)."""
 
     in_place = True
 

@@ -19,7 +19,7 @@ _MOST_LEVELS = 16  # 65536 windows a side
 class SPP(Layer):
     """Level l pools the map into 2^l x 2^l bins; all bins, level after level, are the top (N, K).
 
-    ``spp_param``: pyramid_height, pool (MAX or AVE). With one level the top is that pooling's map.
+    `spp_param`: pyramid_height, pool (MAX or AVE). With one level the top is that pooling's map.
     """
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -62,7 +62,7 @@ class SPP(Layer):
             first += piece[1]
 
     def _pooling(self, bins: int, height: int, width: int) -> Pooling:
-        """Pooling into ``bins`` x ``bins`` windows that cover the map, padded where it does not divide."""
+        """Pooling into `bins` x `bins` windows that cover the map, padded where it does not divide."""
         param = LayerParameter(name=self.name)
         pooling = param.pooling_param
         pooling.pool = self.param.spp_param.pool

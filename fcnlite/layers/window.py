@@ -97,6 +97,9 @@ class Window:
         return (*self.kernel, *self.pad, *self.stride, *self.dilation)
 
 
+POINT = Window((1, 1), (0, 0), (1, 1), (1, 1))  # a single pixel of an image
+
+
 def _sides(
     message: Any, name: str, stem: str, axes: int, default: int | None, fail: Callable[[str], InputError]
 ) -> Sizes:

@@ -15,7 +15,7 @@ from fcnlite.blob import Blob, Node
 from fcnlite.errors import InputError
 from fcnlite.layers import Convolution, Layer, ReLU, create
 from fcnlite.layers.base import name_loss_top
-from fcnlite.net.parameters import LearnableParam
+from fcnlite.net.parameters import LearnableParam, Reshaped
 from fcnlite.proto import NetParameter, folder_of, insert_splits, locate
 
 
@@ -79,7 +79,7 @@ class Builder:
         try:
             split = insert_splits(param)
         except InputError as error:
-            raise InputError(f"{origin.where(error.layer)}{error}") from None
+            raise InputError(f"{origin.where(error.layer)}{error}", error.layer, error.blob) from None
         for layer_param in split.layer:
             self._add(layer_param)
         self.outputs = list(self._unread)
@@ -92,7 +92,7 @@ class Builder:
             layer.folder = self.origin.folder
             layer.check_counts(len(param.bottom), len(param.top))
             bottoms = [self._bottom(layer, name) for name in param.bottom]
-            tops = [self._top(layer, name, list(param.bottom)) for name in param.top]
+            tops = [self._top(layer, i) for i in range(len(param.top))]
             layer.setup(bottoms, tops)
             node = Node(layer, bottoms, tops)
             node.reshape()
@@ -115,9 +115,17 @@ class Builder:
             raise layer.fail(f"bottom '{name}' is made by no layer before it")
         return self.blobs[name]
 
-    def _top(self, layer: Layer, name: str, bottoms: list[str]) -> Blob:
-        if name in bottoms and (layer.in_place or layer.type == "Split"):
+    def _top(self, layer: Layer, number: int) -> Blob:
+        name, bottoms = layer.param.top[number], layer.param.bottom
+        if name in bottoms[number : number + 1] and layer.in_place:
             return self.blobs[name]
+        if name in bottoms:
+            reason = (
+                f"it is bottom {list(bottoms).index(name)}; in place top {number} must be bottom {number}"
+                if layer.in_place
+                else f"{layer.type} does not work in place"
+            )
+            raise layer.fail(f"top '{name}' is one of its bottoms: {reason}. Give the top a name of its own")
         if name in self.blobs:
             raise layer.fail(f"top '{name}' is already made by another layer")
         return self.blobs.setdefault(name, Blob(name=name))
@@ -144,15 +152,15 @@ class Builder:
         """Let the layer use a parameter that an earlier layer named."""
         mine, theirs = layer.blobs[i].shape, owner.blob.shape
         if mine != theirs:
-            permissive = spec.share_mode == spec.PERMISSIVE and layer.blobs[i].count == owner.blob.count
-            reason = (
-                "PERMISSIVE sharing of equal counts needs equal shapes here"
-                if permissive
-                else "shapes differ"
-            )
-            raise layer.fail(
-                f"cannot share param {spec.name!r} with layer {owner.layer!r}: {reason} ({mine}, {theirs})"
-            )
+            counts = layer.blobs[i].count, owner.blob.count
+            if spec.share_mode != spec.PERMISSIVE:
+                told = f"shapes {mine} and {theirs} differ; share_mode: PERMISSIVE asks only for equal counts"
+            elif counts[0] != counts[1]:
+                told = f"they hold {counts[0]} and {counts[1]} numbers"
+            else:
+                told = ""
+            if told:
+                raise layer.fail(f"cannot share param {spec.name!r} with layer {owner.layer!r}: {told}")
         for field in ("lr_mult", "decay_mult"):
             if not spec.HasField(field):
                 continue
@@ -161,7 +169,7 @@ class Builder:
                 raise layer.fail(f"shared param {spec.name!r} has mismatched {field}")
             setattr(owners_spec, field, value)  # whoever says it first, says it for all
             setattr(owner, field, value)
-        layer.blobs[i] = owner.blob
+        layer.blobs[i] = owner.blob if mine == theirs else Reshaped(owner.blob, mine)
 
 
 def plan_backward(nodes: Sequence[Node], learnable: Sequence[LearnableParam], force: bool) -> None:
@@ -175,11 +183,12 @@ def plan_backward(nodes: Sequence[Node], learnable: Sequence[LearnableParam], fo
     force : bool
         The net's force_backward: everything gets a gradient.
     """
-    rates = {id(p.blob): p.lr_mult for p in learnable}
+    rates = {p.blob: p.lr_mult for p in learnable}
     needs: dict[Blob, bool] = {}
     for node in nodes:
         layer = node.layer
-        layer.param_propagate_down = [force or rates[id(blob)] != 0 for blob in layer.blobs]
+        owners = [blob.owner if isinstance(blob, Reshaped) else blob for blob in layer.blobs]
+        layer.param_propagate_down = [force or rates[owner] != 0 for owner in owners]
         learns = any(layer.param_propagate_down)
         wanted = list(layer.param.propagate_down) or [needs.get(blob, False) for blob in node.bottoms]
         if len(wanted) != len(node.bottoms):

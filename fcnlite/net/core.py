@@ -13,14 +13,26 @@ from typing import Any, Protocol
 import numpy as np
 
 from fcnlite import device
+from fcnlite.coord_map import fix_crops
 from fcnlite.deploy import deploy
-from fcnlite.errors import InputError, warn
+from fcnlite.errors import InputError, mistake, warn
 from fcnlite.io import iter_weights, write_weights
 from fcnlite.layers.base import phase_number
 from fcnlite.net.build import Builder, Origin
 from fcnlite.net.graph import Graph
 from fcnlite.net.parameters import copy_layer, is_given, lacking, share
-from fcnlite.proto import TEST, NetParameter, NetState, filter_net, insert_splits, read_net, to_text, upgrade
+from fcnlite.proto import (
+    TEST,
+    NetParameter,
+    NetState,
+    V1LayerParameter,
+    filter_net,
+    insert_splits,
+    read_net,
+    to_text,
+    upgrade,
+)
+from fcnlite.proto.filter import in_stages, left_out
 
 
 class Notes(Protocol):
@@ -77,9 +89,17 @@ class Net(Graph):
     ):
         param = source if isinstance(source, NetParameter) else read_net(source)
         self.phase = phase_number(phase)
-        state = NetState(phase=self.phase, level=level, stage=[*param.state.stage, *stages])
-        self.param = filter_net(upgrade(self.form_of(param)), state)
-        super().__init__(Builder(self.param, self.phase, Origin(source, folder)))
+        param = in_stages(param, stages)
+        state = NetState(phase=self.phase, level=level, stage=param.state.stage)
+        whole = upgrade(self.form_of(param))
+        self.param = filter_net(whole, state)
+        if any(layer.type == V1LayerParameter.CROP for layer in param.layers):
+            fix_crops(self.param)  # the old form has no offsets: its layer derived them
+        try:
+            built = Builder(self.param, self.phase, Origin(source, folder))
+        except InputError as error:
+            raise InputError(f"{error}{left_out(error.blob, whole, state)}") from None
+        super().__init__(built)
         if weights is not None:
             told = lacking(self.copy_from(weights), weights)
             if told and self.phase == TEST:
@@ -89,11 +109,18 @@ class Net(Graph):
         """The form of a description that is built: here the description itself."""
         return param
 
-    def copy_from(self, source: str | os.PathLike[str] | Mapping[str, Sequence[np.ndarray]]) -> list[str]:
+    def copy_from(
+        self,
+        source: str | os.PathLike[str] | Mapping[str, Sequence[np.ndarray]],
+        allow_nonfinite: bool = False,
+        is_new: bool = False,
+    ) -> list[str]:
         """Copy parameters by layer name, from a .caffemodel, a Caffe HDF5 file or a mapping of arrays.
 
         Layers of the file that the net lacks are passed over, and layers of the net that the file lacks stay as they
-        are. A layer with `name` in both must have as many parameters of the same shapes.
+        are. A layer with `name` in both must have as many parameters of the same shapes, of finite numbers unless
+        `allow_nonfinite`. With `is_new`, which says that nobody shares the parameters yet, arrays of a file that are
+        in memory take their place, rather than being copied.
 
         Returns
         -------
@@ -104,8 +131,12 @@ class Net(Graph):
         copied = set()
         for layer, arrays in source.items() if isinstance(source, Mapping) else iter_weights(source):
             if layer in self.params and arrays:
+                if not allow_nonfinite and not all(np.isfinite(array).all() for array in arrays):
+                    mistake(
+                        f"{label}: layer '{layer}' holds NaN or infinite numbers, with which no net computes"
+                    )
                 owned = {p.index for p in self.learnable_params if p.layer == layer}
-                copy_layer(layer, self.params[layer], owned, arrays, label)
+                copy_layer(layer, self.params[layer], owned, arrays, label, is_new)
                 copied.add(layer)
         if self.params and not copied:
             raise InputError(

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from fcnlite.coord_map import misplaced_crops
 from fcnlite.errors import warn
 from fcnlite.layers import Layer
+from fcnlite.layers.sources.batches import ImageBatches
 from fcnlite.layers.sources.database import Data
 from fcnlite.net.core import Net
 from fcnlite.proto import TRAIN
@@ -63,7 +64,7 @@ def _draws(layer: Layer) -> bool:
 
 
 def _draw_together(one: Layer, other: Layer) -> bool:
-    return isinstance(one, Data) and isinstance(other, Data) and one.seed == other.seed
+    return isinstance(one, ImageBatches) and isinstance(other, ImageBatches) and one.seed == other.seed
 
 
 def _keys_out_of_order(net: Net) -> Iterator[str]:

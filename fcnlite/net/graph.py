@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar, cast
-from weakref import WeakSet
+from typing import Any, Protocol
 
 import numpy as np
 
 from fcnlite import device
 from fcnlite.blob import Blob, Node
 from fcnlite.errors import InputError
-from fcnlite.layers import Convolution, Layer, ReLU
+from fcnlite.layers import Convolution, ReLU
 from fcnlite.net.build import Builder, find_foldable
-
-Method = TypeVar("Method", bound=Callable[..., Any])
-_graphs: WeakSet[Graph] = WeakSet()
-
-
-def _free_locks() -> None:
-    """Give every net its lock anew in a forked process: the thread that held it is not there."""
-    for graph in _graphs:
-        graph._lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_free_locks)
-
-
-def _alone(method: Method) -> Method:
-    """The method as one that refuses to run while the net runs in another thread."""
-
-    @functools.wraps(method)
-    def guarded(self: Graph, *args: Any, **kwargs: Any) -> Any:
-        with self.exclusive(wait=False):
-            return method(self, *args, **kwargs)
-
-    return cast(Method, guarded)
+from fcnlite.net.exclusive import Exclusive, alone
+from fcnlite.net.parts import Parts
+from fcnlite.net.plateaus import Plateaus
 
 
 class Runner(Protocol):
@@ -53,68 +28,20 @@ class Runner(Protocol):
         """Run a layer back by `Node.backward`."""
 
 
-class Graph:
+class Graph(Parts, Exclusive):
     """Named layers in the order they run, with the blobs between them.
 
     A pass writes to the blobs, so a net serves one thread at a time: `infer` (and `predict`) wait for each other,
     other passes raise an `InputError` while another thread's pass is under way.
 
-    Parameters
-    ----------
-    built : Builder
-        Gives the parts.
-
-    Attributes
-    ----------
-    name : str
-    blobs : OrderedDict of str to Blob
-        Every blob, in the order in which layers make them.
-    params : OrderedDict of str to list of Blob
-        Each layer's parameters, weight before bias.
-    inputs, outputs : list of str
-        Blobs to set from outside, and those no layer reads.
-    layers : list of Layer
-    nodes : list of Node
-        Each layer with its bottoms and tops, in the order they run.
-    learnable_params : list of LearnableParam
-        Every parameter once, in layer order (a solver's history has this order).
+    Parameters, attributes and look-ups are those of `Parts`.
     """
 
     def __init__(self, built: Builder):
-        self.name, self._origin = built.name, built.origin
-        self.blobs, self.params = built.blobs, built.params
-        self.inputs, self.outputs = built.inputs, built.outputs
-        self.layers, self.nodes = built.layers, built.nodes
-        self.learnable_params = built.learnable_params
+        super().__init__(built)
         self._foldable = find_foldable(self.nodes)
-        self._lock = threading.RLock()
-        _graphs.add(self)
 
-    @contextmanager
-    def exclusive(self, wait: bool = True) -> Iterator[None]:
-        """Keep the net for this thread as long as the block lasts.
-
-        Parameters
-        ----------
-        wait : bool
-            Wait while another thread has it.
-
-        Raises
-        ------
-        InputError
-            Another thread has it, and `wait` is false.
-        """
-        if not self._lock.acquire(blocking=wait):
-            raise InputError(
-                f"net '{self.name}' is running in another thread; give each thread a net of its own"
-                " (share_with lets them share weights)"
-            )
-        try:
-            yield
-        finally:
-            self._lock.release()
-
-    @_alone
+    @alone
     def forward(
         self,
         blobs: Sequence[str] | None = None,
@@ -139,13 +66,13 @@ class Graph:
             The outputs' data (or the last layer's tops', with `end`).
         """
         self._set_inputs(inputs)
-        first, last = self._index(start, 0), self._index(end, len(self.nodes) - 1)
+        first, last = self.index(start, 0), self.index(end, len(self.nodes) - 1)
         for node in self.nodes[first : last + 1]:
             self.forward_node(node)
         names = list(self.nodes[last].layer.param.top) if end else self.outputs
-        return {name: self._blob(name).data for name in [*names, *(blobs or ())]}
+        return {name: self.blob(name).data for name in [*names, *(blobs or ())]}
 
-    @_alone
+    @alone
     def backward(
         self,
         diffs: Sequence[str] | None = None,
@@ -169,10 +96,10 @@ class Graph:
         dict of str to array
             The inputs' diffs (or the last layer's bottoms', with `end`).
         """
-        first, last = self._index(start, len(self.nodes) - 1), self._index(end, 0)
+        first, last = self.index(start, len(self.nodes) - 1), self.index(end, 0)
         self._seed(self.nodes[last : first + 1])
         for name, diff in out_diffs.items():
-            blob = self._blob(name)
+            blob = self.blob(name)
             if np.shape(diff) != blob.shape:
                 raise InputError(
                     f"the diff given for blob '{name}' has shape {np.shape(diff)}; it must be {blob.shape}"
@@ -182,14 +109,15 @@ class Graph:
             if node.runs_back:
                 node.backward()
         names = list(self.nodes[last].layer.param.bottom) if end else self.inputs
-        return {name: self._blob(name).diff for name in [*names, *(diffs or ())]}
+        return {name: self.blob(name).diff for name in [*names, *(diffs or ())]}
 
-    @_alone
+    @alone
     def forward_backward(self, keep_blobs: bool = False, runner: Runner | None = None, **inputs: Any) -> Any:
         """One pass forward and back, for training.
 
         Frees memory as it goes: a diff after its last reader, a layer's output after the gradients through it.
-        Inputs, outputs and parameters' diffs stay. Convolution and ReLU share one pass.
+        Inputs, outputs and parameters' diffs stay. Convolution and ReLU share one pass, and equal windows are computed
+        once (`fcnlite.net.plateaus`) unless blobs are kept.
 
         Parameters
         ----------
@@ -207,24 +135,28 @@ class Graph:
         """
         self._set_inputs(inputs)
         forward = self.forward_node if runner is None else runner.forward
-        with _folded(self._foldable):
-            for node in self.nodes:
-                forward(node)
-        loss = self.total_loss()
         outputs = [self.blobs[name] for name in self.outputs]
-        self._seed(self.nodes)
-        for node in reversed(self.nodes):
-            if node.runs_back:
-                if runner is None:
-                    node.backward()
-                else:
-                    runner.backward(node)
-            if not keep_blobs:
-                self._release(node.tops, keep=[*node.bottoms, *outputs])
+        with Plateaus(self.nodes, self.blobs.values() if keep_blobs else outputs) as plateaus:
+            with _folded(self._foldable):
+                for node in self.nodes:
+                    plateaus.before_forward(node)
+                    forward(node)
+                    plateaus.after_forward(node)
+            loss = self.total_loss()
+            self._seed(self.nodes)
+            for node in reversed(self.nodes):
+                if node.runs_back:
+                    if runner is None:
+                        node.backward()
+                    else:
+                        runner.backward(node)
+                plateaus.after_backward(node)
+                if not keep_blobs:
+                    self._release(node.tops, keep=[*node.bottoms, *outputs])
         return loss
 
     def infer(self, output: str | None = None, **inputs: Any) -> Any:
-        """One pass forward that frees every blob but the inputs after its last reader.
+        """One pass forward that frees every blob but the inputs after its last reader; equal windows are computed once.
 
         Threads that call it at once are served one after the other.
 
@@ -233,39 +165,27 @@ class Graph:
         array
             The data of `output`, by default the only output. It stays as it is when the net runs again.
         """
-        wanted = output or self._only_output()
+        wanted = output or self.only_output()
         last = {blob: node for node in self.nodes for blob in node.bottoms}
-        with self.exclusive(), _folded(self._foldable):
+        keep = [self.blob(wanted)]
+        with self.exclusive(), _folded(self._foldable), Plateaus(self.nodes, keep) as plateaus:
             if wanted not in self.inputs:
-                self._blob(wanted).drop_data()  # the array that the pass before returned is its caller's
+                keep[0].drop_data()  # the array that the pass before returned is its caller's
             self._set_inputs(inputs)
             for node in self.nodes:
+                plateaus.before_forward(node)
                 self.forward_node(node)
-                keep = [self.blobs[wanted]] if wanted in self.blobs else []
+                plateaus.after_forward(node)
                 done = [blob for blob in node.bottoms if last[blob] is node]
                 self._release([*done, *(top for top in node.tops if top not in last)], keep=keep)
-            return self._blob(wanted).data
+            return keep[0].data
 
-    @_alone
+    @alone
     def reshape(self) -> None:
         """Size every blob for the inputs' present shapes, without computing anything."""
         for node in self.nodes:
             with self._origin.naming(node.layer.name):
                 node.reshape()
-
-    def drop_blobs(self) -> None:
-        """Free every blob's data."""
-        for blob in self.blobs.values():
-            blob.drop_data()
-
-    def clear_param_diffs(self) -> None:
-        """Forget the parameters' gradients: the next backward overwrites instead of adding."""
-        for param in self.learnable_params:
-            param.blob.clear_diff()
-
-    def layer(self, name: str) -> Layer:
-        """The layer called `name`."""
-        return self.layers[self._index(name, 0)]
 
     def forward_node(self, node: Node) -> None:
         """Run one node forward; a mistake is told with its layer's place in the prototxt."""
@@ -311,26 +231,6 @@ class Graph:
         if not terms:
             raise InputError(f"net '{self.name}' has no loss, so it cannot be trained")
         return sum(terms[1:], terms[0])
-
-    def _only_output(self) -> str:
-        if "score" in self.outputs or len(self.outputs) != 1:
-            if "score" not in self.blobs:
-                raise InputError(f"the net has the outputs {', '.join(self.outputs)}; name one of them")
-            return "score"
-        return self.outputs[0]
-
-    def _blob(self, name: str) -> Blob:
-        if name not in self.blobs:
-            raise InputError(f"the net has no blob '{name}'")
-        return self.blobs[name]
-
-    def _index(self, name: str | None, default: int) -> int:
-        if name is None:
-            return default
-        for i, layer in enumerate(self.layers):
-            if layer.name == name:
-                return i
-        raise InputError(f"the net has no layer '{name}'")
 
 
 @contextmanager

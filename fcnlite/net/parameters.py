@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fcnlite import device
+from fcnlite.backend import Array
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
 
@@ -24,8 +25,67 @@ class LearnableParam:
     decay_mult: float
 
 
+class Reshaped(Blob):
+    """A parameter of another layer in this one's shape (PERMISSIVE sharing): data and diff are one memory.
+
+    Parameters
+    ----------
+    owner : Blob
+    shape : sequence of int
+        Of as many elements.
+    """
+
+    def __init__(self, owner: Blob, shape: Sequence[int]) -> None:
+        super().__init__(shape=shape, name=owner.name, needs_diff=True)
+        self.owner = owner
+
+    @property
+    def data(self) -> Array:
+        return self.owner.data.reshape(self.shape)
+
+    @data.setter
+    def data(self, array: Array) -> None:
+        self.owner.data = array.reshape(self.owner.shape)
+
+    @property
+    def diff(self) -> Array:
+        return self.owner.diff.reshape(self.shape)
+
+    @diff.setter
+    def diff(self, array: Array) -> None:
+        self.owner.diff = array.reshape(self.owner.shape)
+
+    @property
+    def has_data(self) -> bool:
+        return self.owner.has_data
+
+    @property
+    def has_diff(self) -> bool:
+        return self.owner.has_diff
+
+    def new_data(self) -> Array:
+        return self.owner.new_data().reshape(self.shape)
+
+    def new_diff(self) -> Array:
+        return self.owner.new_diff().reshape(self.shape)
+
+    def drop_data(self) -> None:
+        self.owner.drop_data()
+
+    def drop_diff(self) -> None:
+        self.owner.drop_diff()
+
+    def clear_diff(self) -> None:
+        self.owner.clear_diff()
+
+
 def copy_layer(
-    layer: str, blobs: Sequence[Blob], owned: set[int], arrays: Sequence[np.ndarray], label: str
+    layer: str,
+    blobs: Sequence[Blob],
+    owned: set[int],
+    arrays: Sequence[np.ndarray],
+    label: str,
+    is_new: bool = False,
 ) -> None:
     """Copy arrays into a layer's parameters.
 
@@ -39,6 +99,8 @@ def copy_layer(
     arrays : sequence of numpy.ndarray
     label : str
         The file they come from, for errors.
+    is_new : bool
+        Nobody shares the parameters yet, so that arrays in memory may take their place without a copy.
 
     Raises
     ------
@@ -59,8 +121,11 @@ def copy_layer(
                 f"{label}: layer '{layer}', parameter {i}: shape {array.shape} there, {blob.shape} in the "
                 "net; to start this layer afresh rename it"
             )
-        # Into the blob's own array: nets that share it see the change.
-        blob.data[...] = device.current().asarray(array.reshape(blob.shape))
+        values = device.current().asarray(array.reshape(blob.shape))
+        if is_new and array.flags.writeable:
+            blob.data = values  # no second copy of the largest layers
+        else:  # into the blob's own array: nets that share it see the change
+            blob.data[...] = values
 
 
 def is_given(param: Any) -> bool:
@@ -99,9 +164,17 @@ def share(params: Mapping[str, Sequence[Blob]], with_: Mapping[str, Sequence[Blo
         Layers of one name have parameters of other shapes.
     """
     for name, blobs in params.items():
-        for i, theirs in enumerate(with_.get(name, ())):
-            if i >= len(blobs) or blobs[i].shape != theirs.shape:
-                raise InputError(f"layer '{name}': its parameters have other shapes in the net to share with")
+        others = with_.get(name, ())
+        for i, theirs in enumerate(others):
+            if i >= len(blobs):
+                raise InputError(
+                    f"layer '{name}' has {len(blobs)} parameters, and {len(others)} in the net to share with"
+                )
+            if blobs[i].shape != theirs.shape:
+                raise InputError(
+                    f"layer '{name}': parameter {i} has shape {blobs[i].shape}, and {theirs.shape} in the net to share"
+                    " with; the two nets must describe the layer alike, and give it bottoms of as many channels"
+                )
             blobs[i].data = theirs.data
 
 

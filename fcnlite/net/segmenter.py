@@ -74,16 +74,36 @@ class Segmenter(Net):
         -------
         numpy.ndarray
             H x W uint8: each pixel's class.
+
+        Raises
+        ------
+        InputError
+            The net takes more than one picture.
         """
         pixels = self.notes.use(mean_bgr, scale)
-        data = preprocess(_pixels(image), pixels.mean_bgr, pixels.scale)[None]
+        picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
+        data = preprocess(picture, pixels.mean_bgr, pixels.scale)[None]
         with self.exclusive():
-            labels = argmax_channels(self.infer(output, data=data))[0]
+            labels = argmax_channels(self.infer(output, **{self.picture: data}))[0]
             self.drop_blobs()
         return labels
 
+    @property
+    def picture(self) -> str:
+        """The input that takes the picture, the only one."""
+        if len(self.inputs) != 1:
+            raise InputError(f"the net takes {', '.join(self.inputs) or 'no input'}, not one picture")
+        return self.inputs[0]
 
-def load(path: str | os.PathLike[str], prototxt: Any = None, *, allow_missing: bool = False) -> Segmenter:
+
+def load(
+    path: str | os.PathLike[str],
+    prototxt: Any = None,
+    *,
+    allow_missing: bool = False,
+    stages: Sequence[str] = (),
+    allow_nonfinite: bool = False,
+) -> Segmenter:
     """A net ready to predict, from a file of weights.
 
     Parameters
@@ -95,6 +115,10 @@ def load(path: str | os.PathLike[str], prototxt: Any = None, *, allow_missing: b
         The net to use instead.
     allow_missing : bool
         Warn where the file has nothing for a layer of the net, which then keeps the weights it was built with.
+    stages : sequence of str
+        For the include and exclude rules of the net's layers.
+    allow_nonfinite : bool
+        Take weights that are NaN or infinite.
 
     Returns
     -------
@@ -112,10 +136,10 @@ def load(path: str | os.PathLike[str], prototxt: Any = None, *, allow_missing: b
         raise FileNotFoundError(f"{os.fspath(path)}: no such weights file")
     source = _description(path) if prototxt is None else prototxt
     try:
-        net = Segmenter(source, "TEST")
+        net = Segmenter(source, "TEST", stages=stages)
     except InputError as error:
         raise InputError(str(error) if prototxt is not None else f"{os.fspath(path)}: {error}") from None
-    told = lacking(net.copy_from(path), os.fspath(path))
+    told = lacking(net.copy_from(path, allow_nonfinite, is_new=True), os.fspath(path))
     if told and not allow_missing:
         raise InputError(f"{told}, which would score at random or as one class; {_ALLOW}")
     if told:

@@ -29,8 +29,8 @@ def param_name_dict() -> dict[str, str]:
 def assign_proto(message: Message, name: str, value: Any) -> None:
     """Set field `name` of `message` from a plain Python value.
 
-    A dict fills a message field, a list extends a repeated field (a list of dicts: repeated messages), and a
-    single value given to a repeated field counts as a list of one.
+    A dict fills a message field, a message is copied into it, a list extends a repeated field (of dicts: repeated
+    messages), and a single value given to a repeated field counts as a list of one.
 
     Raises
     ------
@@ -51,6 +51,8 @@ def assign_proto(message: Message, name: str, value: Any) -> None:
         child = getattr(message, name)
         for key, inner in value.items():
             assign_proto(child, key, inner)
+    elif isinstance(value, Message):
+        getattr(message, name).CopyFrom(value)
     else:
         setattr(message, name, value)
 

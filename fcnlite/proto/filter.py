@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fcnlite.errors import InputError
@@ -17,6 +18,63 @@ def meets_rule(state: Any, rule: Any) -> bool:
         and stages.issuperset(rule.stage)
         and stages.isdisjoint(rule.not_stage)
     )
+
+
+def in_stages(net: Any, stages: Sequence[str]) -> Any:
+    """The net itself, or a copy of it whose own state has these stages, too."""
+    if not stages:
+        return net
+    staged = type(net)()
+    staged.CopyFrom(net)
+    staged.state.stage.extend(stages)
+    return staged
+
+
+def left_out(blob: str, net: Any, state: Any) -> str:
+    """The reason why nothing makes a blob, if a layer that would is left out: `"; layer 'data' .. stage 'deploy' .."`.
+
+    Parameters
+    ----------
+    blob : str
+    net : NetParameter
+        Before `filter_net`.
+    state : NetState
+        As for `filter_net`.
+    """
+    makers = [layer for layer in net.layer if blob in layer.top and not _is_kept(layer, state)]
+    if not makers:
+        return ""
+    layer = makers[0]
+    reasons = [_unmet(rule, state) for rule in layer.include] or [_met(rule) for rule in layer.exclude]
+    return f"; layer '{layer.name}' makes it, but is left out: {' or '.join(reasons)}"
+
+
+def _unmet(rule: Any, state: Any) -> str:
+    """What an include rule asks for and the state lacks."""
+    wanted = []
+    if rule.HasField("phase") and rule.phase != state.phase:
+        wanted.append(f"phase {_PHASES[rule.phase]}")
+    for stage in rule.stage:
+        if stage not in state.stage:
+            wanted.append(f"stage '{stage}' (--stage {stage})")
+    wanted += [f"no stage '{stage}'" for stage in rule.not_stage if stage in state.stage]
+    if rule.HasField("min_level") and state.level < rule.min_level:
+        wanted.append(f"level {rule.min_level} or above")
+    if rule.HasField("max_level") and state.level > rule.max_level:
+        wanted.append(f"level {rule.max_level} or below")
+    return f"it needs {' and '.join(wanted)}"
+
+
+def _met(rule: Any) -> str:
+    """What an exclude rule asks for, and has."""
+    told = [f"phase {_PHASES[rule.phase]}"] if rule.HasField("phase") else []
+    told += [f"stage '{stage}'" for stage in rule.stage] + [f"no stage '{stage}'" for stage in rule.not_stage]
+    if rule.HasField("min_level") or rule.HasField("max_level"):
+        told.append("this level")
+    return f"it is not for {' with '.join(told) or 'any net'}"
+
+
+_PHASES = ("TRAIN", "TEST")
 
 
 def filter_net(net: Any, state: Any) -> Any:
@@ -45,10 +103,12 @@ def filter_net(net: Any, state: Any) -> Any:
     for layer in net.layer:
         if layer.include and layer.exclude:
             raise InputError(f"layer '{layer.name}' has both include and exclude rules; keep one kind")
-        if layer.include:
-            kept = any(meets_rule(state, rule) for rule in layer.include)
-        else:
-            kept = not any(meets_rule(state, rule) for rule in layer.exclude)
-        if kept:
+        if _is_kept(layer, state):
             filtered.layer.add().CopyFrom(layer)
     return filtered
+
+
+def _is_kept(layer: Any, state: Any) -> bool:
+    if layer.include:
+        return any(meets_rule(state, rule) for rule in layer.include)
+    return not any(meets_rule(state, rule) for rule in layer.exclude)

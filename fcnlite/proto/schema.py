@@ -333,7 +333,8 @@ PoolingParameter
     Engine: engine=11:DEFAULT
     bool: global_pooling=12:false
     RoundMode: round_mode=13:CEIL
-# Not Caffe's, which refuses files that use them.
+# Not Caffe's, which refuses files that use them. `upgrade` makes ceil_mode, a fork's word, into round_mode.
+    bool: ceil_mode=1004:true
     uint32*: dilation=1000 kernel_shape=1001 pad_shape=1002 stride_shape=1003
 
 PowerParameter

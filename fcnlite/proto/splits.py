@@ -22,6 +22,7 @@ def _sources(net: Any) -> tuple[dict[Slot, Slot], Counter[Slot]]:
                     f"layer '{layer.name}': bottom '{blob}' is made by no layer before it; "
                     "check its spelling and the order of the layers",
                     layer=layer.name,
+                    blob=blob,
                 )
             source[i, j] = latest[blob]
             readers[latest[blob]] += 1

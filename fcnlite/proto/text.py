@@ -19,6 +19,7 @@ from google.protobuf import text_encoding, text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from fcnlite.errors import InputError, check_name, nearest
+from fcnlite.proto.foreign import foreign_field
 from fcnlite.proto.schema import descriptor, is_repeated, message_class
 
 # Fields of Caffe's forks that tell it how to run, not what to compute: they are skipped with a warning.
@@ -41,6 +42,7 @@ _INTEGER = re.compile(r"-?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _NUMBER = re.compile(
     r"-?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?)[fF]?|-?(inf|infinity|nan)", re.IGNORECASE
 )
+_PLACEHOLDER = re.compile(r"\$\{\w+\}|\$\(\w+\)|\$[A-Z_]\w*", re.ASCII)
 _MAX_TEXT = 2 << 20  # bytes; ResNet-152 takes 150 KB
 _MAX_WORD = 100  # characters of a number, or of what an error repeats
 _BOOLEANS = ("true", "false", "True", "False", "t", "f", "1", "0")
@@ -83,11 +85,24 @@ def _tokens(text: str, filename: str) -> Iterator[_Token]:
         if match is None:
             if text[position] in "\"'":
                 raise InputError(f"{filename}:{line}: a string that starts here is not closed on its line")
+            _refuse_template(text[position : position + _MAX_WORD], filename, line)
             raise InputError(f"{filename}:{line}: unexpected character {text[position]!r}")
+        if match.lastgroup == "string" and "$" in match.group():
+            _refuse_template(match.group()[match.group().index("$") :], filename, line)
         if match.lastgroup != "space":
             yield _Token(match.lastgroup or "", match.group(), position, line)
         line += match.group().count("\n")
         position = match.end()
+
+
+def _refuse_template(text: str, filename: str, line: int) -> None:
+    """Raise if a text begins with a shell's or a template's `${NAME}`."""
+    found = _PLACEHOLDER.match(text)
+    if found:
+        raise InputError(
+            f"{filename}:{line}: '{found[0]}' stands for something to be filled in: this is a template, of which the"
+            " script beside it (or sed) makes the prototxt"
+        )
 
 
 class _Walk:
@@ -183,6 +198,9 @@ class _Walk:
             end = self.tokens[self.at - 1]
             self.edits.append((name.start, end.start + len(end.text), ""))
             return None
+        foreign = foreign_field(message.name, name.text)
+        if foreign:
+            self.fail(name.line, f"unknown field '{name.text}' in {message.name}{foreign}")
         for outer in self.blocks[:-1]:
             if outer.message is not None and name.text in outer.message.fields_by_name:
                 self.fail(

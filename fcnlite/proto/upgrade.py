@@ -123,6 +123,21 @@ def _upgrade_batch_norm(net: Any) -> None:
                 param.lr_mult = param.decay_mult = 0
 
 
+def _upgrade_pooling(net: Any) -> None:
+    """`ceil_mode: false`, which some forks write, to Caffe's `round_mode: FLOOR`."""
+    for layer in net.layer:
+        pooling = layer.pooling_param
+        if not pooling.HasField("ceil_mode"):
+            continue
+        mode = pooling.CEIL if pooling.ceil_mode else pooling.FLOOR
+        if pooling.HasField("round_mode") and pooling.round_mode != mode:
+            raise InputError(
+                f"layer '{layer.name}': ceil_mode and round_mode contradict each other; give one"
+            )
+        pooling.round_mode = mode
+        pooling.ClearField("ceil_mode")
+
+
 def _upgrade_holes(net: Any) -> None:
     """DeepLab's hole_h and hole_w, which Caffe has as the two values of `dilation`."""
     for layer in net.layer:
@@ -140,8 +155,8 @@ def upgrade(net: Any) -> Any:
 
     V1 `layers` with enum types become `layer` with string types (names, learning rates and decays of
     parameters go to `param`), data transformations move to `transform_param`, `input` with `input_dim` or
-    `input_shape` becomes an Input layer, batch norm layers with three `param` get zero rates, and DeepLab's holes
-    become dilations.
+    `input_shape` becomes an Input layer, batch norm layers with three `param` get zero rates, DeepLab's holes become
+    dilations, and some forks' `ceil_mode` of a pooling becomes `round_mode`.
 
     Parameters
     ----------
@@ -164,5 +179,6 @@ def upgrade(net: Any) -> Any:
     if upgraded.input:
         _upgrade_inputs(upgraded)
     _upgrade_batch_norm(upgraded)
+    _upgrade_pooling(upgraded)
     _upgrade_holes(upgraded)
     return upgraded

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from fcnlite.errors import InputError
 from fcnlite.io import check, iter_weights, read_json, write_text
+from fcnlite.io.lock import is_debris
 from fcnlite.training.plan import Plan
 from fcnlite.training.recipes import HEAVY, recipe
-from fcnlite.training.run_folder import STATE, RunFolder, link_or_copy
+from fcnlite.training.run_folder import RunFolder, link_or_copy
 
 CHAIN = "chain.json"
 TAKE = ("final", "best")
@@ -25,7 +26,15 @@ TAKE = ("final", "best")
 
 _WRITTEN = {"stages": list[str], "take": Literal["final", "best"], "given": dict[str, Any]}  # in chain.json
 # Options that a chain may be given beside those that a plan keeps under the same name.
-_OPTIONS = {"recipe": str, "year": int, "sbd": str, "mapping": str, "context": str, "val_split": str}
+_OPTIONS = {
+    "recipe": str,
+    "year": int,
+    "sbd": str,
+    "labels": str,
+    "mapping": str,
+    "context": str,
+    "val_split": str,
+}
 # The values that are read of a validation's file.
 _VALIDATION = {"iteration": int, "labels": {str: {"mean_iu": float | None}}}
 
@@ -66,12 +75,15 @@ class Chain:
         the validation images.
     given : dict
         Options of every stage, as on the command line.
+    owned : RunFolder
+        The chain's folder, which this process owns.
     """
 
     path: Path
     stages: list[str]
     take: str
     given: dict[str, Any]
+    owned: RunFolder
 
     @classmethod
     def create(cls, path: Path, stages: list[str], take: str, given: dict[str, Any]) -> Chain:
@@ -86,27 +98,28 @@ class Chain:
             raise InputError(
                 f"{path} holds another chain; go on with it by --resume {path}, or name another folder with --out"
             )
-        RunFolder.create(path)
-        chain = cls(path, stages, take, given)
-        values = {key: value for key, value in asdict(chain).items() if key != "path"}
+        chain = cls(path, stages, take, given, RunFolder.create(path))
+        values = {"stages": stages, "take": take, "given": given}
         write_text(path / CHAIN, json.dumps(values, indent=2) + "\n")
         return chain
 
     @classmethod
     def read(cls, path: Path) -> Chain:
-        """The chain in a folder.
+        """The chain in a folder, which this process then owns.
 
         Raises
         ------
         InputError
-            chain.json is damaged.
+            chain.json is damaged, or another process owns the folder.
         """
         values = read_json(path / CHAIN, _WRITTEN)
         if not values["stages"] or not set(values["stages"]).issubset(HEAVY):
             raise InputError(f"{path / CHAIN} is damaged: its stages are not nets with a recipe")
         given, known = values["given"], Plan.kinds() | _OPTIONS
         check(given, {option: known[option] for option in given if option in known}, path / CHAIN, "given")
-        return cls(path, values["stages"], values["take"], given)
+        owned = RunFolder(path)
+        owned.take()
+        return cls(path, values["stages"], values["take"], given, owned)
 
     def folder(self, number: int) -> RunFolder:
         """The folder of a stage's run; stages count from 0."""
@@ -128,10 +141,8 @@ class Chain:
             Options given when going on; they take the place of those the chain began with.
         """
         folder = self.folder(number)
-        if folder.holds_run() and any(folder.snapshots.glob(f"*{STATE}")):
+        if folder.holds_run():
             return now | {"resume": str(folder.path)}
-        if folder.path.exists():  # it was stopped before its first snapshot
-            folder.discard()
         options = self.given | now | {"net": self.stages[number], "out": str(folder.path)}
         if number:
             options["init"] = [str(self._start(number - 1))]
@@ -157,9 +168,9 @@ class Chain:
         return min(found)[2] if found else None
 
     def discard_if_unused(self) -> None:
-        """Remove a chain that a mistake ended before its first stage."""
-        if all(entry.name == CHAIN for entry in self.path.iterdir()):
-            RunFolder(self.path).discard()
+        """Remove a chain that this process began and a mistake ended before its first stage."""
+        if all(entry.name == CHAIN or is_debris(entry) for entry in self.path.iterdir()):
+            self.owned.discard()
 
     def finish(self) -> Path:
         """Give the last stage's weights a place in the chain's folder; returns it."""

@@ -219,7 +219,7 @@ def _recipe(data_set: str, net: str, given: dict[str, Any]) -> Recipe:
 def _choose_data(plan: Plan, given: dict[str, Any]) -> None:
     """Fill in the data sets' options, and what to validate on."""
     usable = catalogue.options_of(plan.data_set)
-    options = {"year": "year", "mapping": "mapping", "context": "context_folder"}
+    options = {"year": "year", "labels": "labels", "mapping": "mapping", "context": "context_folder"}
     for option, keyword in options.items():
         if option in given:
             if keyword not in usable:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,14 +14,17 @@ import numpy as np
 
 from fcnlite import vis
 from fcnlite.errors import InputError
-from fcnlite.io import atomic_path, parse_json, read_json, write_text
+from fcnlite.io import atomic_path, check, iter_weights, parse_json, read_json, read_state, write_text
+from fcnlite.io.lock import LOCK, Lock, clear_parts, is_debris
 from fcnlite.solver import SGDSolver
+from fcnlite.training.plan import Plan
 
 SETTINGS = "settings.json"
 SNAPSHOTS = "snapshots"
 STATE = ".solverstate.h5"
 
 
+_ORIGIN = "from_state"
 _SETTINGS = {"plan": dict[str, Any]}
 _RECORD = {
     "iteration": int,
@@ -39,36 +42,69 @@ class RunFolder:
     Attributes
     ----------
     path : pathlib.Path
+    origin : pathlib.Path or None
+        The solver state of another run that this one began from.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._log: TextIO | None = None
+        self._lock: Lock | None = None
+        self._is_new = False
+        self.origin: Path | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The folder as another process of the run gets to know it."""
+        return SeenFolder, (self.path,)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """A new run's folder.
+        """A new run's folder, owned by this process.
 
         Raises
         ------
         InputError
-            There is something in it already.
+            There is something in it already, or another process is about to use it.
         """
         folder = cls(path)
+        if folder.path.exists() and not folder.path.is_dir():
+            raise InputError(f"{folder.path} is a file; name a new or empty folder with --out")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.take()
         if folder.holds_run():
             raise InputError(
                 f"{folder.path} holds another run; go on with it by --resume {folder.path}, "
                 "or name another folder with --out"
             )
-        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        if not all(map(is_debris, folder.path.iterdir())):
             raise InputError(f"{folder.path} holds other files; name a new or empty folder with --out")
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder._is_new = True
         return folder
 
-    def discard(self) -> None:
-        """Remove a folder that `create` just made, after a mistake was found."""
+    def take(self) -> None:
+        """Own the folder, and clear it of what a killed process was writing.
+
+        Raises
+        ------
+        InputError
+            Another process owns it.
+        """
+        self._lock = Lock(self.path / LOCK, os.fspath(self.path))
+        for folder in (self.path, self.snapshots, self.path / "validation"):
+            clear_parts(folder)
+
+    def release(self) -> None:
+        """Let another process own the folder."""
         self.close()
-        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.release()
+
+    def discard(self) -> None:
+        """Remove the folder after a mistake, if this process made it."""
+        self.close()
+        if self._is_new:
+            shutil.rmtree(self.path, ignore_errors=True)
+        self.release()
 
     @classmethod
     def around(cls, state: Path) -> RunFolder | None:
@@ -96,8 +132,15 @@ class RunFolder:
 
     # Settings
 
+    def begin(self, plan: Plan, origin: Path | None) -> None:
+        """Note what is about to be trained: from here on, the run can be gone on with, whenever it is killed."""
+        self.origin = None if origin is None else origin.resolve()
+        self.write_settings({"plan": plan.to_json()})
+
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Write settings.json."""
+        if self.origin is not None:
+            settings = {**settings, _ORIGIN: str(self.origin)}
         write_text(self.path / SETTINGS, json.dumps(settings, indent=2) + "\n")
 
     def read_settings(self) -> dict[str, Any]:
@@ -108,7 +151,11 @@ class RunFolder:
         InputError
             It is damaged.
         """
-        return read_json(self.path / SETTINGS, _SETTINGS)
+        settings = read_json(self.path / SETTINGS, _SETTINGS)
+        if _ORIGIN in settings:
+            check(settings, {_ORIGIN: str}, self.path / SETTINGS)
+            self.origin = Path(settings[_ORIGIN])
+        return settings
 
     # Log
 
@@ -164,10 +211,17 @@ class RunFolder:
         """Write validation/iter_N.json, .txt and .png."""
         folder = self.path / "validation"
         folder.mkdir(exist_ok=True)
-        scores = {"iteration": iteration, **scores}
-        write_text(folder / f"iter_{iteration}.json", json.dumps(scores, indent=2) + "\n")
         write_text(folder / f"iter_{iteration}.txt", table + "\n")
         vis.write_image(folder / f"iter_{iteration}.png", picture)
+        scores = {"iteration": iteration, **scores}
+        write_text(self._scores(iteration), json.dumps(scores, indent=2) + "\n")  # last: a sign of all three
+
+    def is_validated(self, iteration: int) -> bool:
+        """True if the validation of an iteration has been written, to the end."""
+        return self._scores(iteration).is_file()
+
+    def _scores(self, iteration: int) -> Path:
+        return self.path / "validation" / f"iter_{iteration}.json"
 
     # Snapshots
 
@@ -176,26 +230,67 @@ class RunFolder:
         self.snapshots.mkdir(exist_ok=True)
         return solver.snapshot(self.snapshots / name)[1]
 
-    def latest(self) -> Path:
-        """The state of the last snapshot.
-
-        Raises
-        ------
-        InputError
-            There is none.
-        """
-        states = {
-            int(found[1]): path
+    def states(self) -> dict[int, Path]:
+        """The states of the snapshots by their iterations, the last one first."""
+        found = {
+            int(number[1]): path
             for path in self.snapshots.glob(f"*{STATE}")
-            if (found := re.search(r"_iter_(\d+)\.", path.name))
+            if (number := re.search(r"_iter_(\d+)\.", path.name))
         }
-        if not states:
-            raise InputError(f"{self.path} has no snapshot to go on from")
-        return states[max(states)]
+        return dict(sorted(found.items(), reverse=True))
+
+    def latest(self, say: Callable[[str], object] = print) -> Path | None:
+        """The state of the last snapshot that is whole; None where there is none, to go on from iteration 0.
+
+        Parameters
+        ----------
+        say : callable
+            Told of each damaged snapshot that is passed over.
+        """
+        for state in self.states().values():
+            fault = damage(state)
+            if not fault:
+                return state
+            say(f"passing over a snapshot: {fault}")
+        return None
 
     def write_final(self, state: Path, name: str) -> Path:
         """Give the weights of a snapshot the name NAME.h5, as a second link to the file where the disk can."""
         return link_or_copy(weights_of(state), self.path / f"{name}.h5")
+
+
+def damage(state: Path) -> str:
+    """The fault of a snapshot, of whose two files one is missing, damaged or holds NaN; empty for a good one."""
+    try:
+        read_state(state)
+        for layer, arrays in iter_weights(weights_of(state)):
+            if not all(np.isfinite(array).all() for array in arrays):
+                return f"{weights_of(state)}: layer '{layer}' holds NaN or infinite numbers"
+    except (InputError, OSError) as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+class SeenFolder(RunFolder):
+    """A run's folder as seen by the other processes of a run: the first one alone writes to it."""
+
+    def discard(self) -> None:
+        pass
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        pass
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        pass
+
+    def forget_after(self, iteration: int) -> list[dict[str, Any]]:
+        return [record for record in self.records() if record["iteration"] <= iteration]
+
+    def draw_curve(self, smooth: int, title: str) -> None:
+        pass
+
+    def write_final(self, state: Path, name: str) -> Path:
+        return self.path / f"{name}.h5"
 
 
 def weights_of(state: Path) -> Path:

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +21,16 @@ import numpy as np
 
 from fcnlite import device, metrics, surgery
 from fcnlite.data.notes import Notes
-from fcnlite.errors import InputError
+from fcnlite.data.survey import survey
+from fcnlite.errors import InputError, warn
 from fcnlite.io import read_weights
+from fcnlite.io.lock import LOCK, Lock, owning
 from fcnlite.layers.python import Python
-from fcnlite.layers.sources.database import drawing_together
+from fcnlite.layers.sources.batches import drawing_together
 from fcnlite.net import Net, argmax_channels
 from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.segmenter import Maps
+from fcnlite.parallel import World
 from fcnlite.scoring import tally
 from fcnlite.solver import SGDSolver, get_solver
 from fcnlite.training.run_folder import SETTINGS
@@ -63,8 +66,11 @@ def start_from(net: Net, weights: Sequence[str]) -> None:
     for given in weights:
         suffix, path = _suffix_and_path(given)
         source = read_weights(path)
+        other = surgery.of_other_classes(net, source, suffix)
+        if other:
+            warn(f"{path}: scores for other classes are left out, and start afresh: {', '.join(other)}")
         try:
-            report = surgery.initialise(net, source, suffix)
+            report = surgery.initialise(net, source, suffix, leave=other)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         if not (report.copied or report.reshaped):
@@ -97,7 +103,7 @@ def heads(net: Net) -> list[tuple[str, str]]:
     return [pair for pair in pairs if all(len(net.blobs[name].shape) == 4 for name in pair)]
 
 
-def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
+def score(net: Net, rounds: int, world: World | None = None) -> tuple[float, list[HeadScores]]:
     """Loss and the paper's metrics over a test net's own data.
 
     Parameters
@@ -106,6 +112,8 @@ def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
         In phase TEST, with layers that fetch data.
     rounds : int
         Forward passes; where an FCN data layer feeds the net, one an image of its split instead.
+    world : World, optional
+        The processes that share out the passes; each returns the result of all.
 
     Returns
     -------
@@ -113,25 +121,29 @@ def score(net: Net, rounds: int) -> tuple[float, list[HeadScores]]:
         Mean weighted loss.
     list of HeadScores
     """
+    world = world if world is not None else World(None)
     feeds = [layer for layer in net.layers if isinstance(layer, Python) and layer.dataset is not None]
     not_scored: Sequence[int] = ()
     for feed in feeds:
         assert feed.dataset is not None
         rounds, not_scored = len(feed.dataset), feed.dataset.not_scored
-        feed.seek(0)
+        feed.take_every(world.size, world.rank)
     pairs = {f"{scores} and {label}": (scores, label) for scores, label in heads(net)}
     losses: list[float] = []
 
     def maps() -> Iterator[Maps]:
-        for _ in range(rounds):
+        for _ in world.rounds(net, rounds, feeds):
             net.forward()
             losses.append(float(net.total_loss()))
             yield {name: _truth_and_prediction(net, *pair) for name, pair in pairs.items()}
             net.drop_blobs()
 
     classes = {name: net.blobs[scores].shape[1] for name, (scores, _) in pairs.items()}
-    found = tally(maps(), rounds, classes, not_scored)
-    mean = sum(losses) / rounds if rounds else math.nan
+    found = tally(maps(), rounds, classes, not_scored, world=world)
+    for feed in feeds:
+        feed.take_every(1, 0)
+        feed.seek(rounds)
+    mean = sum(world.in_turn(losses)) / rounds if rounds else math.nan
     return mean, [HeadScores(*pair, found[name]) for name, pair in pairs.items()]
 
 
@@ -148,13 +160,14 @@ def report_scores(solver: SGDSolver) -> None:
         if not heads(net):
             continue
         net.share_with(solver.net)
-        loss, found = score(net, solver.param.test_iter[i])
+        loss, found = score(net, solver.param.test_iter[i], solver.world)
         print(f"iteration {solver.iter}: test loss {loss:g}")
         for head in found:
             print(f"iteration {solver.iter}: {head.score}: {head.result}")
         sys.stdout.flush()
 
 
+@owning()
 def train(
     path: str | os.PathLike[str],
     weights: Sequence[str] = (),
@@ -164,6 +177,10 @@ def train(
     stop: object = False,
     overwrite: bool = False,
     draw_together: bool = False,
+    stages: Sequence[str] = (),
+    world: World | None = None,
+    exact: bool = False,
+    scale_batch: bool = False,
 ) -> SGDSolver:
     """Train as a solver file says, until `max_iter`, then save.
 
@@ -185,6 +202,12 @@ def train(
         Replace the snapshots of another run under the same names, rather than refuse to begin.
     draw_together : bool
         Let all data layers draw the same crops and mirrors, as an image layer and its label layer need.
+    stages : sequence of str
+        Of the training net, for the include and exclude rules of its layers.
+    world : World, optional
+        The processes that share out the work; the first one alone writes.
+    exact, scale_batch : bool
+        As for `SGDSolver`.
 
     Returns
     -------
@@ -196,8 +219,9 @@ def train(
     InputError
         Nothing feeds an input of a net, or there are snapshots already.
     """
+    world = world if world is not None else World(None)
     with drawing_together() if draw_together else nullcontext():
-        solver = get_solver(path)
+        solver = get_solver(path, world=world, exact=exact, scale_batch=scale_batch, stages=stages)
     for net in (solver.net, *solver.test_nets):
         _refuse_unfed(net, path)
     _describe_data(solver.net)
@@ -207,17 +231,23 @@ def train(
         solver.restore(resume)
     else:
         start_from(solver.net, weights)
+        world.copy_parameters(solver.net)
     stop_at = solver.param.max_iter if iterations is None else iterations
     if score_every is None:
         score_every = solver.param.snapshot or SCORE_EVERY
     prefix = Path(solver.snapshot_prefix())  # rather now than when there is something to save
+    if world.leads:
+        Lock(prefix.with_name(f".{prefix.name}{LOCK}"), f"the place of the snapshots, {prefix},")
     if resume is None and not overwrite:
         _refuse_snapshots(prefix, solver.param.snapshot, stop_at)
     warn_of_doubts(solver.net)
-    while solver.iter < stop_at and not stop:
-        solver.step(1)
-        if score_every and solver.iter % score_every == 0:
-            report_scores(solver)
+    try:
+        while solver.iter < stop_at and not world.any(stop):
+            solver.step(1)
+            if score_every and solver.iter % score_every == 0:
+                report_scores(solver)
+    except (InputError, OSError, MemoryError) as error:
+        raise _saved(solver, error) from error
     stopped = solver.iter < stop_at
     due = solver.param.snapshot_after_train or stopped
     if due and not (solver.param.snapshot and solver.iter % solver.param.snapshot == 0):
@@ -226,6 +256,20 @@ def train(
     if not stopped and score_every and solver.iter % score_every:
         report_scores(solver)
     return solver
+
+
+def _saved(solver: SGDSolver, error: Exception) -> Exception:
+    """Save what was learned before an error ended the run; returns the error, with how the run goes on."""
+    ending = f"_iter_{solver.iter}.solverstate"
+    is_saved = solver.last_snapshot is not None and ending in solver.last_snapshot[1].name
+    if solver.iter and not is_saved and (solver.world is None or solver.world.size == 1):
+        with suppress(InputError, OSError, MemoryError):  # the error that ended the run is the one to tell
+            solver.snapshot()
+    if solver.last_snapshot is None:
+        return error
+    state = solver.last_snapshot[1]
+    told = f"{error}; the run stopped after iteration {solver.iter}; go on with: --resume {state}"
+    return InputError(told, getattr(error, "layer", ""))
 
 
 def _refuse_unfed(net: Net, path: str | os.PathLike[str]) -> None:
@@ -262,5 +306,6 @@ def _describe_data(net: Net) -> None:
             net.notes = Notes(mean_bgr=mean, scale=given.scale, told=not given.HasField("mean_file"))
         dataset = layer.dataset if isinstance(layer, Python) else None
         if dataset is not None:
+            survey(dataset)
             names = dataset.heads.values()
             net.notes = Notes.of(dataset, {scores: of for (scores, _), of in zip(heads(net), names)})

@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,17 +18,20 @@ import fcnlite
 from fcnlite import device, surgery
 from fcnlite.data import Batches, Dataset, ImageOrder
 from fcnlite.data.notes import Notes
+from fcnlite.data.survey import survey
 from fcnlite.deploy import deploy
-from fcnlite.errors import InputError
+from fcnlite.errors import InputError, noting
 from fcnlite.io import read_weights, write_text
 from fcnlite.net import Net
+from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.segmenter import score_blob
+from fcnlite.parallel import World
 from fcnlite.proto import to_text
 from fcnlite.scoring import Evaluation, evaluate, sheet
 from fcnlite.solver import SGDSolver
 from fcnlite.training.build import describe_net, open_data, solver_of
 from fcnlite.training.plan import Plan
-from fcnlite.training.run_folder import STATE, RunFolder
+from fcnlite.training.run_folder import STATE, RunFolder, damage, weights_of
 
 PICTURES = 8  # images in a validation's picture
 
@@ -67,15 +71,7 @@ def _initialise(net: Net, plan: Plan, say: Say) -> None:
     filled: set[str] = set()
     for path, suffix in zip(plan.init, towers):
         source = read_weights(path)
-        # A classifier, or an FCN for other classes: its scores mean something else.
-        shapes = {layer: [b.shape for b in blobs] for layer, blobs in net.params.items()}
-        other = [
-            layer
-            for layer, arrays in source.items()
-            if layer.startswith(("score", "up"))
-            and layer + suffix in shapes
-            and [a.size for a in arrays] != [math.prod(s) for s in shapes[layer + suffix]]
-        ]
+        other = surgery.of_other_classes(net, source, suffix)
         try:
             report = surgery.initialise(net, source, suffix, leave=other)
         except InputError as error:
@@ -110,6 +106,10 @@ class _Step:
     begun: float
 
 
+class Diverged(InputError):
+    """The loss is not a number any more, and the weights are nothing to save."""
+
+
 class Trainer:
     """A run under way.
 
@@ -122,6 +122,10 @@ class Trainer:
         The solver state to go on from.
     say : callable
         Called with each line of news.
+    world : World, optional
+        The processes that share the run out; the first one alone writes.
+    exact : bool
+        As for `SGDSolver`.
 
     Attributes
     ----------
@@ -131,16 +135,32 @@ class Trainer:
         The last validation.
     saved : pathlib.Path or None
         The state of the last snapshot.
+    images : list of str
+        The images of the last iteration begun.
+    warned : list of str
+        What was warned of, which the log keeps.
     """
 
     def __init__(
-        self, plan: Plan, folder: RunFolder, resume: Path | None = None, say: Say = tqdm.write
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        resume: Path | None = None,
+        say: Say = tqdm.write,
+        world: World | None = None,
+        exact: bool = False,
     ) -> None:
         self.plan = plan
+        self.world = world if world is not None else World(None)
+        self.world.share(plan.iter_size)
         self.folder = folder
         self.say = say
-        self.train_data, self.val_data = open_data(plan)
-        self.net = start(plan, self.train_data, say, init=resume is None)
+        self.warned: list[str] = []
+        with noting(self.warned):
+            self.train_data, self.val_data = self.world.leader_first(lambda: open_data(plan))
+            if self.world.leads:
+                survey(self.train_data)
+            self.net = start(plan, self.train_data, say, init=resume is None)
         given = self.train_data.blobs(0)
         if set(given) != set(self.net.inputs):
             raise InputError(
@@ -149,18 +169,22 @@ class Trainer:
             )
         settings = solver_of(plan, folder.snapshots)
         settings.ClearField("snapshot")  # taken here, with the validation and the curve that go with it
-        self.solver = SGDSolver(settings, net=self.net)
+        self.solver = SGDSolver(settings, net=self.net, world=self.world, exact=exact)
         self.losses: deque[float] = deque(maxlen=plan.average_loss)
         self._under_way: deque[_Step] = deque()
+        self.images: list[str] = []
         self._noted = 0.0
+        self._logged = 0  # warnings
         self.evaluation: Evaluation | None = None
         self.saved: Path | None = None
         self._test_net: Net | None = None
         if resume is not None:
             self._restore(resume)
             self.saved = resume if resume.name == self.state_name else None
-            for record in folder.forget_after(self.iteration):
-                self.losses.append(record["loss"])
+        for record in folder.forget_after(self.iteration):
+            self.losses.append(record["loss"])
+        with noting(self.warned):
+            warn_of_doubts(self.net)
 
     def _restore(self, state: Path) -> None:
         self.solver.restore(state)
@@ -192,6 +216,8 @@ class Trainer:
 
     def write_description(self) -> None:
         """Write settings.json, and the net and the solver as Caffe has them."""
+        if not self.world.leads:
+            return
         self.folder.write_settings(self.describe())
         write_text(self.folder.path / "train.prototxt", to_text(self.net.param))
         write_text(self.folder.path / "deploy.prototxt", to_text(deploy(self.net.param)))
@@ -207,6 +233,7 @@ class Trainer:
         stop : object
             Looked at after every iteration; once true, a snapshot is saved and the run ends.
         """
+        self._make_up_validations()
         plan, position = self.plan, self.iteration * self.plan.iter_size
         randomize = plan.order == "random"
         order = ImageOrder.of_split(
@@ -221,9 +248,9 @@ class Trainer:
             jitter=plan.jitter,
             keep=plan.sample_patches,
         )
-        with source, self._bar() as bar:
-            self.solver.source = source
-            while self.iteration < plan.iterations and not stop:
+        with noting(self.warned), source, self._bar() as bar:
+            self.solver.source = self.world.own_items(source)
+            while self.iteration < plan.iterations and not self.world.any(stop):
                 self._step(order, bar)
                 if plan.snapshot and self.iteration % plan.snapshot == 0 and self.iteration < plan.iterations:
                     self._note(bar)
@@ -251,6 +278,15 @@ class Trainer:
         self.saved = self.folder.snapshot(self.solver, self.plan.net)
         self.folder.draw_curve(self.plan.average_loss, f"{self.plan.net} on {self.plan.name}")
 
+    def rescue(self, error: Exception) -> None:
+        """Save what was learned before an error ended the run, if it is good, can be saved and is not yet."""
+        is_saved = self.saved is not None and self.saved.name == self.state_name
+        if not isinstance(error, Diverged) and self.iteration and not is_saved and self.world.size == 1:
+            with suppress(Exception):  # the error that ended the run is the one to tell
+                self._note(self._bar())
+                self.save()
+        self.folder.close()
+
     def validate(self) -> None:
         """Measure the net on the validation images: scores, table and pictures into the run's folder."""
         if self.val_data is None:
@@ -258,11 +294,31 @@ class Trainer:
         if self._test_net is None:
             self._test_net = Net(deploy(self.net.param), phase="TEST")
         self._test_net.share_with(self.net)
-        found = evaluate(self._test_net, self.val_data, self.plan.validate, progress="validating")
-        self.evaluation = found
-        picture = sheet(self._test_net, self.val_data, min(PICTURES, found.images))
-        self.folder.write_validation(self.iteration, found.to_json(), str(found), picture)
-        self.say(f"iteration {self.iteration}: {found.main} ({found.images} images)")
+        self.evaluation = self._validate(self._test_net, self.val_data, self.iteration)
+
+    def _validate(self, net: Net, images: Dataset, iteration: int) -> Evaluation:
+        found = evaluate(net, images, self.plan.validate, progress="validating", world=self.world)
+        if self.world.leads:
+            picture = sheet(net, images, min(PICTURES, found.images))
+            self.folder.write_validation(iteration, found.to_json(), str(found), picture)
+            self.say(f"iteration {iteration}: {found.main} ({found.images} images)")
+        return found
+
+    def _make_up_validations(self) -> None:
+        """Validate the snapshots whose validation the end of the process prevented, with the weights in their files."""
+        if self.val_data is None or not self.plan.snapshot:
+            return
+        for iteration, state in self.world.from_leader(self._not_validated):
+            net = Net(deploy(self.net.param), phase="TEST")
+            net.copy_from(weights_of(state))
+            self._validate(net, self.val_data, iteration)
+
+    def _not_validated(self) -> list[tuple[int, Path]]:
+        """The whole snapshots up to here that lack the validation which follows each."""
+        last = min(self.iteration, self.plan.iterations - 1)
+        due = [i for i in self.folder.states() if 0 < i <= last and i % self.plan.snapshot == 0]
+        states = {i: self.folder.states()[i] for i in reversed(due) if not self.folder.is_validated(i)}
+        return [(iteration, state) for iteration, state in states.items() if not damage(state)]
 
     def _bar(self) -> Any:
         return tqdm(
@@ -276,9 +332,9 @@ class Trainer:
 
     def _step(self, order: ImageOrder, bar: Any) -> None:
         rate, begun = self.solver.rate, time.perf_counter()
-        images = [self.train_data.names[next(order)] for _ in range(self.plan.iter_size)]
+        self.images = [self.train_data.names[next(order)] for _ in range(self.plan.iter_size)]
         self.solver.step(1)
-        self._under_way.append(_Step(self.iteration, self.solver.loss, rate, images, begun))
+        self._under_way.append(_Step(self.iteration, self.solver.loss, rate, self.images, begun))
         self._note(bar, device.current().ahead)
 
     def _note(self, bar: Any, ahead: int = 0) -> None:
@@ -287,23 +343,25 @@ class Trainer:
             step = self._under_way.popleft()
             loss = float(step.loss)
             if not math.isfinite(loss):
-                raise InputError(
+                raise Diverged(
                     f"the loss became {loss} at iteration {step.iteration} ({', '.join(step.images)}): lower the "
                     f"learning rate, --lr, from {self.plan.lr:g}"
                 )
             self.losses.append(loss)
             smoothed = sum(self.losses) / len(self.losses)
             begun, self._noted = max(step.begun, self._noted), time.perf_counter()
-            self.folder.log(
-                {
-                    "iteration": step.iteration,
-                    "loss": loss,
-                    "smoothed_loss": smoothed,
-                    "lr": step.rate,
-                    "seconds": round(self._noted - begun, 4),
-                    "images": step.images,
-                }
-            )
+            record = {
+                "iteration": step.iteration,
+                "loss": loss,
+                "smoothed_loss": smoothed,
+                "lr": step.rate,
+                "seconds": round(self._noted - begun, 4),
+                "images": step.images,
+            }
+            if self.warned[self._logged :]:
+                record["warnings"] = self.warned[self._logged :]
+                self._logged = len(self.warned)
+            self.folder.log(record)
             bar.update()
             bar.set_postfix_str(f"loss {smoothed:.4g}", refresh=False)
             if bar.disable and step.iteration % max(1, self.plan.iterations // 10) == 0:

@@ -45,7 +45,7 @@ def elu(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
 
 @converts("Swish")
 def swish(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
-    """x * sigmoid(beta * x)."""
+    """X * sigmoid(beta * x)."""
     x = bottoms[0]
     scaled = times(graph, x, node.layer.param.swish_param.beta)
     return [graph.op("Mul", x, graph.op("Sigmoid", scaled))]
@@ -200,10 +200,10 @@ def softmax(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
 
 
 def times(graph: OnnxGraph, x: str, factor: float) -> str:
-    """factor * x, or x itself for factor 1."""
+    """Factor * x, or x itself for factor 1."""
     return x if factor == 1 else graph.op("Mul", x, graph.constant(factor))
 
 
 def plus(graph: OnnxGraph, x: str, term: float) -> str:
-    """x + term, or x itself for term 0."""
+    """X + term, or x itself for term 0."""
     return x if term == 0 else graph.op("Add", x, graph.constant(term))

@@ -43,7 +43,7 @@ class Lattice:
         self._source_weight = backend.asarray(weights.reshape(-1)[order])
 
     def filter(self, values: Any, factor: Any, transposed: bool = False) -> Any:
-        """factor * K * values for (channels, points) values and (points,) factors; `transposed`: K' in place of K."""
+        """Factor * K * values for (channels, points) values and (points,) factors; `transposed`: K' in place of K."""
         backend = device.current()
         channels = values.shape[0]
         at, other = backend.empty((channels, self.vertices)), backend.empty((channels, self.vertices))

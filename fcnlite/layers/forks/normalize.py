@@ -63,7 +63,7 @@ class Normalize(Layer):
             self._launch("l2_normalise_backward", data, self._norm, dots, scales, diff, bottom[0].new_diff())
 
     def _sums(self, first: Any, second: Any, scales: Any, start: float) -> Any:
-        """start + the sum of first * second (* scale) over each pixel's channels, or over each image."""
+        """Start + the sum of first * second (* scale) over each pixel's channels, or over each image."""
         backend = device.current()
         out = backend.empty((self.outer, self.inner_rows * self.width))
         numbers = (self.outer * self.inner_rows, self.width, self.channels, self.inner_rows)

@@ -33,7 +33,7 @@ class Permute(Layer):
 
 
 def _permute(source: Any, order: Sequence[int], target: Any) -> None:
-    """target = source with its axes in that order."""
+    """Target = source with its axes in that order."""
     shape = source.shape or (1,)
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     size, stride = (list(target.shape or (1,)), [strides[axis] for axis in order] or [1])

@@ -14,6 +14,8 @@ waits: Counter[str] = Counter()
 overruns: list[str] = []
 # How much the GPU has been asked to do, and how much of it is known to be done.
 asked = done = 0
+# Up to which work each stream beside the default one has waited for that, by the stream's address.
+waited: dict[int, int] = {}
 _thread = threading.local()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from typing import Any
 
@@ -26,15 +27,20 @@ __all__ = [
 
 
 class Stream:
-    """The default stream, or one on which nothing but copies to the host is done."""
+    """The default stream, or one beside it: for copies to the host, and for what goes to other GPUs."""
 
     def __init__(
         self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: Any = None
     ):
         self.aside = non_blocking  # any other waits for the default stream, and that for it
+        self.ptr = id(self) if non_blocking else 0
 
     def synchronize(self) -> None:
         _standin.wait("synchronize")
+
+    def wait_event(self, event: Event) -> None:
+        if self.aside:
+            _standin.waited[self.ptr] = max(_standin.waited.get(self.ptr, 0), event._before)
 
 
 _stream = Stream()
@@ -42,6 +48,13 @@ _stream = Stream()
 
 def get_current_stream(device_id: int = -1) -> Stream:
     return _stream
+
+
+def __getattr__(name: str) -> Any:
+    """NCCL, for those who ask for it: it needs MPI here."""
+    if name == "nccl":
+        return importlib.import_module("cupy.cuda.nccl")
+    raise AttributeError(name)
 
 
 def is_available() -> bool:
