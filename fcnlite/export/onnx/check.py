@@ -19,6 +19,7 @@ from fcnlite.export.onnx.file import Written
 from fcnlite.export.onnx.model import Sizes, reshaped
 from fcnlite.io.wire import PIECE
 from fcnlite.net import Net, argmax_channels
+from fcnlite.net.segmenter import check_size
 
 _SIZES = ((75, 101), (110, 83), (64, 96), (128, 96), (160, 224), (256, 320))
 
@@ -80,6 +81,7 @@ def _sample(net: Net, outputs: list[str], size: tuple[int, ...], draw: Any, whol
     expected = {name: np.array(device.current().tonumpy(net.infer(name, **inputs))) for name in outputs}
     if whole:
         expected["labels"] = argmax_channels(device.current().asarray(expected[outputs[0]]))[0]
+        check_size(outputs[0], expected["labels"], size)
     net.drop_blobs()
     with reshaped(net, before):
         pass
