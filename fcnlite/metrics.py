@@ -73,6 +73,8 @@ class Scores:
         The terms of the means.
     class_pixels : tuple of int
         t_i.
+    histogram : tuple of tuple of int
+        n_ij: pixels of true class i that were predicted as class j, the confusion matrix.
     not_scored : tuple of int
         Classes kept out of the two means.
     """
@@ -84,6 +86,7 @@ class Scores:
     class_accuracy: tuple[float, ...]
     class_iu: tuple[float, ...]
     class_pixels: tuple[int, ...]
+    histogram: tuple[tuple[int, ...], ...]
     not_scored: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -135,6 +138,7 @@ def scores(counts: np.ndarray, not_scored: Iterable[int] = ()) -> Scores:
         class_iu=tuple(iu.tolist()),
         class_pixels=tuple(int(t) for t in true),
         not_scored=left_out,
+        histogram=tuple(tuple(int(n) for n in row) for row in counts),
     )
 
 

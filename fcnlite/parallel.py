@@ -206,7 +206,7 @@ class World:
             )
 
     def copy_parameters(self, net: Net) -> None:
-        """Give every process the parameters and the stream of masks of process 0.
+        """Give every process the parameters of process 0.
 
         Raises
         ------
@@ -224,6 +224,20 @@ class World:
             array = array if array.flags.writeable else array.copy()
             self._comm.Bcast(array)
             param.blob.data[...] = backend.asarray(array)
+
+    def join(self, net: Net, iter_size: int) -> None:
+        """Begin to train a net together: check that the passes can be shared out, and that all start alike."""
+        self.share(iter_size)
+        self.copy_parameters(net)
+        self.copy_masks()
+
+    def writes(self, net: Net) -> bool:
+        """Whether this process saves the net, after checking that all have the same."""
+        self.check_same(net)
+        return self.leads
+
+    def copy_masks(self) -> None:
+        """Give every process the stream of dropout masks of process 0."""
         fcnlite.random.set_mask_state(self.from_leader(fcnlite.random.mask_state))
 
     def check_same(self, net: Net) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,8 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from fcnlite import metrics, vis
+from fcnlite.blob import Blob, no_tape
 from fcnlite.data import Dataset
 from fcnlite.errors import InputError
+from fcnlite.layers.loss import SoftmaxWithLoss
 from fcnlite.net import Net, segment
 from fcnlite.net.segmenter import Maps, score_blob
 from fcnlite.parallel import World
@@ -63,12 +66,15 @@ class Evaluation:
         The metrics of each label blob.
     seconds : float
         Mean time an image took, reading included.
+    loss : float
+        Mean over the pixels that count of -log p of the true class, of the first label blob; NaN if not asked for.
     """
 
     images: int
     classes: Mapping[str, Sequence[str]]
     scores: dict[str, metrics.Scores]
     seconds: float = float("nan")
+    loss: float = float("nan")
 
     @property
     def main(self) -> metrics.Scores:
@@ -88,7 +94,8 @@ class Evaluation:
             head: {"classes": list(self.classes[head]), **result.to_json()}
             for head, result in self.scores.items()
         }
-        return {"images": self.images, "seconds_per_image": self.seconds, "labels": heads}
+        loss = None if math.isnan(self.loss) else self.loss
+        return {"images": self.images, "seconds_per_image": self.seconds, "loss": loss, "labels": heads}
 
 
 def evaluate(
@@ -97,6 +104,7 @@ def evaluate(
     limit: int | None = None,
     save: str | os.PathLike[str] | None = None,
     progress: str = "evaluating",
+    with_loss: bool = False,
     world: World | None = None,
 ) -> Evaluation:
     """Segment the images of a data set and compare with the truth.
@@ -112,15 +120,18 @@ def evaluate(
         A folder for the predictions as palette PNGs, named as the images; with several label blobs, one folder
         in it for each.
     progress : str
-        What the progress bar says.
+        Text of the progress bar.
+    with_loss : bool
+        Measure the loss, too.
     world : World, optional
         The processes that share the images out; each returns the result of all.
     """
+    meter = LossMeter(dataset) if with_loss else None
     number = len(dataset) if limit is None else min(limit, len(dataset))
 
     def maps() -> Iterator[Maps]:
         for index in range(number) if world is None else world.mine(range(number)):
-            pairs = segment(net, dataset, index)
+            pairs = segment(net, dataset, index, meter)
             for head, (_, prediction) in pairs.items():
                 if save is not None:
                     folder = Path(save) if len(pairs) == 1 else Path(save) / head
@@ -131,7 +142,33 @@ def evaluate(
     classes = {head: len(names) for head, names in dataset.heads.items()}
     found = tally(maps(), number, classes, dataset.not_scored, progress, world)
     elapsed = time.perf_counter() - begun
-    return Evaluation(number, dataset.heads, found, elapsed / number if number else float("nan"))
+    seconds = elapsed / number if number else math.nan
+    loss = meter.mean(world if world is not None else World(None)) if meter else math.nan
+    return Evaluation(number, dataset.heads, found, seconds, loss)
+
+
+class LossMeter:
+    """Adds up the softmax loss of a data set's first label blob, image after image."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._head = next(iter(dataset.heads))
+        self._void = dataset.ignore_label
+        self._layer = SoftmaxWithLoss(ignore_label=self._void)
+        self._sum, self._pixels = 0.0, 0
+
+    def mean(self, world: World) -> float:
+        """Loss a pixel that counts, over the images of all processes; NaN without any."""
+        total, pixels = world.sum(np.array([self._sum, self._pixels], np.float64))
+        return float(total / pixels) if pixels else math.nan
+
+    def __call__(self, head: str, scores: Any, truth: np.ndarray) -> None:
+        """Take scores (1, C, H, W) on the device and the truth (1, H, W) of an image into account."""
+        counting = int((truth != self._void).sum())
+        if head == self._head and counting:
+            with no_tape():
+                loss = self._layer(Blob(scores), Blob(truth[np.newaxis]))
+            self._sum += float(loss) * counting
+            self._pixels += counting
 
 
 def tally(

@@ -140,9 +140,9 @@ def test_one_solver_on_one_device():
     caffe.set_solver_count(1)
     caffe.set_solver_rank(0)
     caffe.set_multiprocess(False)
-    with pytest.raises(InputError, match="2 solvers cannot train together"):
+    with pytest.raises(InputError, match="2 solvers cannot train together in 1 processes: start"):
         caffe.set_solver_count(2)
-    with pytest.raises(InputError, match="no solver number 1"):
+    with pytest.raises(InputError, match="this is solver number 0 of 1, not 1"):
         caffe.set_solver_rank(1)
 
 

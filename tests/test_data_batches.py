@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcnlite.data import Batches, Dataset, ImageOrder, Prefetch, Sample
-from fcnlite.data.batches import moved
+from fcnlite.data.augment import moved
 from fcnlite.errors import InputError
 
 

@@ -7,10 +7,12 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import cases
+import h5py
 import mpi
 import numpy as np
 import parallel_cases
@@ -21,7 +23,8 @@ from cupy_standin import FOLDER, standing_in
 from fcnlite import device
 from fcnlite.backend.host import HostBackend
 from fcnlite.commands import evaluate, predict, train
-from fcnlite.io import read_state
+from fcnlite.io import read_state, read_weights
+from fcnlite.solver import get_solver
 
 # In double precision another order of sums moves the weights by 1e-15; in single precision a maximum or a sign of L1
 # decay may come out otherwise after it, as it does in one process that is given an update's images in another order.
@@ -76,7 +79,7 @@ def test_gpus_sum_by_nccl(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
                     assert cases.relative_error(found[name], values) <= bound, (case, name)
 
 
-SMALL = "train shapes --width 2 --fc 8 --iter-size 6 --iterations 4 --snapshot 2 --validate 3".split()
+SMALL = "train shapes --width 2 --fc 8 --iter-size 6 --iterations 2 --snapshot 1 --validate 3".split()
 
 
 @pytest.fixture(scope="module")
@@ -103,16 +106,16 @@ def without_times(run: Path) -> list[dict[str, object]]:
 def test_a_run_by_three_processes_leaves_what_one_leaves(data: Path, one: Path, tmp_path: Path) -> None:
     done = fcnlite(3, [*SMALL, "--data", data, "--out", "run", "--exact"], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("iteration 4 of 4: loss") == 1, done.stdout
+    assert done.stdout.count("iteration 2 of 2: loss") == 1, done.stdout
     run = tmp_path / "run"
     assert same_weights(run / "fcn8s.h5", one / "fcn8s.h5")
     assert without_times(run) == without_times(one)
     assert sorted(path.name for path in run.rglob("*")) == sorted(path.name for path in one.rglob("*"))
-    assert (run / "validation/iter_4.txt").read_text() == (one / "validation/iter_4.txt").read_text()
+    assert (run / "validation/iter_2.txt").read_text() == (one / "validation/iter_2.txt").read_text()
 
 
 def test_a_run_goes_on_with_another_number_of_processes(one: Path, tmp_path: Path) -> None:
-    state = one / "snapshots/fcn8s_iter_2.solverstate.h5"
+    state = one / "snapshots/fcn8s_iter_1.solverstate.h5"
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", one, copy], check=True)
     done = fcnlite(2, ["train", "--resume", copy / "snapshots" / state.name, "--exact"], tmp_path)
@@ -138,7 +141,7 @@ def test_scale_batch_multiplies_the_images_of_an_update(data: Path, one: Path, t
         ),
         ([*SMALL, "--bogus"], "fcnlite train: error: unrecognized arguments: --bogus"),
         (["convert", "a.caffemodel", "b.h5"], "fcnlite convert: error: it works in one process"),
-        (["evaluate", "shapes", "--weights", "none.h5"], "fcnlite evaluate: error: "),
+        (["evaluate", "voc", "--weights", "none.h5"], "fcnlite evaluate: error: "),
     ],
     ids=["share", "option", "command", "file"],
 )
@@ -162,6 +165,24 @@ def test_a_mistake_in_one_process_alone_ends_all(data: Path, tmp_path: Path) -> 
     done = fcnlite(2, ["evaluate", "shapes", "--data", folder, "--weights", weights], tmp_path)
     assert done.returncode == 2 and time.monotonic() - begun < 20
     assert done.stderr.count("error: ") == 1 and names[1] in done.stderr
+
+
+def test_a_warning_of_one_process_alone_is_passed_on(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import sys, warnings\n"
+        "from fcnlite.commands.options import guarded\n"
+        "from fcnlite.parallel import world\n"
+        "@guarded('tried', together=True)\n"
+        "def main(arguments=None):\n"
+        "    warnings.warn(f'met by {world().rank}' if world().rank else 'met by all')\n"
+        "    warnings.warn('met by all')\n"
+        "    return 0\n"
+        "sys.exit(main())\n"
+    )
+    done = mpi.run(3, ["script.py"], tmp_path)
+    assert done.returncode == 0
+    met = ["all", "1", "2"]
+    assert done.stderr.splitlines() == [f"tried: warning: met by {who}" for who in met], done.stderr
 
 
 def test_without_mpi4py_nothing_is_done_twice(data: Path, tmp_path: Path) -> None:
@@ -255,3 +276,86 @@ def test_evaluation_and_prediction_are_shared_out(
     together = fcnlite(2, [*words, "p2"], tmp_path)
     assert together.stdout.replace("p2", "p1") == alone
     assert sorted(p.name for p in Path("p2").iterdir()) == sorted(p.name for p in Path("p1").iterdir())
+
+
+PYCAFFE = """
+import numpy as np
+import caffe
+
+caffe.set_solver_count(2)
+caffe.set_solver_rank(caffe.solver_rank())
+caffe.set_multiprocess(True)
+solver = caffe.get_solver("solver.prototxt")
+nccl = caffe.NCCL(solver, caffe.NCCL.new_uid())
+nccl.bcast()
+solver.add_callback(nccl)
+for update in range(4):
+    item = np.random.default_rng(2 * update + caffe.solver_rank())
+    solver.net.blobs["data"].data[...] = item.standard_normal((1, 2, 6, 6))
+    solver.net.blobs["label"].data[...] = item.integers(0, 3, (1, 1, 6, 6))
+    solver.step(1)
+solver.snapshot()
+"""
+PYCAFFE_NET = """
+input: "data" input_shape { dim: 1 dim: 2 dim: 6 dim: 6 } input: "label" input_shape { dim: 1 dim: 1 dim: 6 dim: 6 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 3 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "conv" bottom: "label" top: "loss" }
+"""
+PYCAFFE_SOLVER = """
+net: 'net.prototxt' base_lr: 0.1 momentum: 0.9 lr_policy: 'fixed' random_seed: 3 snapshot_prefix: 'both'
+"""
+
+
+def test_pycaffes_solvers_train_together_as_caffes_do(tmp_path: Path) -> None:
+    """Each process has a batch of its own, and the update is by the mean: one process with iter_size 2."""
+    (tmp_path / "net.prototxt").write_text(PYCAFFE_NET)
+    (tmp_path / "solver.prototxt").write_text(PYCAFFE_SOLVER)
+    (tmp_path / "script.py").write_text(PYCAFFE)
+    done = fcnlite(2, ["caffe", "script.py"], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+    def items() -> Iterator[dict[str, np.ndarray]]:
+        for number in range(8):
+            item = np.random.default_rng(number)
+            yield {"data": item.standard_normal((1, 2, 6, 6)), "label": item.integers(0, 3, (1, 1, 6, 6))}
+
+    (tmp_path / "alone.prototxt").write_text(PYCAFFE_SOLVER + " iter_size: 2")
+    alone = get_solver(tmp_path / "alone.prototxt", source=items())
+    alone.step(4)
+    together = read_weights(tmp_path / "both_iter_4.caffemodel")
+    for index, blob in enumerate(alone.net.params["conv"]):
+        assert cases.relative_error(together["conv"][index], blob.data) <= 1e-6
+
+
+def test_solve_shares_out_what_its_nets_fetch(tmp_path: Path) -> None:
+    """A net that fetches its own data, with dropout, and a test net: the bits of one process."""
+    (tmp_path / "net.prototxt").write_text(FETCHING_NET)
+    with h5py.File(tmp_path / "items.h5", "w") as file:
+        draws = np.random.default_rng(4)
+        file["data"] = draws.standard_normal((7, 2, 6, 6)).astype(np.float32)
+        file["label"] = draws.integers(0, 3, (7, 1, 6, 6)).astype(np.float32)
+    (tmp_path / "list.txt").write_text("items.h5\n")
+    words = ["solve", "solver.prototxt", "--exact"]
+    logs = {}
+    for ranks in (1, 3):
+        solver = FETCHING_SOLVER.replace("RANKS", str(ranks))
+        (tmp_path / "solver.prototxt").write_text(solver)
+        done = fcnlite(ranks, words, tmp_path)
+        assert done.returncode == 0, done.stderr
+        logs[ranks] = [line.partition(" ")[2] for line in done.stderr.splitlines() if "Iteration" in line]
+    assert logs[1] == logs[3] and any("test net 0" in line for line in logs[1])
+    assert same_weights(tmp_path / "by1_iter_4.caffemodel", tmp_path / "by3_iter_4.caffemodel")
+
+
+FETCHING_NET = """
+layer { name: "items" type: "HDF5Data" top: "data" top: "label" hdf5_data_param { source: "list.txt" batch_size: 2 } }
+layer { name: "drop" type: "Dropout" bottom: "data" top: "drop" }
+layer { name: "conv" type: "Convolution" bottom: "drop" top: "conv"
+  convolution_param { num_output: 3 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "conv" bottom: "label" top: "loss" }
+"""
+FETCHING_SOLVER = """
+net: 'net.prototxt' base_lr: 0.1 momentum: 0.9 lr_policy: 'fixed' random_seed: 3 iter_size: 6 max_iter: 4
+test_iter: 5 test_interval: 2 display: 1 snapshot_prefix: 'byRANKS'
+"""

@@ -12,7 +12,7 @@ from test_data_batches import Numbers
 from fcnlite import geometry
 from fcnlite.commands import train
 from fcnlite.data import Batches, shapes
-from fcnlite.data.batches import sampled
+from fcnlite.data.augment import sampled
 from fcnlite.errors import InputError
 from fcnlite.net import Net
 from fcnlite.netspec import NetSpec

@@ -14,6 +14,7 @@ from fcnlite.caffe.classifier import Classifier
 from fcnlite.caffe.detector import Detector
 from fcnlite.caffe.net_spec import NetSpec, layers, params, to_proto
 from fcnlite.caffe.pycaffe import (
+    NCCL,
     AdaDeltaSolver,
     AdaGradSolver,
     AdamSolver,
@@ -52,6 +53,7 @@ __all__ = [
     "Classifier",
     "Detector",
     "Layer",
+    "NCCL",
     "NesterovSolver",
     "Net",
     "NetSpec",
@@ -111,9 +113,3 @@ def install() -> None:
     sys.modules["caffe"] = sys.modules[__name__]
     for name in _SUBMODULES:
         sys.modules[f"caffe.{name}"] = importlib.import_module(f"{__name__}.{name}")
-
-
-def __getattr__(name: str) -> object:
-    if name == "NCCL":
-        raise AttributeError("fcnlite.caffe has no NCCL: it trains on one device")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fcnlite.caffe.net import Net
 from fcnlite.caffe.session import Timer
 from fcnlite.caffe.solver import (
+    NCCL,
     AdaDeltaSolver,
     AdaGradSolver,
     AdamSolver,
@@ -15,6 +16,7 @@ from fcnlite.caffe.solver import (
 )
 
 __all__ = [
+    "NCCL",
     "AdaDeltaSolver",
     "AdaGradSolver",
     "AdamSolver",

@@ -13,6 +13,7 @@ from fcnlite import device
 from fcnlite.errors import InputError
 from fcnlite.hostblob import push
 from fcnlite.layers import LAYERS
+from fcnlite.parallel import world
 
 _LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)  # glog's 0 to 3
 _LOG = logging.getLogger("fcnlite")
@@ -86,34 +87,37 @@ def log(message: str) -> None:
 
 
 def has_nccl() -> bool:
-    """False: one process trains on one device."""
-    return False
+    """Whether solvers train together, as the processes that mpiexec starts do: by NCCL on GPUs, else by MPI."""
+    return world().size > 1
 
 
 def solver_count() -> int:
-    """1, the number of solvers that train together."""
-    return 1
+    """The number of solvers that train together: of processes that mpiexec started."""
+    return world().size
 
 
 def solver_rank() -> int:
-    """0, this solver's number."""
-    return 0
+    """Return the number of this solver."""
+    return world().rank
 
 
 def set_solver_count(count: int) -> None:
-    """Accepts 1."""
-    if count != 1:
-        raise InputError(f"{count} solvers cannot train together here; fcnlite trains on one device")
+    """Accepts the number of processes."""
+    if count != world().size:
+        raise InputError(
+            f"{count} solvers cannot train together in {world().size} processes: start the script by "
+            f"mpiexec -n {count} fcnlite caffe SCRIPT"
+        )
 
 
 def set_solver_rank(rank: int) -> None:
-    """Accepts 0."""
-    if rank != 0:
-        raise InputError(f"there is no solver number {rank}; fcnlite trains on one device")
+    """Accepts this process's number."""
+    if rank != world().rank:
+        raise InputError(f"this is solver number {world().rank} of {world().size}, not {rank}")
 
 
 def set_multiprocess(multiprocess: bool) -> None:
-    """Accepts both, since one solver is the same either way."""
+    """Accepts both, since mpiexec decides."""
 
 
 if not logging.getLogger().handlers and not _LOG.handlers:

@@ -16,6 +16,7 @@ COMMANDS = {
     "convert": "Caffe's weights and solver states from binary to HDF5 and back",
     "export": "a net as ONNX or safetensors, for today's tools",
     "download": "fetch the weights that the paper's authors published",
+    "data": "check pictures and masks of your own, or lay them out as VOC",
     "hha": "encode depth images as HHA",
     "caffe": "run a script written for Caffe's Python interface",
 }

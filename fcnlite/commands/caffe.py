@@ -12,7 +12,9 @@ from fcnlite import caffe
 from fcnlite.commands.options import Parser, guarded
 
 
-@guarded("fcnlite caffe", mistakes=())  # an error in the script shows its traceback, as Python does
+@guarded(
+    "fcnlite caffe", mistakes=(), together="loud"
+)  # an error in the script shows its traceback, as Python does
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit status."""
     parser = Parser("fcnlite caffe", description="Run a Python 3 script that imports caffe on fcnlite.")

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fcnlite import device, models
+from fcnlite.commands.data import add_data_options as add_own_data_options
+from fcnlite.commands.data import look
 from fcnlite.commands.options import (
     Parser,
     add_device_options,
@@ -24,11 +26,15 @@ from fcnlite.commands.options import (
     use_device,
 )
 from fcnlite.data import HIDE, catalogue
+from fcnlite.data.folder import MANIFEST, Report
+from fcnlite.data.skipping import Skipping
 from fcnlite.errors import InputError
 from fcnlite.io.lock import owning
 from fcnlite.parallel import world
+from fcnlite.training.build import open_data
 from fcnlite.training.chain import TAKE, Chain, holds_chain, is_classifier, stages_of
-from fcnlite.training.plan import Plan, net_name, plan_from, resumed
+from fcnlite.training.class_weights import class_weights
+from fcnlite.training.plan import Plan, net_name, own_images, plan_from, resumed, style_of
 from fcnlite.training.recipes import HEAVY
 from fcnlite.training.run_folder import SETTINGS, RunFolder
 from fcnlite.training.trainer import Trainer
@@ -41,16 +47,20 @@ Train a fully convolutional net.
   fcnlite train voc --data VOCdevkit --net fcn16s --init runs/voc-fcn32s/fcn32s.h5
   fcnlite train voc --data VOCdevkit --net fcn8s --init vgg16.caffemodel
                                                      all three stages: fcn32s, fcn16s from it, fcn8s from that
-  fcnlite train voc --data MY_FOLDER --net fcn8s --width 16
-                                                     your own images, from nothing: a folder laid out as VOC
-                                                     (JPEGImages, SegmentationClass, ImageSets/Segmentation)
-                                                     and classes.txt, a class name a line, the background first
+  fcnlite train folder --images photos --masks masks
+                                                     your own pictures, from nothing; masks as images of class numbers,
+                                                     of 0 and 255, of colours, or as LabelMe's or COCO's .json
+  fcnlite train folder --data MY_FOLDER --init runs/folder-fcn8s/fcn8s.h5
+                                                     the same from weights, in a folder that holds both; the classes may
+                                                     be others than those of the weights
   fcnlite train --resume runs/voc-fcn32s   go on with a run that was stopped
 
 Started from weights (--init), a net learns by the paper's "heavy" recipe: one image a step at its own size, the
 loss summed over its pixels, momentum 0.99, a learning rate for each net. From nothing that learns too slowly: the
-loss is averaged, the rate higher and falling, momentum 0.9, fc6 and fc7 smaller (--recipe scratch). Any single
-setting can be given. A Caffe solver file is trained by fcnlite solve SOLVER.prototxt.
+loss is averaged, the rate higher and falling, momentum 0.9, fc6 and fc7 smaller (--recipe scratch). Your own pictures
+(folder, or voc with a classes.txt) are learned so from weights, too, at a tenth of the rate; each is seen 20 times or
+more and changed at random, the net is validated 20 times, and the run ends with the best weights (--recipe own). Any
+single setting can be given. A Caffe solver file is trained by fcnlite solve SOLVER.prototxt.
 
 A run's folder gets settings.json, log.jsonl (a line an iteration), loss.png, snapshots, validation scores with
 pictures, and at the end NET.h5, for fcnlite predict. Ctrl-C saves a snapshot; a resumed run ends with the
@@ -82,6 +92,13 @@ def _add_data_options(group: Any) -> None:
         metavar="DIR",
         help="the data set's folder (default: data/NAME; for shapes in the run's folder, drawn there if need be)",
     )
+    add_own_data_options(group)
+    group.add_argument(
+        "--no-check",
+        dest="check",
+        action="store_false",
+        help="train on your own pictures in spite of what fcnlite data check finds",
+    )
     group.add_argument("--split", metavar="LIST", help="images to train on (default: the paper's choice)")
     group.add_argument(
         "--val-split", metavar="LIST", help="images to validate on (default: the paper's choice)"
@@ -109,6 +126,23 @@ def _add_data_options(group: Any) -> None:
         const=32,
         metavar="PIXELS",
         help="shift images at random by up to so many pixels (32, as in the paper, if no number is given)",
+    )
+    group.add_argument(
+        "--zoom",
+        type=at_least_one,
+        metavar="FACTOR",
+        help="scale images at random by 1/FACTOR to FACTOR (default: 1, not at all; own pictures: 1.25)",
+    )
+    group.add_argument(
+        "--recolor",
+        type=amount(),
+        metavar="AMOUNT",
+        help="change contrast, brightness and colours at random (default: 0, not at all; own pictures: 0.2)",
+    )
+    group.add_argument(
+        "--no-augment",
+        action="store_true",
+        help="own pictures: none of the random changes but those given (--mirror, --jitter, --zoom, --recolor)",
     )
     group.add_argument(
         "--hide",
@@ -167,11 +201,22 @@ def _add_net_options(group: Any) -> None:
 def _add_learning_options(group: Any) -> None:
     group.add_argument(
         "--recipe",
-        choices=("heavy", "cvpr15", "scratch"),
-        help="the settings below: the journal's, the conference paper's, or for training from nothing",
+        choices=("heavy", "cvpr15", "scratch", "own"),
+        help="the settings below: the journal's, the conference paper's, for training from nothing, for own pictures",
     )
     group.add_argument(
         "--fixed", action="store_true", help="learn the score layers only, as the paper's FCN-32s-fixed"
+    )
+    group.add_argument(
+        "--freeze",
+        action="append",
+        metavar="PATTERN",
+        help="layers that keep their weights, such as 'conv[12]_*'; may be given several times",
+    )
+    group.add_argument(
+        "--class-weights",
+        metavar="balanced|FILE",
+        help="weigh the loss of each class's pixels: the rarer the more, w = N / (C n), or by lines NAME,WEIGHT",
     )
     group.add_argument("--iterations", type=at_least(1), metavar="N", help="weight updates")
     group.add_argument("--lr", type=amount(positive=True), metavar="RATE", help="learning rate")
@@ -210,6 +255,31 @@ def _add_run_options(group: Any) -> None:
     group.add_argument(
         "--validate", type=at_least(0), metavar="N", help="validate on the first N images (default: all)"
     )
+    group.add_argument(
+        "--keep",
+        type=at_least(0),
+        metavar="N",
+        help="newest snapshots to keep beside the best; 0: all (default: 3)",
+    )
+    group.add_argument(
+        "--final",
+        choices=("last", "best"),
+        help="the weights to end with: the last, or the best by mean IU (default: last; own pictures: best)",
+    )
+    group.add_argument(
+        "--patience",
+        type=at_least(0),
+        metavar="N",
+        help="stop when N validations in a row bring no better mean IU; 0: never (default)",
+    )
+
+
+def at_least_one(text: str) -> float:
+    """The type of an option that takes a factor of at least 1."""
+    factor = amount(positive=True)(text)
+    if factor < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return factor
 
 
 def _prepare(given: dict[str, Any]) -> Trainer:
@@ -236,12 +306,48 @@ def _plan(given: dict[str, Any]) -> tuple[Plan, RunFolder, Path | None]:
     if folder is not None:
         return _resumed(folder, given)
     out = Path(given["out"]) if "out" in given else _unused(given)
-    plan = plan_from(given, out)
-    if given.get("scale_batch") and world().size > 1:
-        plan.iter_size *= world().size
-        print(f"{plan.iter_size} images an update: --scale-batch for {world().size} processes")
-    world().share(plan.iter_size)
-    return plan, RunFolder.create(out), named
+    report = _look(given)
+    folder = RunFolder.create(out)
+    try:
+        if report is not None:
+            report.manifest.write(out / MANIFEST)
+        plan = plan_from(given, out)
+        if "class_weights" in given:
+            plan.class_weights = class_weights(given["class_weights"], open_data(plan)[0])
+        if given.get("scale_batch") and world().size > 1:
+            plan.iter_size *= world().size
+            print(f"{plan.iter_size} images an update: --scale-batch for {world().size} processes")
+        world().share(plan.iter_size)
+    except BaseException:
+        folder.discard()
+        raise
+    return plan, folder, named
+
+
+def _look(given: dict[str, Any]) -> Report | None:
+    """Check the pictures of `folder` before they are trained on; None for other data sets.
+
+    Raises
+    ------
+    InputError
+        Training would fail or mislead.
+    """
+    name = catalogue.canonical(given.get("data_set", "shapes"))
+    own = [
+        option for option in ("images", "masks", "colors", "classes", "void", "max_size") if option in given
+    ]
+    if name != "folder":
+        if own:
+            raise InputError(f"--{own[0].replace('_', '-')} goes with the data set folder, not with {name}")
+        return None
+    report = look(given, given.get("data"))
+    for kind, lines in (("note", report.manifest.encoding.remarks), ("warning", report.warnings)):
+        for line in lines:
+            print(f"{kind}: {line}")
+    if report.errors and given.get("check", True):
+        more = f" (and {len(report.errors) - 1} more: see fcnlite data check)" if report.errors[1:] else ""
+        raise InputError(f"{report.errors[0]}{more}")
+    return report
 
 
 def _resumed(folder: RunFolder, given: dict[str, Any]) -> tuple[Plan, RunFolder, Path | None]:
@@ -288,11 +394,16 @@ def _introduce(trainer: Trainer) -> None:
     trainer.say(f"run: {trainer.folder.path}{start}")
 
 
-def _conclude(trainer: Trainer, weights: Path) -> None:
-    """Show what came out, and what to do with it."""
+def _conclude(trainer: Trainer, weights: Path, iteration: int) -> None:
+    """Show the scores of the weights, and what to do with them."""
+    validation = trainer.folder.path / "validation" / f"iter_{iteration}"
     if trainer.evaluation is not None:
-        print(f"\n{trainer.evaluation}\n")
-        print(f"pictures: {trainer.folder.path / 'validation' / f'iter_{trainer.iteration}.png'}")
+        if iteration != trainer.iteration:
+            print(f"\nbest in validation: iteration {iteration}")
+        print(f"\n{validation.with_suffix('.txt').read_text(encoding='utf-8')}")
+        print(f"pictures: {validation.with_suffix('.png')}")
+    if isinstance(trainer.train_data, Skipping) and trainer.train_data.skipped:
+        print(f"skipped: {len(trainer.train_data.skipped)} images that cannot be read")
     print(f"loss curve: {trainer.folder.path / 'loss.png'}")
     print(f"weights: {weights}")
     print(f"segment pictures with: fcnlite predict IMAGE --weights {weights} --out FOLDER")
@@ -302,10 +413,12 @@ def _conclude(trainer: Trainer, weights: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     given = vars(parser().parse_args(arguments))
+    if given.pop("no_augment", False):
+        given = {"mirror": False, "jitter": 0, "zoom": 1.0, "recolor": 0.0} | given
     if given.get("data_set", "").endswith(".prototxt"):
         file = given["data_set"]
         raise InputError(f"{file} is a Caffe solver file, not a data set; use: fcnlite solve {file}")
-    use_device(given.get("device"), given.get("threads"))
+    use_device(given.get("device"), given.get("threads"), given.get("fast", False))
     with owning():
         chain = world().from_leader(lambda: _chain(given))
         if chain is None:
@@ -322,7 +435,7 @@ def _train(given: dict[str, Any], again: Path | None = None) -> int:
         with stopping("fcnlite train") as stop:
             finished = trainer.run(stop)
         if finished:
-            _conclude(trainer, trainer.finish())
+            _conclude(trainer, *trainer.finish())
             return 0
     except KeyboardInterrupt:
         _say_how_to_go_on(trainer, again)
@@ -360,7 +473,18 @@ def _say_how_to_go_on(trainer: Trainer, again: Path | None) -> None:
 
 def _chain(given: dict[str, Any]) -> tuple[Chain, dict[str, Any]] | None:
     """The chain that the options ask for, new or to go on with, and what they say anew; None for a single net."""
-    apart = ("chain", "stage_weights", "out", "resume", "net", "device", "threads", "exact", "scale_batch")
+    apart = (
+        "chain",
+        "stage_weights",
+        "out",
+        "resume",
+        "net",
+        "device",
+        "threads",
+        "fast",
+        "exact",
+        "scale_batch",
+    )
     options = {option: value for option, value in given.items() if option not in apart}
     if "resume" in given and holds_chain(given["resume"]):
         chain = Chain.read(Path(given["resume"]))
@@ -371,18 +495,25 @@ def _chain(given: dict[str, Any]) -> tuple[Chain, dict[str, Any]] | None:
     name = catalogue.canonical(given.get("data_set", "shapes"))
     net = net_name(name, given.get("net"))
     stages = stages_of(net) if net in HEAVY else [net]
-    if not given.get("chain", _starts_from_classifier(stages, given)):
+    style = _style(name, given)
+    if not given.get("chain", style != "own" and _starts_from_classifier(stages, given)):
         if "stage_weights" in given:
             raise InputError("--stage-weights goes with a chain of nets, --chain")
         return None
     if len(stages) == 1 or "resume" in given:
         why = "--resume names no chain" if "resume" in given else f"{net} does not start from a coarser net"
         raise InputError(f"--chain: {why}; leave it out")
-    options.setdefault("recipe", "heavy" if "init" in given else "scratch")
+    options.setdefault("recipe", style)
     out = Path(given["out"]) if "out" in given else _unused(given)
     if name == "shapes":
         options.setdefault("data", str(out / "data"))
     return Chain.create(out, stages, given.get("stage_weights", TAKE[0]), options), {}
+
+
+def _style(name: str, given: dict[str, Any]) -> str:
+    """The recipe of a new run; a run to go on with keeps its own."""
+    own = "resume" not in given and (name == "folder" or own_images(name, given) is not None)
+    return style_of(given, own)
 
 
 def _starts_from_classifier(stages: Sequence[str], given: dict[str, Any]) -> bool:

@@ -6,19 +6,19 @@ The next ones are prepared in a background thread while the net computes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from fcnlite.data.augment import Augmentation
 from fcnlite.data.dataset import Dataset
 from fcnlite.data.order import SEED, ImageOrder
 from fcnlite.errors import InputError
 
 T = TypeVar("T")
-SAMPLING = 1  # sets the draws of patch sampling apart from those of mirroring and jitter
 
 
 class Prefetch(Iterator[T], Generic[T]):
@@ -76,14 +76,8 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         means N * k.
     count : int, optional
         End after this many batches; endless if None.
-    mirror : bool
-        Mirror each image left to right with probability 1/2.
-    jitter : int
-        Translate each image by up to this many pixels in each direction (the paper: 32); what comes in
-        from outside is the mean colour, with void labels.
-    keep : float
-        Let each position of the label maps count with this probability, else make it void: the paper's patch
-        sampling (section 3.4), since a void label takes that output's patch out of the loss and the gradient.
+    mirror, jitter, zoom, recolor, keep
+        Random changes of each image, as `fcnlite.data.augment.Augmentation` has them.
     depth : int
         How many batches may be prepared ahead.
     names : sequence of str, optional
@@ -96,11 +90,9 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
     Notes
     -----
-    Yields {blob name: (1, C, H, W) float32}: "data" and "label" for most data sets. Mirroring and jitter
-    (paper, section 4.3, "Augmentation") draw from a generator of their own, seeded by position, so that they
-    change neither the order nor what a resumed run sees. So does patch sampling: the positions of an (H, W) map
-    that count are `np.random.default_rng((abs(seed), position, 1)).random((H, W)) < keep`, after moving, and the
-    same for every label map of the image.
+    Yields {blob name: (1, C, H, W) float32}: "data" and "label" for most data sets. The changes draw from generators
+    of their own, seeded by the run's seed and the position, so that they change neither the order nor what a resumed
+    run sees.
     """
 
     def __init__(
@@ -113,14 +105,13 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         count: int | None = None,
         mirror: bool = False,
         jitter: int = 0,
+        zoom: float = 1.0,
+        recolor: float = 0.0,
         keep: float = 1.0,
         depth: int = 2,
         names: Sequence[str] | None = None,
     ) -> None:
-        if jitter < 0:
-            raise ValueError(f"jitter must not be negative, not {jitter}")
-        if not 0 < keep <= 1:
-            raise ValueError(f"keep must be a probability above 0, not {keep}")
+        change = Augmentation(mirror, jitter, zoom, recolor, keep)
         self.dataset = dataset
         self.position = position
         self._names = None if names is None else list(names)
@@ -128,7 +119,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
         def make(step: int, first: int) -> Iterator[dict[str, np.ndarray]]:
             order = ImageOrder.of_split(len(dataset), dataset.split, randomize, seed, position)
-            return _make(dataset, order, count, mirror, jitter, keep, step, first)
+            return _make(dataset, order, count, change, step, first)
 
         self._make = make
         self._made = Prefetch(make(1, 0), depth)
@@ -167,14 +158,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
 
 def _make(
-    dataset: Dataset,
-    order: ImageOrder,
-    count: int | None,
-    mirror: bool,
-    jitter: int,
-    keep: float,
-    step: int,
-    first: int,
+    dataset: Dataset, order: ImageOrder, count: int | None, change: Augmentation, step: int, first: int
 ) -> Iterator[dict[str, np.ndarray]]:
     labels = set(dataset.heads)
     begin, end = order.position, None if count is None else order.position + count
@@ -182,40 +166,6 @@ def _make(
         position, index = order.position, next(order)
         if (position - begin) % step != first:
             continue
-        blobs = dataset.blobs(index)
-        if mirror or jitter:
-            draw = np.random.default_rng((abs(order.seed), position))
-            flip = mirror and bool(draw.integers(2))
-            dy, dx = draw.integers(-jitter, jitter + 1, size=2)
-            fill = {name: dataset.ignore_label if name in labels else 0 for name in blobs}
-            blobs = {name: moved(blob, int(dy), int(dx), flip, fill[name]) for name, blob in blobs.items()}
-        if keep < 1:
-            draw = np.random.default_rng((abs(order.seed), position, SAMPLING))
-            blobs |= sampled({name: blobs[name] for name in labels}, draw, keep, dataset.ignore_label)
+        seed = (abs(order.seed), position)
+        blobs = change.apply(dataset.blobs(index), labels, seed, dataset.mean_bgr, dataset.ignore_label)
         yield {name: blob[np.newaxis] for name, blob in blobs.items()}
-
-
-def moved(blob: np.ndarray, dy: int, dx: int, flip: bool, fill: float) -> np.ndarray:
-    """Move the pixels of a (C, H, W) blob, whose size stays.
-
-    It is mirrored left to right if `flip`, then shifted down by `dy` and right by `dx` pixels, and the uncovered
-    part is set to `fill`.
-    """
-    source = blob[:, :, ::-1] if flip else blob
-    _, height, width = blob.shape
-    out = np.full_like(blob, fill)
-    dy, dx = max(-height, min(height, dy)), max(-width, min(width, dx))
-    rows, columns = (max(dy, 0), height + min(dy, 0)), (max(dx, 0), width + min(dx, 0))
-    out[:, rows[0] : rows[1], columns[0] : columns[1]] = source[
-        :, rows[0] - dy : rows[1] - dy, columns[0] - dx : columns[1] - dx
-    ]
-    return out
-
-
-def sampled(
-    labels: Mapping[str, np.ndarray], draw: np.random.Generator, keep: float, void: float
-) -> dict[str, np.ndarray]:
-    """Label maps (1, H, W) of one image, all but a random share `keep` of the positions set to `void`."""
-    (shape,) = {label.shape[1:] for label in labels.values()}
-    kept = draw.random(shape) < keep
-    return {name: np.where(kept, label, label.dtype.type(void)) for name, label in labels.items()}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fcnlite.data.dataset import Dataset
+from fcnlite.data.folder.dataset import OwnPictures
 from fcnlite.data.nyud import MODES, NYUD
 from fcnlite.data.pascalcontext import PASCALContext
 from fcnlite.data.sbd import SBD
@@ -32,6 +33,7 @@ SPLITS = {
     "voc": Splits("train", "val"),
     "sbd": Splits("train", "val"),
     "shapes": Splits("train", "val"),
+    "folder": Splits("train", "val"),
     "nyud": Splits("trainval", "test"),
     "siftflow": Splits("trainval", "test"),
     "pascalcontext": Splits("train", "val"),
@@ -51,6 +53,7 @@ OPENERS: dict[str, Callable[..., Dataset]] = {
     "voc": VOC,
     "sbd": SBD,
     "shapes": open_shapes,
+    "folder": OwnPictures,
     "nyud": open_nyud,
     "siftflow": SIFTFlow,
     "pascalcontext": PASCALContext,

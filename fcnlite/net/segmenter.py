@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -80,13 +80,38 @@ class Segmenter(Net):
         InputError
             The net takes more than one picture.
         """
-        pixels = self.notes.use(mean_bgr, scale)
-        picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
-        data = preprocess(picture, pixels.mean_bgr, pixels.scale)[None]
+        data = self._input(image, mean_bgr, scale)
         with self.exclusive():
             labels = argmax_channels(self.infer(output, **{self.picture: data}))[0]
             self.drop_blobs()
         return labels
+
+    def scores(
+        self,
+        image: Any,
+        mean_bgr: Sequence[float] | None = None,
+        output: str | None = None,
+        scale: float | None = None,
+    ) -> np.ndarray:
+        """Score an image; parameters as for `predict`.
+
+        Returns
+        -------
+        numpy.ndarray
+            C x H x W float32: each pixel's score for each class, as the net gives them. Their maxima are what `predict`
+            returns; the FCNs' own are not probabilities, which a softmax over the classes makes of them.
+        """
+        data = self._input(image, mean_bgr, scale)
+        with self.exclusive():
+            found = device.current().tonumpy(self.infer(output, **{self.picture: data}))[0].astype(np.float32)
+            self.drop_blobs()
+        return found
+
+    def _input(self, image: Any, mean_bgr: Sequence[float] | None, scale: float | None) -> np.ndarray:
+        """An image as the net's input blob."""
+        pixels = self.notes.use(mean_bgr, scale)
+        picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
+        return preprocess(picture, pixels.mean_bgr, pixels.scale)[None]
 
     @property
     def picture(self) -> str:
@@ -167,8 +192,18 @@ def score_blob(head: str) -> str:
     return "score" if head == "label" else f"score_{head}"
 
 
-def segment(net: Net, dataset: Dataset, index: int) -> Maps:
+def segment(
+    net: Net, dataset: Dataset, index: int, look: Callable[[str, Any, np.ndarray], object] | None = None
+) -> Maps:
     """Segment one image of a data set.
+
+    Parameters
+    ----------
+    net : Net
+    dataset : Dataset
+    index : int
+    look : callable, optional
+        Called with each label blob's name, its scores, (1, C, H, W) on the device, and its truth, (1, H, W).
 
     Returns
     -------
@@ -189,6 +224,9 @@ def segment(net: Net, dataset: Dataset, index: int) -> Maps:
         else:
             net.forward(**inputs)
             scores = {head: net.blobs[blob].data for head, blob in outputs.items()}
+        for head, score in scores.items():
+            if look is not None:
+                look(head, score, blobs[head])
         maps = {head: (blobs[head][0].astype(np.uint8), argmax_channels(scores[head])[0]) for head in outputs}
         net.drop_blobs()
     for head, (truth, prediction) in maps.items():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fcnlite import models
 from fcnlite.data import Dataset, Masked, open_dataset
+from fcnlite.errors import InputError
 from fcnlite.proto import LayerParameter, NetParameter, SolverParameter
+from fcnlite.training.class_weights import CLASS_WEIGHTS, weigh_classes
 from fcnlite.training.plan import Plan
 
 # Nets trained from scratch divide pixels by this (a fixed Scale layer): a rate that suits the other layers is too
@@ -27,8 +31,16 @@ def open_data(plan: Plan) -> tuple[Dataset, Dataset | None]:
     return train, val if plan.hide is None else Masked(val, plan.hide)
 
 
-def describe_net(plan: Plan, classes: int) -> NetParameter:
-    """The net to train, with fillers where it starts from nothing."""
+def describe_net(plan: Plan, classes: int, folder: Path = Path()) -> NetParameter:  # noqa: B008
+    """The net to train, with fillers where it starts from nothing.
+
+    Parameters
+    ----------
+    plan : Plan
+    classes : int
+    folder : Path
+        The run's, where the class weights are, if there are any.
+    """
     options = {
         "classes": classes,
         "width": plan.width,
@@ -43,20 +55,45 @@ def describe_net(plan: Plan, classes: int) -> NetParameter:
             if layer.type == "SoftmaxWithLoss":
                 layer.loss_weight[:] = [1 / plan.sample_patches]
     if plan.fixed:
-        _fix_base(param)
+        _fix(layer for layer in param.layer if _learns(layer) and not layer.name.startswith("score"))
+    for pattern in plan.freeze:
+        _freeze(param, pattern)
+    if plan.class_weights:
+        weigh_classes(param, folder / CLASS_WEIGHTS)
     if plan.scaled:
         _scale_pixels(param)
     return param
 
 
-def _fix_base(param: NetParameter) -> None:
-    """Give every convolution but those that score a learning rate of zero."""
-    for layer in param.layer:
-        if layer.type == "Convolution" and not layer.name.startswith("score"):
-            while len(layer.param) < 1 + layer.convolution_param.bias_term:
-                layer.param.add()
-            for spec in layer.param:
-                spec.lr_mult = 0
+def _learns(layer: LayerParameter) -> bool:
+    return layer.type == "Convolution"  # upsampling is fixed in the nets of the catalogue
+
+
+def _fix(layers: Iterable[LayerParameter]) -> None:
+    """Give layers a learning rate of zero."""
+    for layer in layers:
+        while len(layer.param) < 1 + layer.convolution_param.bias_term:
+            layer.param.add()
+        for spec in layer.param:
+            spec.lr_mult = 0
+
+
+def _freeze(param: NetParameter, pattern: str) -> None:
+    """Fix the layers whose names a pattern matches.
+
+    Raises
+    ------
+    InputError
+        None does, or all do.
+    """
+    learning = [layer for layer in param.layer if _learns(layer)]
+    found = [layer for layer in learning if fnmatchcase(layer.name, pattern)]
+    names = ", ".join(layer.name for layer in learning)
+    if not found:
+        raise InputError(f"--freeze {pattern} matches no layer; those that learn are {names}")
+    _fix(found)
+    if all(layer.param and not any(spec.lr_mult for spec in layer.param) for layer in learning):
+        raise InputError(f"--freeze {pattern} leaves no layer that learns; there are {names}")
 
 
 def _scale_pixels(param: NetParameter) -> None:

@@ -18,7 +18,7 @@ from fcnlite.io import check, iter_weights, read_json, write_text
 from fcnlite.io.lock import is_debris
 from fcnlite.training.plan import Plan
 from fcnlite.training.recipes import HEAVY, recipe
-from fcnlite.training.run_folder import RunFolder, link_or_copy
+from fcnlite.training.run_folder import RunFolder, link_or_copy, weights_of
 
 CHAIN = "chain.json"
 TAKE = ("final", "best")
@@ -35,8 +35,6 @@ _OPTIONS = {
     "context": str,
     "val_split": str,
 }
-# The values that are read of a validation's file.
-_VALIDATION = {"iteration": int, "labels": {str: {"mean_iu": float | None}}}
 
 
 def stages_of(net: str) -> list[str]:
@@ -156,16 +154,8 @@ class Chain:
 
     def best(self, number: int) -> Path | None:
         """The snapshot of a stage with the best mean IU in validation; the earliest of equals."""
-        folder = self.folder(number)
-        found = []
-        for path in (folder.path / "validation").glob("iter_*.json"):
-            scores = read_json(path, _VALIDATION)
-            iteration = scores["iteration"]
-            mean_iu = next((head["mean_iu"] for head in scores["labels"].values()), None)
-            weights = folder.snapshots / f"{self.stages[number]}_iter_{iteration}.caffemodel.h5"
-            if mean_iu is not None and weights.is_file():
-                found.append((-mean_iu, iteration, weights))
-        return min(found)[2] if found else None
+        state = self.folder(number).best(self.stages[number])
+        return None if state is None else weights_of(state)
 
     def discard_if_unused(self) -> None:
         """Remove a chain that this process began and a mistake ended before its first stage."""

@@ -9,22 +9,37 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from fcnlite import models
 from fcnlite.data import HIDE, SPLITS, catalogue
+from fcnlite.data.files import read_list
+from fcnlite.data.folder import MANIFEST, Manifest
 from fcnlite.data.voc import find_voc
 from fcnlite.errors import InputError
 from fcnlite.io import check, iter_weights
-from fcnlite.training.recipes import DEMO_WIDTH, SCRATCH_FC, Recipe, from_nothing, recipe
+from fcnlite.training.recipes import (
+    DEMO_WIDTH,
+    OWN_CHANGES,
+    OWN_WIDTH,
+    SCRATCH_FC,
+    TRAINED_SHARE,
+    Recipe,
+    for_own_pictures,
+    from_nothing,
+    interval,
+    recipe,
+)
 
 # What settings.json may hold.
 Whole = Annotated[int, (0, 2**31 - 1)]
 Count = Annotated[int, (1, 2**31 - 1)]
 Amount = Annotated[float, (0, sys.float_info.max)]
 Positive = Annotated[float, (sys.float_info.min, sys.float_info.max)]
+Zoom = Annotated[float, (1, sys.float_info.max)]
 Share = Annotated[float, (sys.float_info.min, 1)]
 # The net each data set is trained with unless another is named, and what NYUDv2's nets read.
 NETS = {
     "voc": "fcn32s",
     "sbd": "fcn32s",
     "shapes": "fcn8s",
+    "folder": "fcn8s",
     "nyud": "nyud-fcn32s-color",
     "siftflow": "siftflow-fcn32s",
     "pascalcontext": "pascalcontext-fcn32s",
@@ -33,17 +48,21 @@ NYUD_MODES = {
     "nyud-fcn32s-color-d": "rgbd",
     "nyud-fcn32s-hha": "hha",
     "nyud-fcn32s-color-hha": "rgb-hha",
+    "nyud-fcn16s-color-hha": "rgb-hha",
 }
 LEARNING = tuple(option.name for option in fields(Recipe) if option.name != "start")
-# What decides the weights' shapes or the images' order, so that a resumed run has to keep it.
+CHANGES = ("mirror", "jitter", "zoom", "recolor")  # of the images, at random
+# Settings that a resumed run may have otherwise, beside those of LEARNING.
+MAY_CHANGE = ("validate", "keep", "final", "patience", "skip_bad")
+# Settings that decide the weights' shapes or the images' order, so that a resumed run has to keep them.
 KEPT = (
     "net",
     "width",
     "fc",
     "seed",
     "order",
-    "mirror",
-    "jitter",
+    *CHANGES,
+    "freeze",
     "sample_patches",
     "fixed",
     "hide",
@@ -90,7 +109,22 @@ class Plan:
         "random" or "file".
     mirror : bool
     jitter : int
-        See `fcnlite.data.Batches`.
+    zoom, recolor : float
+        See `fcnlite.data.augment.Augmentation`.
+    class_weights : list of float
+        Factors on the loss of each class's pixels; empty for none.
+    freeze : list of str
+        Patterns of names: layers that keep their weights.
+    skip_bad : bool
+        Go on with the next image where one cannot be read.
+    keep : int
+        Snapshots to keep, the newest ones and the best; 0 for all.
+    final : str
+        The weights a run ends with: those of the "last" snapshot, or of the "best" by mean IU in validation.
+    patience : int
+        Validations without a better mean IU that end the run; 0 for none.
+    validate_first : bool
+        Validate before the first iteration, too.
     sample_patches : float
         The share of each image's pixels that count in the loss; `iter_size` is larger by as much. Where the loss
         is summed, each counts 1 / share times, so that an update is as large as one of whole images.
@@ -131,6 +165,15 @@ class Plan:
     order: Literal["random", "file"] = "random"
     mirror: bool = False
     jitter: Whole = 0
+    zoom: Zoom = 1.0
+    recolor: Amount = 0.0
+    class_weights: list[Amount] = field(default_factory=list)
+    freeze: list[str] = field(default_factory=list)
+    skip_bad: bool = False
+    keep: Whole = 3
+    final: Literal["last", "best"] = "last"
+    patience: Whole = 0
+    validate_first: bool = False
     sample_patches: Share = 1.0
     fixed: bool = False
     hide: Literal[HIDE] | None = None  # type: ignore[valid-type]
@@ -166,18 +209,22 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
     """
     name = catalogue.canonical(given.get("data_set", "shapes"))
     net = net_name(name, given.get("net"))
-    settings = _recipe(name, net, given)
+    images = own_images(name, given, out)
+    style = style_of(given, images is not None)
+    settings = _recipe(style, name, net, given, images or 0)
     plan = Plan(
         name=name,
         data_set=name,
-        data=given.get("data") or str(out / "data" if out and name == "shapes" else Path("data") / name),
-        split=given.get("split", SPLITS[name].train),
+        data=_data_of(name, given, out),
+        split=_split_of(name, given),
         net=net,
         width=_width(name, given),
         mirror=name == "shapes",
         **{option: getattr(settings, option) for option in LEARNING},
     )
-    own = ("fc", "init", "seed", "order", "mirror", "jitter", "fixed", "hide", "validate")
+    if style == "own":
+        plan = replace(plan, validate_first=True, final="best", **OWN_CHANGES)
+    own = ("fc", "init", "seed", "order", "fixed", "hide", "freeze", *CHANGES, *MAY_CHANGE)
     plan = replace(plan, **{option: given[option] for option in own if option in given})
     if "sample_patches" in given:
         plan.sample_patches = given["sample_patches"]
@@ -196,8 +243,34 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
     return plan
 
 
+def _data_of(name: str, given: dict[str, Any], out: Path | None) -> str:
+    if name == "folder":
+        return str((out or Path()) / MANIFEST)
+    return given.get("data") or str(out / "data" if out and name == "shapes" else Path("data") / name)
+
+
+def _split_of(name: str, given: dict[str, Any]) -> str:
+    return SPLITS[name].train if name == "folder" else given.get("split", SPLITS[name].train)
+
+
+def own_images(name: str, given: dict[str, Any], out: Path | None = None) -> int | None:
+    """Number of pictures to train on where they are the user's own; None for the data sets of the paper.
+
+    Own are those of `folder`, whose manifest lies in the run's folder `out`, and those in VOC's layout with a file
+    classes.txt.
+    """
+    if name == "folder":
+        return len(Manifest.read((out or Path()) / MANIFEST).parts["train"])
+    if name != "voc" or "sbd" in given:
+        return None
+    root = find_voc(given.get("data", Path("data") / name), given.get("year"))
+    if not (root / "classes.txt").is_file():
+        return None
+    return len(read_list(root / "ImageSets" / "Segmentation" / f"{_split_of(name, given)}.txt"))
+
+
 def _width(data_set: str, given: dict[str, Any]) -> int | None:
-    return given.get("width", DEMO_WIDTH if data_set == "shapes" else None)
+    return given.get("width", {"shapes": DEMO_WIDTH, "folder": OWN_WIDTH}.get(data_set))
 
 
 def net_name(data_set: str, given: str | None) -> str:
@@ -208,11 +281,24 @@ def net_name(data_set: str, given: str | None) -> str:
     return models.canonical(own if own in models.names() else given)
 
 
-def _recipe(data_set: str, net: str, given: dict[str, Any]) -> Recipe:
-    style = given.get("recipe", "heavy" if "init" in given or "resume" in given else "scratch")
-    settings = from_nothing(data_set, _width(data_set, given)) if style == "scratch" else recipe(net, style)
-    if style == "scratch" and "init" in given:  # trained weights bear smaller steps only
-        settings = replace(settings, lr=settings.lr / 10)
+def style_of(given: dict[str, Any], own: bool) -> str:
+    """The recipe in the options, else that for the user's own pictures, for trained weights or for nothing."""
+    trained = "init" in given or "resume" in given
+    return given.get("recipe", "own" if own else "heavy" if trained else "scratch")
+
+
+def _recipe(style: str, data_set: str, net: str, given: dict[str, Any], images: int) -> Recipe:
+    trained, width = "init" in given or "resume" in given, _width(data_set, given)
+    if style == "own":
+        settings = for_own_pictures(images, width, trained)
+    elif style == "scratch":
+        settings = from_nothing(data_set, width)
+        if "init" in given:  # trained weights bear smaller steps only
+            settings = replace(settings, lr=settings.lr * TRAINED_SHARE)
+    else:
+        settings = recipe(net, style)
+    if style == "own" and "iterations" in given and "snapshot" not in given:
+        settings = replace(settings, snapshot=interval(given["iterations"]))
     return replace(settings, **{option: given[option] for option in LEARNING if option in given})
 
 
@@ -229,6 +315,9 @@ def _choose_data(plan: Plan, given: dict[str, Any]) -> None:
         plan.data_options["mode"] = NYUD_MODES[plan.net]
     plan.val_data_set, plan.val_data = plan.data_set, plan.data
     plan.val_options = dict(plan.data_options)
+    if plan.data_set == "folder":
+        plan.val_split = "val" if Manifest.read(plan.data).parts["val"] else None
+        return
     plan.val_split = given.get("val_split", SPLITS[plan.data_set].evaluate)
     if "sbd" in given:
         if plan.data_set != "voc":
@@ -278,7 +367,15 @@ def resumed(plan: Plan, given: dict[str, Any], where: Path) -> Plan:
                 f"--{name} {given[option]} differs from the {getattr(plan, option)} that the run in {where} has; "
                 f"leave --{name} out, or start a new run"
             )
-    changes = {option: given[option] for option in (*LEARNING, "validate") if option in given}
-    if "data" in given:
+    if "class_weights" in given:
+        raise InputError(f"--class-weights is decided when a run begins; leave it out to go on with {where}")
+    changes = {option: given[option] for option in (*LEARNING, *MAY_CHANGE) if option in given}
+    if plan.data_set == "folder":
+        if any(option in given for option in ("data", "images", "masks")):
+            raise InputError(
+                f"the run in {where} goes on with its own pictures; leave --data, --images, --masks out"
+            )
+        changes |= {"data": str(where / MANIFEST), "val_data": str(where / MANIFEST)}
+    elif "data" in given:
         changes |= {"data": given["data"], "val_data": given["data"]}
     return replace(plan, **changes)

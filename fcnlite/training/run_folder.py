@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -33,11 +33,40 @@ _RECORD = {
 }  # of a line of the log, the values that are read again
 
 
+_VALIDATION = {"iteration": int, "labels": {str: {"mean_iu": float | None}}}
+
+
+class Validation(NamedTuple):
+    """What is read again of a validation; values are None where nothing could be measured."""
+
+    iteration: int
+    loss: float | None
+    mean_iu: float | None
+
+
 class RunFolder:
     """A run's files.
 
-    `settings.json`; `log.jsonl`, a line an iteration; `loss.png`; `snapshots/NET_iter_N.caffemodel.h5` and
-    `.solverstate.h5`, Caffe's own; `validation/iter_N.json`, `.txt` and `.png`; `NET.h5`, the final weights.
+    `settings.json`
+        The plan (`fcnlite.training.plan.Plan`), class names, number of images, device, version.
+    `data.json`
+        For pictures of one's own: the files, the parts to train and to validate on, and what the masks mean
+        (`fcnlite.data.folder.Manifest`).
+    `train.prototxt`, `solver.prototxt`
+        The net and the solver as Caffe reads them.
+    `log.jsonl`
+        A line an iteration: `iteration`, `loss`, `smoothed_loss`, `lr`, `seconds`, `images`.
+    `validation/iter_N.json`
+        A validation after N iterations: `iteration`, `images`, `seconds_per_image`, `loss` (the mean over the pixels
+        that count, of the first label blob), and under `labels` for each label blob `classes`, the four metrics,
+        `class_accuracy`, `class_iu`, `class_pixels` and `histogram`, the confusion matrix (rows: the truth). Beside it
+        the same as a table, `.txt`, and the first images as a picture, `.png`.
+    `loss.png`
+        The losses in training and validation, and the mean IU.
+    `snapshots/NET_iter_N.caffemodel.h5`, `.solverstate.h5`
+        Weights and solver states in Caffe's HDF5: the newest ones and the best.
+    `NET.h5`
+        The weights that the run ends with.
 
     Attributes
     ----------
@@ -184,7 +213,11 @@ class RunFolder:
                 yield parse_json(line, f"{path}, line {number},", _RECORD)
 
     def forget_after(self, iteration: int) -> list[dict[str, Any]]:
-        """Drop what the log tells of later iterations, before going on from this one; returns what is left."""
+        """Drop the log's lines and the validations of later iterations, before going on; returns the lines left."""
+        for validation in self.validations():
+            if validation.iteration > iteration:
+                for path in (self.path / "validation").glob(f"iter_{validation.iteration}.*"):
+                    path.unlink()
         kept = [record for record in self.records() if record["iteration"] <= iteration]
         self.close()
         if (self.path / "log.jsonl").is_file():
@@ -197,7 +230,11 @@ class RunFolder:
         records = list(self.records())
         if records:
             columns = ([record[key] for record in records] for key in ("iteration", "loss", "lr"))
-            vis.write_loss_curve(self.path / "loss.png", *columns, smooth=smooth, title=title)
+            last = records[-1]["iteration"]
+            points = [(v.iteration, v.loss, v.mean_iu) for v in self.validations() if v.iteration <= last]
+            vis.write_loss_curve(
+                self.path / "loss.png", *columns, smooth=smooth, title=title, validations=points
+            )
 
     def close(self) -> None:
         """Close the log."""
@@ -222,6 +259,21 @@ class RunFolder:
 
     def _scores(self, iteration: int) -> Path:
         return self.path / "validation" / f"iter_{iteration}.json"
+
+    def validations(self) -> list[Validation]:
+        """The validations so far, in order.
+
+        Raises
+        ------
+        InputError
+            A file is damaged.
+        """
+        found = []
+        for path in (self.path / "validation").glob("iter_*.json"):
+            scores = read_json(path, _VALIDATION)
+            head = next(iter(scores["labels"].values()), {"mean_iu": None})
+            found.append(Validation(scores["iteration"], scores.get("loss"), head["mean_iu"]))
+        return sorted(found, key=lambda validation: validation.iteration)
 
     # Snapshots
 
@@ -254,9 +306,39 @@ class RunFolder:
             say(f"passing over a snapshot: {fault}")
         return None
 
+    def best(self, name: str) -> Path | None:
+        """The state of the snapshot with the best mean IU in validation; the earliest of equals."""
+        found = [
+            (-validation.mean_iu, validation.iteration, state)
+            for validation in self.validations()
+            if validation.mean_iu is not None
+            and weights_of(state := self.state(name, validation.iteration)).is_file()
+        ]
+        return min(found)[2] if found else None
+
+    def state(self, name: str, iteration: int) -> Path:
+        """The file of a snapshot's state."""
+        return self.snapshots / f"{name}_iter_{iteration}{STATE}"
+
+    def prune(self, name: str, keep: int, iteration: int) -> None:
+        """Remove the snapshots up to an iteration but the newest `keep` and the best; 0 keeps all."""
+        if not keep:
+            return
+        states = self.states()
+        best = self.best(name)
+        for older in sorted(at for at in states if at <= iteration)[:-keep]:
+            if states[older] != best:
+                states[older].unlink(missing_ok=True)
+                weights_of(states[older]).unlink(missing_ok=True)
+
     def write_final(self, state: Path, name: str) -> Path:
         """Give the weights of a snapshot the name NAME.h5, as a second link to the file where the disk can."""
         return link_or_copy(weights_of(state), self.path / f"{name}.h5")
+
+
+def iteration_of(state: Path) -> int:
+    """The iteration that a snapshot's name tells."""
+    return int(state.name.removesuffix(STATE).rpartition("_iter_")[2])
 
 
 def damage(state: Path) -> str:
@@ -287,6 +369,9 @@ class SeenFolder(RunFolder):
         return [record for record in self.records() if record["iteration"] <= iteration]
 
     def draw_curve(self, smooth: int, title: str) -> None:
+        pass
+
+    def prune(self, name: str, keep: int, iteration: int) -> None:
         pass
 
     def write_final(self, state: Path, name: str) -> Path:

@@ -18,6 +18,7 @@ import fcnlite
 from fcnlite import device, surgery
 from fcnlite.data import Batches, Dataset, ImageOrder
 from fcnlite.data.notes import Notes
+from fcnlite.data.skipping import Skipping
 from fcnlite.data.survey import survey
 from fcnlite.deploy import deploy
 from fcnlite.errors import InputError, noting
@@ -30,15 +31,23 @@ from fcnlite.proto import to_text
 from fcnlite.scoring import Evaluation, evaluate, sheet
 from fcnlite.solver import SGDSolver
 from fcnlite.training.build import describe_net, open_data, solver_of
+from fcnlite.training.class_weights import CLASS_WEIGHTS, write_matrix
 from fcnlite.training.plan import Plan
-from fcnlite.training.run_folder import STATE, RunFolder, damage, weights_of
+from fcnlite.training.run_folder import STATE, RunFolder, damage, iteration_of, weights_of
 
 PICTURES = 8  # images in a validation's picture
+SILENCE = 60  # seconds without a line off a terminal
 
 Say = Callable[[str], object]
 
 
-def start(plan: Plan, dataset: Dataset, say: Say = print, init: bool = True) -> Net:
+def start(
+    plan: Plan,
+    dataset: Dataset,
+    say: Say = print,
+    init: bool = True,
+    folder: Path = Path(),  # noqa: B008
+) -> Net:
     """The net in phase TRAIN, with the weights it starts from.
 
     Parameters
@@ -50,9 +59,11 @@ def start(plan: Plan, dataset: Dataset, say: Say = print, init: bool = True) -> 
         Told in a line what the weights are.
     init : bool
         False when going on from a snapshot, which brings all weights.
+    folder : Path
+        The run's, where the class weights are, if there are any.
     """
     fcnlite.set_random_seed(plan.seed)
-    param = describe_net(plan, len(dataset.classes))
+    param = describe_net(plan, len(dataset.classes), folder)
     net = Net(param, phase="TRAIN")
     net.notes = Notes.of(dataset, {score_blob(head): names for head, names in dataset.heads.items()})
     surgery.interpolate(net)
@@ -107,7 +118,7 @@ class _Step:
 
 
 class Diverged(InputError):
-    """The loss is not a number any more, and the weights are nothing to save."""
+    """The loss is not a finite number any more, and the weights are nothing to save."""
 
 
 class Trainer:
@@ -135,6 +146,8 @@ class Trainer:
         The last validation.
     saved : pathlib.Path or None
         The state of the last snapshot.
+    settled : bool
+        Validation has not got better for as long as the plan has patience.
     images : list of str
         The images of the last iteration begun.
     warned : list of str
@@ -157,10 +170,14 @@ class Trainer:
         self.say = say
         self.warned: list[str] = []
         with noting(self.warned):
-            self.train_data, self.val_data = self.world.leader_first(lambda: open_data(plan))
-            if self.world.leads:
+            if plan.class_weights and self.world.leads:
+                write_matrix(folder.path / CLASS_WEIGHTS, plan.class_weights)
+            self.train_data, self.val_data = self.world.leader_first(self._open_data)
+            if (
+                self.world.leads and plan.data_set != "folder"
+            ):  # whose pictures were all read for its manifest
                 survey(self.train_data)
-            self.net = start(plan, self.train_data, say, init=resume is None)
+            self.net = start(plan, self.train_data, say, resume is None, folder.path)
         given = self.train_data.blobs(0)
         if set(given) != set(self.net.inputs):
             raise InputError(
@@ -174,6 +191,9 @@ class Trainer:
         self._under_way: deque[_Step] = deque()
         self.images: list[str] = []
         self._noted = 0.0
+        self.settled = False
+        self._told: tuple[float, int] | None = None
+        self._begun = 0.0, 0
         self._logged = 0  # warnings
         self.evaluation: Evaluation | None = None
         self.saved: Path | None = None
@@ -185,6 +205,12 @@ class Trainer:
             self.losses.append(record["loss"])
         with noting(self.warned):
             warn_of_doubts(self.net)
+
+    def _open_data(self) -> tuple[Dataset, Dataset | None]:
+        train, val = open_data(self.plan)
+        if not self.plan.skip_bad:
+            return train, val
+        return Skipping(train, self.say), None if val is None else Skipping(val, self.say).without_bad()
 
     def _restore(self, state: Path) -> None:
         self.solver.restore(state)
@@ -226,7 +252,7 @@ class Trainer:
         write_text(self.folder.path / "solver.prototxt", to_text(solver))
 
     def run(self, stop: Any = False) -> bool:
-        """Train to the planned iteration; False where `stop` came true before.
+        """Train to the planned iteration, or as long as validation gets better; False where `stop` came true before.
 
         Parameters
         ----------
@@ -246,32 +272,53 @@ class Trainer:
             position=position,
             mirror=plan.mirror,
             jitter=plan.jitter,
+            zoom=plan.zoom,
+            recolor=plan.recolor,
             keep=plan.sample_patches,
         )
+        if plan.validate_first and self.iteration == 0 and not self.world.any(stop):
+            self.validate()
+        self.settled = self.world.any(self._is_settled())
         with noting(self.warned), source, self._bar() as bar:
             self.solver.source = self.world.own_items(source)
-            while self.iteration < plan.iterations and not self.world.any(stop):
+            while self.iteration < plan.iterations and not self.settled and not self.world.any(stop):
                 self._step(order, bar)
                 if plan.snapshot and self.iteration % plan.snapshot == 0 and self.iteration < plan.iterations:
                     self._note(bar)
                     self.save()
                     self.validate()
+                    self.settled = self.world.any(self._is_settled())
+                    self.folder.prune(plan.net, plan.keep, self.iteration)
             self._note(bar)
         if self.saved is None or self.state_name != self.saved.name:
             self.save()
         self.folder.close()
-        return self.iteration >= plan.iterations
+        return self.iteration >= plan.iterations or self.settled
+
+    def _is_settled(self) -> bool:
+        """True if the last `patience` validations were no better than one before them."""
+        if not self.plan.patience or not self.world.leads:
+            return False
+        scores = [v.mean_iu or 0.0 for v in self.folder.validations() if v.iteration <= self.iteration]
+        recent, before = scores[-self.plan.patience :], scores[: -self.plan.patience]
+        return bool(before) and max(recent) <= max(before)
 
     @property
     def state_name(self) -> str:
         """The name of a snapshot's state taken now."""
         return f"{self.plan.net}_iter_{self.iteration}{STATE}"
 
-    def finish(self) -> Path:
-        """Validate, and write the final weights; returns their path."""
+    def finish(self) -> tuple[Path, int]:
+        """Validate, and write the final weights; returns their path and the iteration they are of."""
         assert self.saved is not None
         self.validate()
-        return self.folder.write_final(self.saved, self.plan.net)
+        best = None
+        if self.plan.final == "best":
+            best = self.world.from_leader(lambda: self.folder.best(self.plan.net))
+        self.folder.prune(self.plan.net, self.plan.keep, self.iteration)
+        self.folder.draw_curve(self.plan.average_loss, f"{self.plan.net} on {self.plan.name}")
+        taken = best or self.saved
+        return self.folder.write_final(taken, self.plan.net), iteration_of(taken)
 
     def save(self) -> None:
         """Save a snapshot and draw the curve."""
@@ -297,11 +344,13 @@ class Trainer:
         self.evaluation = self._validate(self._test_net, self.val_data, self.iteration)
 
     def _validate(self, net: Net, images: Dataset, iteration: int) -> Evaluation:
-        found = evaluate(net, images, self.plan.validate, progress="validating", world=self.world)
+        found = evaluate(
+            net, images, self.plan.validate, progress="validating", with_loss=True, world=self.world
+        )
         if self.world.leads:
             picture = sheet(net, images, min(PICTURES, found.images))
             self.folder.write_validation(iteration, found.to_json(), str(found), picture)
-            self.say(f"iteration {iteration}: {found.main} ({found.images} images)")
+            self.say(f"iteration {iteration}: loss {found.loss:.4g}, {found.main} ({found.images} images)")
         return found
 
     def _make_up_validations(self) -> None:
@@ -332,10 +381,17 @@ class Trainer:
 
     def _step(self, order: ImageOrder, bar: Any) -> None:
         rate, begun = self.solver.rate, time.perf_counter()
-        self.images = [self.train_data.names[next(order)] for _ in range(self.plan.iter_size)]
+        indices = [next(order) for _ in range(self.plan.iter_size)]
+        self.images = [self.train_data.names[index] for index in indices]
         self.solver.step(1)
+        self.images = [self._name(index) for index in indices]
         self._under_way.append(_Step(self.iteration, self.solver.loss, rate, self.images, begun))
         self._note(bar, device.current().ahead)
+
+    def _name(self, index: int) -> str:
+        """Name of the image shown for an index."""
+        data = self.train_data
+        return data.shown(index) if isinstance(data, Skipping) else data.names[index]
 
     def _note(self, bar: Any, ahead: int = 0) -> None:
         """Check and log finished steps, leaving the last `ahead` in flight so that a GPU never waits."""
@@ -364,5 +420,19 @@ class Trainer:
             self.folder.log(record)
             bar.update()
             bar.set_postfix_str(f"loss {smoothed:.4g}", refresh=False)
-            if bar.disable and step.iteration % max(1, self.plan.iterations // 10) == 0:
-                self.say(f"iteration {step.iteration} of {self.plan.iterations}: loss {smoothed:.4g}")
+            if bar.disable:
+                self._tell(step.iteration, smoothed)
+
+    def _tell(self, iteration: int, loss: float) -> None:
+        """A line now and then where there is no bar: at every tenth of the run, and at least once a minute."""
+        now = time.perf_counter()
+        if self._told is None:
+            self._told = self._begun = now, iteration - 1
+        if iteration % max(1, self.plan.iterations // 10) and now - self._told[0] < SILENCE:
+            return
+        self._told = now, iteration
+        each = (now - self._begun[0]) / (iteration - self._begun[1])
+        left = tqdm.format_interval(each * (self.plan.iterations - iteration))
+        self.say(
+            f"iteration {iteration} of {self.plan.iterations}: loss {loss:.4g} ({each:.2g} s each, {left} left)"
+        )

@@ -30,6 +30,8 @@ class ImageBatches(Layer):
     batch: int
     transform: Transform
     _position = 0
+    _step, _start = 1, 0  # batches that it takes: number start, start + step, ..
+    _deal, _hand = 1, 0  # images that it takes, with as many solvers: number hand, hand + deal, ..
     _first: tuple[int, tuple[np.ndarray, Label]] | None = None  # what reshape has read, and where
 
     def read(self, position: int) -> tuple[np.ndarray, Label]:
@@ -43,7 +45,7 @@ class ImageBatches(Layer):
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         # The first image of a batch says how large it is, so that single images may each have their own size.
         if self._first is None or self._first[0] != self._position:
-            self._first = self._position, self.read(self._position)
+            self._first = self._position, self._read(self._position)
         image, label = self._first[1]
         size = self.transform.size(image)
         top[0].reshape(self.batch, image.shape[0], *size)
@@ -52,29 +54,44 @@ class ImageBatches(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         assert self._first is not None  # reshape comes first
-        read = [self._first[1], *(self.read(self._position + i) for i in range(1, self.batch))]
+        read = [self._first[1], *(self._read(self._position + i) for i in range(1, self.batch))]
         images, labels = [], []
         for i, (image, label) in enumerate(read):
             self.transform.draw(image)
             images.append(self.transform(image))
             labels.append(self.transform.cut(label) if isinstance(label, np.ndarray) else label)
             if images[i].shape != images[0].shape:
+                number = (self._position + i) * self._deal + self._hand
                 raise self.fail(
-                    f"{self.name_of(self._position + i)} has shape {images[i].shape}, the first of its batch "
+                    f"{self.name_of(number)} has shape {images[i].shape}, the first of its batch "
                     f"{images[0].shape}; give a crop_size, or batch_size 1"
                 )
         top[0].new_data()[...] = device.current().asarray(np.stack(images))
         if len(top) > 1:
             top[1].new_data()[...] = device.current().asarray(np.stack(labels).astype(np.float32))
-        self._position += self.batch
+        self._position += self.batch * self._step
+        self.transform.skip(self.batch * (self._step - 1))
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         pass
 
     def seek(self, position: int) -> None:
         """Go on as if `position` forwards had been made."""
-        self._position = position * self.batch
+        self._position = (position + self._start) * self.batch
         self.transform.restart(self._position)
+
+    def take_every(self, step: int, first: int) -> bool:
+        """Take the batches number first, first + step, .. only, from the beginning; `seek` counts all."""
+        self._step, self._start = step, first
+        self.seek(0)
+        return True
+
+    def deal(self, hands: int, hand: int) -> None:
+        """Make batches of the images number hand, hand + hands, .. only, as each of Caffe's parallel solvers does."""
+        self._deal, self._hand, self._first = hands, hand, None
+
+    def _read(self, position: int) -> tuple[np.ndarray, Label]:
+        return self.read(position * self._deal + self._hand)
 
     @property
     def seed(self) -> int | None:
@@ -119,9 +136,13 @@ class Transform:
         """Rewind the random stream to where it stood after `images` images."""
         if self.seed is not None:
             self._twister = fcnlite.random.twister(self.seed)
-            draws = images * (int(self._mirror) + 2 * int(self._random_crop))
-            if draws:
-                self._twister.random_raw(draws, output=False)
+            self.skip(images)
+
+    def skip(self, images: int) -> None:
+        """Pass over the draws for so many images."""
+        draws = images * (int(self._mirror) + 2 * int(self._random_crop))
+        if draws:
+            self._twister.random_raw(draws, output=False)
 
     def size(self, image: np.ndarray) -> tuple[int, int]:
         """Height and width that an image will have."""

@@ -1,0 +1,56 @@
+"""Writes pictures of one's own as a folder in VOC's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from fcnlite.data.folder.dataset import Manifest, OwnPictures
+from fcnlite.data.palette import voc_palette
+from fcnlite.errors import InputError
+from fcnlite.io.atomic import atomic_buffer, write_text
+
+
+def write_voc(manifest_path: Path, manifest: Manifest, folder: Path) -> int:
+    """Write a manifest's pictures as JPEGImages, SegmentationClass, ImageSets/Segmentation and classes.txt.
+
+    Parameters
+    ----------
+    manifest_path : Path
+        The manifest's file.
+    manifest : Manifest
+    folder : Path
+        New or empty.
+
+    Returns
+    -------
+    int
+        Pictures written. They are PNG files, without loss.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} holds other files; name a new or empty folder")
+    lists = folder / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True, exist_ok=True)
+    number = 0
+    for part, rows in manifest.parts.items():
+        if not rows:
+            continue
+        dataset = OwnPictures(manifest_path, part)
+        for name in tqdm(dataset.names, desc=part, unit="image", disable=None, leave=False):
+            sample = dataset.load(name)
+            _write(folder / "JPEGImages" / f"{name}.png", Image.fromarray(sample.image))
+            label = Image.fromarray(sample.label)
+            label.putpalette(voc_palette().tobytes())
+            _write(folder / "SegmentationClass" / f"{name}.png", label)
+            number += 1
+        write_text(lists / f"{part}.txt", "".join(f"{name}\n" for name in dataset.names))
+    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in manifest.encoding.classes))
+    return number
+
+
+def _write(path: Path, image: Image.Image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_buffer(path) as buffer:
+        image.save(buffer, format="PNG")
