@@ -80,13 +80,38 @@ class Segmenter(Net):
         InputError
             The net takes more than one picture.
         """
-        pixels = self.notes.use(mean_bgr, scale)
-        picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
-        data = preprocess(picture, pixels.mean_bgr, pixels.scale)[None]
+        data = self._input(image, mean_bgr, scale)
         with self.exclusive():
             labels = argmax_channels(self.infer(output, **{self.picture: data}))[0]
             self.drop_blobs()
         return labels
+
+    def scores(
+        self,
+        image: Any,
+        mean_bgr: Sequence[float] | None = None,
+        output: str | None = None,
+        scale: float | None = None,
+    ) -> np.ndarray:
+        """Score an image; parameters as for `predict`.
+
+        Returns
+        -------
+        numpy.ndarray
+            C x H x W float32: each pixel's score for each class, as the net gives them. Their maxima are what `predict`
+            returns; the FCNs' own are not probabilities, which a softmax over the classes makes of them.
+        """
+        data = self._input(image, mean_bgr, scale)
+        with self.exclusive():
+            found = device.current().tonumpy(self.infer(output, **{self.picture: data}))[0].astype(np.float32)
+            self.drop_blobs()
+        return found
+
+    def _input(self, image: Any, mean_bgr: Sequence[float] | None, scale: float | None) -> np.ndarray:
+        """An image as the net's input blob."""
+        pixels = self.notes.use(mean_bgr, scale)
+        picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
+        return preprocess(picture, pixels.mean_bgr, pixels.scale)[None]
 
     @property
     def picture(self) -> str:
@@ -139,7 +164,7 @@ def load(
         net = Segmenter(source, "TEST", stages=stages)
     except InputError as error:
         raise InputError(str(error) if prototxt is not None else f"{os.fspath(path)}: {error}") from None
-    told = lacking(net.copy_from(path, allow_nonfinite), os.fspath(path))
+    told = lacking(net.copy_from(path, allow_nonfinite, is_new=True), os.fspath(path))
     if told and not allow_missing:
         raise InputError(f"{told}, which would score at random or as one class; {_ALLOW}")
     if told:
