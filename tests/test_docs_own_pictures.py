@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 PAGE = Path(__file__).parents[1] / "docs" / "own-pictures.md"
-SMALL = {"fcnlite train folder": " --width 2 --fc 4 --iterations 4 --device cpu"}  # added to the page's commands
+SMALL = {
+    "fcnlite train folder": " --width 2 --fc 4 --iterations 4 --device cpu"
+}  # added to the page's commands
 
 
 def blocks():
@@ -46,7 +48,9 @@ def test_every_command_and_snippet_runs(folder):
         if language == "python":
             command = [[sys.executable, "-c", text]]
         else:
-            lines = [line + next((SMALL[k] for k in SMALL if line.startswith(k)), "") for line in text.splitlines()]
+            lines = [
+                line + next((SMALL[k] for k in SMALL if line.startswith(k)), "") for line in text.splitlines()
+            ]
             command = [[sys.executable, "-m", *shlex.split(line)] for line in lines if line]
         for words in command:
             done = subprocess.run(
