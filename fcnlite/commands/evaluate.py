@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fcnlite.commands import paper
 from fcnlite.commands.options import (
     Parser,
     add_device_options,
@@ -143,6 +144,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"predictions: {options.save}")
     if options.upload is not None:
         print(f"to hand in: {voc_upload.pack(options.upload)}")
+        year = voc_upload.year_of(dataset)
+        if dataset.split == "test" and year in paper.VOC_TEST:
+            print(
+                f"published: mean IU {paper.VOC_TEST[year]} on VOC {year} test, FCN-8s ({paper.PAPERS['cvpr']})"
+            )
     if options.json is not None:
         about = {"weights": options.weights, "data": str(dataset.folder), "split": dataset.split}
         write_text(options.json, json.dumps(about | found.to_json(), indent=2) + "\n")
