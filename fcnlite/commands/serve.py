@@ -94,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         timeout_graceful_shutdown=2,
         server_header=False,
     )
+    listening.listen()  # whoever reads the address is answered, if a little later
     print(f"http://127.0.0.1:{listening.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
     uvicorn.Server(config).run(sockets=[listening])
     return 0
