@@ -1,8 +1,8 @@
 """Attack training runs: kills at random moments, two runs in one folder, disks that are full at any size.
 
-Run `python -m benchmarks.attack` (`--kills 100 --pairs 10 --disks 20 --seed 1`); it prints counts and ends with status 1
-if a run was not what it promises to be: after a kill the same command, or `--resume`, ends with the bits of the run that
-was not killed; of two runs started at once in one folder one goes through, whole; after a full disk the last snapshot is
+Run `python -m benchmarks.attack` (`--kills 100 --pairs 10 --disks 20 --seed 1`); it prints counts and ends with
+status 1 if a promise was broken: after a kill the same command, or `--resume`, ends with the bits of the run that was
+not killed; of two runs started at once in one folder one goes through, whole; after a full disk the last snapshot is
 whole and the run goes on.
 
 Each run is a process that begins in the very first line of the command, so that a kill may come at any moment of it.
