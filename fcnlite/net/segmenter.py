@@ -18,6 +18,7 @@ from fcnlite import device
 from fcnlite.data import Dataset
 from fcnlite.data.dataset import preprocess
 from fcnlite.data.files import read_photo, to_rgb
+from fcnlite.data.folder.dataset import resized, shrunk
 from fcnlite.data.notes import Notes
 from fcnlite.deploy import deployed
 from fcnlite.errors import InputError, warn
@@ -59,6 +60,8 @@ class Segmenter(Net):
     ) -> np.ndarray:
         """Segment an image, freeing activations on the way; threads that call it at once are served in turn.
 
+        A net that learned from pictures scaled down to a largest size (its notes tell) sees larger ones so, too.
+
         Parameters
         ----------
         image : path, PIL.Image or numpy.ndarray
@@ -82,11 +85,12 @@ class Segmenter(Net):
         """
         pixels = self.notes.use(mean_bgr, scale)
         picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
-        data = preprocess(picture, pixels.mean_bgr, pixels.scale)[None]
+        small = shrunk(np.ascontiguousarray(picture), pixels.max_size)
+        data = preprocess(small, pixels.mean_bgr, pixels.scale)[None]
         with self.exclusive():
             labels = argmax_channels(self.infer(output, **{self.picture: data}))[0]
             self.drop_blobs()
-        return labels
+        return resized(labels, picture.shape[:2]) if labels.shape == small.shape[:2] else labels
 
     @property
     def picture(self) -> str:
