@@ -7,6 +7,7 @@ are the top-level folders `kernels/` and `weights/`.
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -48,8 +49,20 @@ def _find(name: str, landmark: str) -> Path:
 def cache_folder() -> Path:
     """Return the folder for files that can be made or fetched again.
 
-    `FCNLITE_CACHE`, else `fcnlite` in the user's cache folder as the XDG base directory specification has it.
+    `FCNLITE_CACHE`, else `fcnlite` in the user's cache folder as the XDG base directory specification has it;
+    a folder for temporary files where there is no home.
     """
     cache = os.environ.get("XDG_CACHE_HOME", "")
-    user = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
-    return Path(os.environ.get("FCNLITE_CACHE") or user / "fcnlite")
+    own = os.environ.get("FCNLITE_CACHE")
+    if own:
+        return Path(own)
+    if os.path.isabs(cache):
+        return Path(cache) / "fcnlite"
+    home = Path(os.path.expanduser("~"))
+    if home.is_absolute():
+        return home / ".cache" / "fcnlite"
+    return Path(tempfile.gettempdir()) / f"fcnlite-{_user()}"  # a user without a home
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else "user"

@@ -19,6 +19,7 @@ from fcnlite.data import published as data_published
 from fcnlite.errors import InputError
 from fcnlite.geometry import measure
 from fcnlite.io import read_deploy, read_weights, write_weights
+from fcnlite.io.fetch import fetch as fetch_file
 from fcnlite.net import load
 from fcnlite.proto import parse_net
 
@@ -40,6 +41,8 @@ class Server:
     kind: str = "application/octet-stream"
     requests: list[str] = field(default_factory=list)
     base: str = ""
+    lies: dict[str, str] = field(default_factory=dict)  # headers of the next rest of a file
+    retry_after: list[str] = field(default_factory=list)  # of the next errors
 
 
 @pytest.fixture
@@ -52,19 +55,24 @@ def server(monkeypatch):
             state.requests.append(self.headers.get("Range", ""))
             status = state.statuses.pop(0) if state.statuses else 200
             if status != 200 or not self.path.endswith(".caffemodel"):
-                self.send_error(status if status != 200 else 404)
+                self.send_response(status if status != 200 else 404)
+                if state.retry_after:
+                    self.send_header("Retry-After", state.retry_after.pop(0))
+                self.end_headers()
                 return
             begin = self.begin()
             self.send_response(206 if begin else 200)
+            headers = {"Content-Type": state.kind}
             if begin:
-                self.send_header(
-                    "Content-Range", f"bytes {begin}-{len(state.content) - 1}/{len(state.content)}"
-                )
-            self.send_header("Content-Type", state.kind)
+                headers["Content-Range"] = f"bytes {begin}-{len(state.content) - 1}/{len(state.content)}"
             if state.etag:
-                self.send_header("ETag", state.etag)
+                headers["ETag"] = state.etag
             if state.announce:
-                self.send_header("Content-Length", str(len(state.content) - begin))
+                headers["Content-Length"] = str(len(state.content) - begin)
+            if begin:
+                headers, state.lies = headers | state.lies, {}
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             cut = state.cuts.pop(0) if state.cuts else None
             self.wfile.write(state.content[begin:][:cut])
@@ -133,6 +141,46 @@ def test_a_file_that_changes_meanwhile_is_not_stitched_together(server, weights,
     assert server.requests[1] != ""
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"Content-Range": "bytes 500000-999999/1000001"},
+        {"Content-Range": "bytes 400000-999999/1000000"},
+        {"Content-Range": "bytes 500000-899999/1000000"},
+        {"Content-Range": "bytes */1000000"},
+        {"ETag": '"other"'},
+        {"Content-Length": "7"},
+    ],
+    ids=str,
+)
+def test_a_rest_that_does_not_agree_with_what_was_begun_is_not_taken(server, weights, tmp_path, lie):
+    server.cuts, server.lies = [500_000], lie
+    assert fetch(weights, tmp_path).read_bytes() == CONTENT
+    assert server.requests == ["", "bytes=500000-", ""]
+
+
+def test_a_range_that_is_not_there_begins_anew(server, weights, tmp_path):
+    server.cuts, server.statuses = [1000], [200, 416]
+    assert fetch(weights, tmp_path).read_bytes() == CONTENT
+    assert server.requests == ["", "bytes=1000-", ""]
+
+
+def test_a_server_that_asks_to_wait_is_waited_for(server, weights, tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr("fcnlite.io.fetch.time.sleep", waited.append)
+    server.statuses, server.retry_after = [429, 503, 429], ["7", "Wed, 21 Oct 2015 07:28:00 GMT", "99999"]
+    remote = published.Remote("net", weights.url, weights.bytes, weights.sha1)
+    assert fetch_file(remote, tmp_path, attempts=4, pause=0.5).read_bytes() == CONTENT
+    assert waited == [7, 1.0, 300]
+
+
+def test_more_bytes_than_the_file_has_are_not_taken_in(server, weights, tmp_path):
+    server.announce, server.content = False, CONTENT * 3
+    with pytest.raises(InputError, match="sends more than 1000000 bytes: not the published file$"):
+        fetch(weights, tmp_path)
+    assert files(tmp_path) == []
+
+
 def test_a_download_that_never_gets_further_is_given_up(server, weights, tmp_path):
     server.cuts, server.ranges = [400_000] * 9, False
     with pytest.raises(
@@ -159,7 +207,9 @@ def test_a_missing_file_is_an_error_at_once(server, weights, tmp_path):
 
 def test_a_wrong_checksum_is_refused(server, weights, tmp_path):
     server.content = CONTENT[:-1] + b"?"
-    with pytest.raises(InputError, match=f"does not have the published checksum .sha1 {SHA1}.*was not kept$"):
+    with pytest.raises(
+        InputError, match=f"checksum or size: expected sha1 {SHA1}, found [0-9a-f]{{40}}; .*not kept$"
+    ):
         fetch(weights, tmp_path)
     assert files(tmp_path) == []
 
@@ -288,6 +338,21 @@ def test_what_is_no_model_is_one_line_and_status_2(server, weights, tmp_path, mo
     error = capsys.readouterr().err
     assert error.startswith("fcnlite download: error: ") and error.count("\n") == 1
     assert files(tmp_path) == ["net.caffemodel"]
+
+
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html><html>sign in</html>", b"Quota exceeded", bytes(5000)])
+def test_what_nothing_vouches_for_and_is_no_model_is_removed(
+    server, weights, tmp_path, monkeypatch, capsys, content
+):
+    """As a second try would otherwise find it there, and never ask the server again."""
+    server.content = content
+    known = {"fcn32s": replace(weights, sha1=None, bytes=None)}
+    monkeypatch.setattr("fcnlite.published.catalogue", lambda: known)
+    for _ in range(2):
+        assert download.main(["fcn32s", "--to", str(tmp_path)]) == 2
+        assert capsys.readouterr().err.strip().endswith("it has no published checksum, and was removed")
+        assert files(tmp_path) == []
+    assert server.requests == ["", ""]
 
 
 @pytest.mark.parametrize("name", [name for name in published.catalogue() if "fcn" in name])

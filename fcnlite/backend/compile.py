@@ -11,6 +11,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -45,14 +47,33 @@ def library(source: str, real: str, flags: tuple[str, ...] = FLAGS) -> Path:
     Path
         A file that carries its own checksum; a truncated or foreign file in the cache is built again, not loaded.
     """
-    compiler = find_compiler()
+    folder = cache_folder() / "kernels"
+    try:
+        compiler = find_compiler()
+        version = _version(compiler)
+    except InputError:
+        built = _built_before(folder, source, flags, real)
+        if built is None:
+            raise
+        return built
     native = ("-march=native",) if _accepts(compiler, "-march=native") else ("-mcpu=native",)
     options = (*flags, *native, f"-DREAL={real}")
-    key = hashlib.sha256("\0".join([source, *compiler, *options, _version(compiler), _processor()]).encode())
-    path = cache_folder() / "kernels" / f"kernels-{real}-{key.hexdigest()[:24]}.so"
+    key = hashlib.sha256("\0".join([*compiler, *options, version]).encode()).hexdigest()
+    path = folder / f"kernels-{real}-{_text_key(source, flags)}-{key[:8]}.so"
     if not _intact(path):
         _build(compiler, options, source, path)
     return path
+
+
+def _text_key(source: str, flags: tuple[str, ...]) -> str:
+    """The part of a library's name that tells what was built, and for which processor."""
+    return hashlib.sha256("\0".join([source, *flags, _processor()]).encode()).hexdigest()[:16]
+
+
+def _built_before(folder: Path, source: str, flags: tuple[str, ...], real: str) -> Path | None:
+    """A library that a compiler built which is gone now."""
+    found = sorted(folder.glob(f"kernels-{real}-{_text_key(source, flags)}-*.so")) if folder.is_dir() else []
+    return next(filter(_intact, found), None)
 
 
 @cache
@@ -95,10 +116,12 @@ def _processor() -> str:
 def _build(compiler: tuple[str, ...], options: tuple[str, ...], source: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.mkdtemp(prefix="build-", dir=path.parent)
+        _clear_builds(path.parent)
+        folder = tempfile.mkdtemp(prefix=f"build-{os.getpid()}-", dir=path.parent)
     except OSError as error:
         raise InputError(
-            f"cannot write the kernel cache {path.parent} ({error.strerror}); set FCNLITE_CACHE"
+            f"cannot write the kernel cache {path.parent} ({error.strerror}); set FCNLITE_CACHE to a folder that can "
+            "be written"
         ) from None
     try:
         built = Path(folder) / path.name
@@ -108,8 +131,21 @@ def _build(compiler: tuple[str, ...], options: tuple[str, ...], source: str, pat
         content = built.read_bytes()
         built.write_bytes(content + hashlib.sha256(content).digest())
         os.replace(built, path)  # atomic: another process sees the whole file or none
+    except OSError as error:
+        raise InputError(
+            f"cannot build the kernels in {path.parent} ({error.strerror}); set FCNLITE_CACHE to a folder that has "
+            "room"
+        ) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_builds(folder: Path) -> None:
+    """Remove what builds have left that did not end within an hour: their processes were killed."""
+    for path in folder.glob("build-*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > 3600:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _intact(path: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from fcnlite.commands.options import Parser, guarded
 from fcnlite.data.published import PublishedData, install
 from fcnlite.data.published import catalogue as datasets
+from fcnlite.errors import InputError
 from fcnlite.io.fetch import digest
 from fcnlite.published import Published, catalogue, convert, default_folder, fetch, find
 
@@ -59,7 +60,13 @@ def _get(weights: Published, folder: Path, hdf5: bool) -> None:
         received = digest(path, "sha1")
         print(f"{weights.name}: its authors published no checksum; the file received has sha1 {received}")
     if hdf5:
-        path = convert(weights, path)
+        try:
+            path = convert(weights, path)
+        except InputError as error:
+            if weights.sha1:
+                raise
+            path.unlink()  # nothing vouches for it: the next try downloads it again
+            raise InputError(f"{error}; it has no published checksum, and was removed") from None
     print(f"{path}  [{weights.licence}]")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fcnlite.commands import paper
 from fcnlite.commands.options import (
     Parser,
     add_device_options,
@@ -19,7 +20,6 @@ from fcnlite.commands.options import (
     use_device,
 )
 from fcnlite.data import HIDE, SPLITS, Dataset, Masked, catalogue, open_dataset, voc_upload
-from fcnlite.data.notes import Notes
 from fcnlite.data.survey import survey, warn_of_absent
 from fcnlite.errors import InputError
 from fcnlite.io import write_text
@@ -124,26 +124,19 @@ def _open(options: argparse.Namespace) -> Dataset:
     return dataset
 
 
-def _use_pixels(dataset: Dataset, notes: Notes, options: argparse.Namespace) -> str:
-    """Feed the net pixels as the options say, else as its weights' notes, else as the data set; returns it in words."""
-    own = Notes.of(dataset, {})
-    wanted = (notes if notes.told and notes.bgr == own.bgr else own).use(options.mean, options.scale)
-    if wanted.pixels != own.pixels:
-        dataset.use_pixels(wanted.mean_bgr, wanted.scale)
-    return wanted.pixels
-
-
 @guarded("fcnlite evaluate", together=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
-    use_device(options.device, options.threads)
+    use_device(options.device, options.threads, options.fast)
     refuse_overwrite([options.weights], [options.json] if options.json else [])
     dataset = world().leader_first(lambda: _open(options))
     net = load_net(options)
     check_fits(net, dataset, options.weights)
     survey(dataset)
-    print(f"pixels: {_use_pixels(dataset, net.notes, options)}")
+    pixels = net.notes.feed(dataset, options.mean, options.scale)
+    if world().leads:
+        print(f"pixels: {pixels}")
     found = evaluate(net, dataset, options.limit, options.save, world=world())
     if not world().leads:
         return 0
@@ -157,6 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"predictions: {options.save}")
     if options.upload is not None:
         print(f"to hand in: {voc_upload.pack(options.upload)}")
+        year = voc_upload.year_of(dataset)
+        if dataset.split == "test" and year in paper.VOC_TEST:
+            print(
+                f"published: mean IU {paper.VOC_TEST[year]} on VOC {year} test, FCN-8s ({paper.PAPERS['cvpr']})"
+            )
     if options.json is not None:
         about = {"weights": options.weights, "data": str(dataset.folder), "split": dataset.split}
         write_text(options.json, json.dumps(about | found.to_json(), indent=2) + "\n")

@@ -422,7 +422,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file = given["data_set"]
         raise InputError(f"{file} is a Caffe solver file, not a data set; use: fcnlite solve {file}")
     _refuse_options_of_folder(given)
-    use_device(given.get("device"), given.get("threads"))
+    use_device(given.get("device"), given.get("threads"), given.get("fast", False))
     with owning():
         chain = world().from_leader(lambda: _chain(given))
         if chain is None:
@@ -477,7 +477,18 @@ def _say_how_to_go_on(trainer: Trainer, again: Path | None) -> None:
 
 def _chain(given: dict[str, Any]) -> tuple[Chain, dict[str, Any]] | None:
     """The chain that the options ask for, new or to go on with, and what they say anew; None for a single net."""
-    apart = ("chain", "stage_weights", "out", "resume", "net", "device", "threads", "exact", "scale_batch")
+    apart = (
+        "chain",
+        "stage_weights",
+        "out",
+        "resume",
+        "net",
+        "device",
+        "threads",
+        "fast",
+        "exact",
+        "scale_batch",
+    )
     options = {option: value for option, value in given.items() if option not in apart}
     if "resume" in given and holds_chain(given["resume"]):
         chain = Chain.read(Path(given["resume"]))

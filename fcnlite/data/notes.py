@@ -96,6 +96,28 @@ class Notes:
         changes |= {} if scale is None else {"scale": scale}
         return replace(self, **changes, told=True) if changes else self
 
+    def feed(
+        self, dataset: Dataset, mean_bgr: Sequence[float] | None = None, scale: float | None = None
+    ) -> str:
+        """Let a data set feed a net as it was trained; where these notes do not tell, as the data set does by itself.
+
+        Parameters
+        ----------
+        dataset : Dataset
+        mean_bgr, scale : optional
+            Use these in any case.
+
+        Returns
+        -------
+        str
+            Mean and scale in words.
+        """
+        own = Notes.of(dataset, {})
+        wanted = (self if self.told and self.bgr == own.bgr else own).use(mean_bgr, scale)
+        if wanted.pixels != own.pixels:
+            dataset.use_pixels(wanted.mean_bgr, wanted.scale)
+        return wanted.pixels
+
     @property
     def pixels(self) -> str:
         """Mean and scale in words."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.message import Message
+from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.error import HTTPError, URLError
@@ -21,6 +24,8 @@ from fcnlite.io.atomic import atomic_path
 
 _CHUNK = 1 << 16  # bytes
 _TIMEOUT = 30  # seconds without a byte
+_LONGEST_WAIT = 300  # seconds that a server may ask to be left alone
+_MOST_BYTES = 1 << 36  # of a file whose size is not known
 
 
 @dataclass(frozen=True)
@@ -109,16 +114,35 @@ def fetch(remote: Remote, folder: Path, attempts: int = 3, pause: float = 1.0) -
         with open(temporary, "wb") as file:
             _Transfer(remote, file).run(attempts, pause, folder)
         if not remote.is_whole(temporary):
-            kind, digits = remote.checksum or ("size", f"{remote.bytes} bytes")
-            raise InputError(
-                f"{remote.name}: the data from {remote.url} does not have the published checksum ({kind} {digits}): "
-                "it is damaged or has been changed, and was not kept"
-            )
+            raise InputError(_not_whole(remote, temporary))
     return path
 
 
+def _not_whole(remote: Remote, path: Path) -> str:
+    """Tell what a file downloaded should be and what it is."""
+    if remote.checksum is None:
+        expected, found = f"{remote.bytes} bytes", f"{path.stat().st_size}"
+    else:
+        kind, digits = remote.checksum
+        expected, found = f"{kind} {digits}", digest(path, kind)
+    return (
+        f"{remote.name}: {remote.url} does not have the published checksum or size: expected {expected}, found "
+        f"{found}; it is damaged or has been changed, and was not kept"
+    )
+
+
 class _Interrupted(Exception):
-    """The connection broke; the message says how."""
+    """The connection broke or was refused; the message says how.
+
+    Attributes
+    ----------
+    wait : float
+        Seconds that the server asks to be left alone.
+    """
+
+    def __init__(self, message: str, wait: float = 0) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 class _Transfer:
@@ -127,6 +151,7 @@ class _Transfer:
     def __init__(self, remote: Remote, file: BinaryIO) -> None:
         self.remote, self.file = remote, file
         self.version = ""  # the server's name for this state of the file: no other may be continued
+        self.total: int | None = None  # its size in bytes, as the server has told
         self.bar = tqdm(
             desc=remote.name, total=remote.bytes, unit="B", unit_scale=True, leave=False, disable=None
         )
@@ -147,27 +172,61 @@ class _Transfer:
                             f"{self.remote.name}: cannot download from {urlsplit(url).netloc} ({error}); check the "
                             f"network, or fetch {url} yourself, put it in {folder} and run this again"
                         ) from None
-                    time.sleep(pause * 2 ** (failures - 1))
+                    time.sleep(max(error.wait, pause * 2 ** (failures - 1)))
 
     def _connect(self) -> None:
         """Fetch the missing rest, or all of it where the server cannot or should not continue."""
         begin = self.file.tell() if self.version else 0
         with self._answer(begin) as answer:
-            if not answer.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
-                begin = 0
+            if begin and not self._continues(answer, begin):
+                self._forget()
+                raise _Interrupted("the server continues another file than the one begun")
+            begin = begin if answer.status == 206 else 0
             self.file.seek(begin)
             self.file.truncate()
             self.version = _version(answer.headers)
-            length = answer.headers.get("Content-Length")
-            total = None if length is None else begin + int(length)
+            length = _number(answer.headers.get("Content-Length", ""))
+            self.total = total = None if length is None else begin + length
             self._check(answer.headers, total)
             self.bar.reset(total)
             self.bar.update(begin)
             for chunk in _chunks(answer):
+                self._refuse_more(self.file.tell() + len(chunk))
                 self.file.write(chunk)
                 self.bar.update(len(chunk))
         if total is not None and self.file.tell() < total:
             raise _Interrupted(f"cut off after {self.file.tell()} of {total} bytes")
+
+    def _continues(self, answer: http.client.HTTPResponse, begin: int) -> bool:
+        """Tell whether an answer begins anew, or is the rest of the very file that was begun."""
+        if answer.status != 206:
+            return True
+        found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", answer.headers.get("Content-Range", "").strip())
+        if found is None:
+            return False
+        first, last, total = (int(digits) for digits in found.groups())
+        length = _number(answer.headers.get("Content-Length", ""))
+        return (
+            first == begin
+            and last == total - 1
+            and self.total in (None, total)
+            and length in (None, total - begin)
+            and _version(answer.headers) in ("", self.version)
+        )
+
+    def _forget(self) -> None:
+        """Begin anew with the next connection."""
+        self.version, self.total = "", None
+        self.file.seek(0)
+        self.file.truncate()
+
+    def _refuse_more(self, size: int) -> None:
+        """Stop as soon as more bytes have come than the file has."""
+        most = self.remote.bytes or self.total or _MOST_BYTES
+        if size > most:
+            raise InputError(
+                f"{self.remote.name}: {self.remote.url} sends more than {most} bytes: not the published file"
+            )
 
     def _answer(self, begin: int) -> http.client.HTTPResponse:
         request = Request(self.remote.url, headers={"Accept-Encoding": "identity", "User-Agent": "fcnlite"})
@@ -178,8 +237,11 @@ class _Transfer:
             return urlopen(request, timeout=_TIMEOUT)
         except HTTPError as error:
             told = f"the server answers {error.code} {error.reason}"
-            if error.code >= 500:
+            if error.code == 416 and begin:  # the file is shorter than what has come of it
+                self._forget()
                 raise _Interrupted(told) from error
+            if error.code >= 500 or error.code in (408, 429):
+                raise _Interrupted(told, _wait(error.headers)) from error
             raise InputError(f"{self.remote.name}: {told} for {self.remote.url}") from error
         except (URLError, http.client.HTTPException, OSError) as error:
             raise _Interrupted(_reason(error)) from error
@@ -204,6 +266,23 @@ def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
         if not chunk:
             return
         yield chunk
+
+
+def _number(text: str) -> int | None:
+    """A header's whole number, None without one."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+
+
+def _wait(headers: Message) -> float:
+    """The seconds in Retry-After, which may hold a date instead."""
+    told = headers.get("Retry-After", "").strip()
+    seconds: float | None = _number(told)
+    if seconds is None:
+        try:
+            seconds = parsedate_to_datetime(told).timestamp() - time.time()
+        except (TypeError, ValueError, OverflowError):
+            seconds = 0
+    return min(max(seconds, 0), _LONGEST_WAIT)
 
 
 def _version(headers: http.client.HTTPMessage) -> str:

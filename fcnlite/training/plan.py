@@ -48,6 +48,7 @@ NYUD_MODES = {
     "nyud-fcn32s-color-d": "rgbd",
     "nyud-fcn32s-hha": "hha",
     "nyud-fcn32s-color-hha": "rgb-hha",
+    "nyud-fcn16s-color-hha": "rgb-hha",
 }
 LEARNING = tuple(option.name for option in fields(Recipe) if option.name != "start")
 CHANGES = ("mirror", "jitter", "zoom", "recolor")  # of the images, at random

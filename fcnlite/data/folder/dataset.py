@@ -164,15 +164,15 @@ class OwnPictures(Dataset):
         return Sample(name, pixels, resized(label, pixels.shape[:2]))
 
 
-def resized(label: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """A label map at another (height, width): each pixel the nearest one's."""
-    if label.shape == size:
-        return label
+def resized(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Maps (..., H, W) at another (height, width): each pixel the nearest one's."""
+    if maps.shape[-2:] == size:
+        return maps
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.int64)
-        for new, old in zip(size, label.shape, strict=True)
+        for new, old in zip(size, maps.shape[-2:], strict=True)
     )
-    return label[rows[:, None], columns]
+    return maps[..., rows[:, None], columns]
 
 
 def shrunk(image: np.ndarray, longest: int) -> np.ndarray:
