@@ -270,3 +270,17 @@ def test_zoom_and_colour_are_drawn_from_seed_and_position() -> None:
     np.testing.assert_array_equal(changed(5, Augmentation(zoom=1.5))["label"], changed(5)["label"])
     with pytest.raises(InputError, match="three colours"):
         change.apply({"depth": blobs["label"]}, set(), (7, 1), mean, 255)
+
+
+def test_predict_scales_large_pictures_as_training_did(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert train(pictures, out, "--iterations", 1, "--validate", 0, "--max-size", 24) == 0
+    net = load(out / "fcn8s.h5")
+    assert net.notes.max_size == 24
+    image = own.photo(1)
+    labels, scores = net.predict(image), net.scores(image)
+    assert labels.shape == own.SIZE and scores.shape == (3, *own.SIZE)
+    assert all(
+        len(np.unique(labels[y : y + 2, :2])) == 1 for y in range(0, 40, 2)
+    )  # 24 x 20, each pixel four times
+    np.testing.assert_array_equal(scores.argmax(axis=0), labels)
