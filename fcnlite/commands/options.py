@@ -216,10 +216,15 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_weights_options(parser: argparse.ArgumentParser) -> None:
-    """Add --weights, --prototxt and what else `load_net` reads, --mean and --scale."""
+    """Add --weights and what `add_net_options` adds."""
     parser.add_argument(
         "--weights", required=True, metavar="FILE", help="NET.h5, a snapshot, or a .caffemodel"
     )
+    add_net_options(parser)
+
+
+def add_net_options(parser: argparse.ArgumentParser) -> None:
+    """Add --prototxt and what else `load_net` reads beside the weights, --mean and --scale."""
     parser.add_argument(
         "--prototxt",
         metavar="FILE",

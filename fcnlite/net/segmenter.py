@@ -164,7 +164,7 @@ def load(
         net = Segmenter(source, "TEST", stages=stages)
     except InputError as error:
         raise InputError(str(error) if prototxt is not None else f"{os.fspath(path)}: {error}") from None
-    told = lacking(net.copy_from(path, allow_nonfinite), os.fspath(path))
+    told = lacking(net.copy_from(path, allow_nonfinite, is_new=True), os.fspath(path))
     if told and not allow_missing:
         raise InputError(f"{told}, which would score at random or as one class; {_ALLOW}")
     if told:
