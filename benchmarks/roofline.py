@@ -76,6 +76,7 @@ class Counter(Backend):
     strip_bytes = whole_bytes = 64 << 20  # as CudaBackend
     checks_data = False
     ahead = 1
+    fast = False
 
     def __init__(self, dtype: Any = np.float32):
         self.dtype = np.dtype(dtype)

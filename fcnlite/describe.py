@@ -13,12 +13,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fcnlite import models
 from fcnlite.coord_map import misplaced_crops
 from fcnlite.errors import InputError, warn
 from fcnlite.geometry import LayerGeometry, measure, properties
 from fcnlite.io import iter_weights, read_definition, read_deploy, read_state
 from fcnlite.io.hdf5 import is_hdf5, open_hdf5
+from fcnlite.io.kinds import ARRAY, kind_of
+from fcnlite.io.wire import WireFile
 from fcnlite.proto import (
     TEST,
     TRAIN,
@@ -63,8 +67,8 @@ def describe(
     Returns
     -------
     dict
-        JSON-ready. `kind` is "net", "weights", "solver" or "solver state"; nets have `layers` and
-        `totals`.
+        JSON-ready. `kind` is "net", "weights", "solver", "solver state" or "array" (a binaryproto); nets have
+        `layers` and `totals`.
 
     Raises
     ------
@@ -80,6 +84,8 @@ def describe(
         raise InputError(f"--classes and --width change nets of the catalogue; {path} is a file")
     if _is_state(path):
         return _describe_state(path)
+    if kind_of(path) == ARRAY:
+        return _describe_array(path)
     if is_hdf5(path) or not _is_text(path):
         return _describe_weights(path, size, phase)
     if re.search(
@@ -245,6 +251,22 @@ def _describe_state(path: Path) -> dict[str, Any]:
         "learned_net": state.learned_net,
         "history": [list(array.shape) for array in state.history],
         "totals": {"history_values": sum(array.size for array in state.history)},
+    }
+
+
+def _describe_array(path: Path) -> dict[str, Any]:
+    """A binaryproto: a mean, or the like."""
+    file = WireFile(path, "a binaryproto")
+    array = file.blob(0, file.size, "its array")
+    planes = array.reshape(-1, *array.shape[-2:]) if array.ndim > 2 else array[None]
+    return {
+        "kind": "array",
+        "name": os.fspath(path),
+        "shape": list(array.shape),
+        "values": array.size,
+        "least": float(array.min()) if array.size else None,
+        "most": float(array.max()) if array.size else None,
+        "means": [float(plane.mean(dtype=np.float64)) for plane in planes] if array.size else [],
     }
 
 

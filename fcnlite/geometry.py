@@ -24,6 +24,15 @@ FLOAT = 4  # bytes
 
 # Layers that bring data from outside, whose tops have no size in the description.
 SOURCES = frozenset("Data HDF5Data ImageData MemoryData Python WindowData".split())
+# Those whose second top is a class for each image, and where their settings are.
+_NUMBERED = frozenset("Data ImageData MemoryData WindowData".split())
+_SETTINGS = {
+    "Data": "data",
+    "HDF5Data": "hdf5_data",
+    "ImageData": "image_data",
+    "MemoryData": "memory_data",
+    "WindowData": "window_data",
+}
 # Blobs that hold class indices, in the nets of the paper and in Caffe's examples; "depth" too has one
 # channel.
 ONE_CHANNEL = frozenset({"label", "labels", "sem", "geo", "depth"})
@@ -138,7 +147,7 @@ def _measure_layer(
             )
     bottoms = [blobs[name] for name in param.bottom]
     if param.type in SOURCES and not bottoms:
-        tops = [_assumed(param, name, size) for name in param.top]
+        tops = [Blob(shape=_fed(param, i, size), name=name) for i, name in enumerate(param.top)]
         made: list[tuple[Blob, Any]] = []
         layer = None
     else:
@@ -174,13 +183,37 @@ def _parameter(blob: Blob, filler: Any, spec: Any, owned: set[str]) -> Parameter
     return Parameter(tuple(blob.shape), filler, spec.lr_mult != 0, shared)
 
 
-def _assumed(param: Any, name: str, size: tuple[int, int] | None) -> Blob:
-    if size is None:
+def _fed(param: Any, index: int, size: tuple[int, int] | None) -> Shape:
+    """The shape of a top of a layer that brings data: as the layer declares it, at the size given."""
+    settings: Any = getattr(param, f"{_SETTINGS.get(param.type, '')}_param", None)
+    batch = int(settings.batch_size) if settings is not None else 1
+    if index == 1 and param.type in _NUMBERED and not _lists_label_images(param):
+        return (batch,)  # a class for each image
+    channels = 1 if param.top[index] in ONE_CHANNEL else 3
+    declared: tuple[int, ...] = ()
+    if param.type == "MemoryData":
+        channels, declared = settings.channels, (settings.height, settings.width)
+    elif param.transform_param.crop_size:
+        declared = (param.transform_param.crop_size,) * 2
+    elif param.type == "ImageData" and settings.new_height:
+        declared = settings.new_height, settings.new_width
+    if param.transform_param.force_gray or (param.type == "ImageData" and not settings.is_color):
+        channels = 1
+    if size is None and not declared:
         raise InputError(
             f"layer '{param.name}' ({param.type}) does not say how large its images are;"
             " give the input size (--size)"
         )
-    return Blob(shape=(1, 1 if name in ONE_CHANNEL else 3, *size), name=name)
+    return batch, int(channels), *map(int, size or declared)
+
+
+def _lists_label_images(param: Any) -> bool:
+    """True if an ImageData's list, which must be in the working folder, ends its lines with names, not with numbers."""
+    try:
+        with open(param.image_data_param.source, encoding="utf-8") as lines:
+            return not lines.readline().split()[-1].lstrip("-").isdecimal()
+    except (OSError, UnicodeDecodeError, IndexError):
+        return False
 
 
 def _shaped(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from bisect import bisect_right
@@ -11,12 +12,16 @@ from typing import TextIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from fcnlite.data.palette import PALETTE
 from fcnlite.errors import InputError
 from fcnlite.io.atomic import atomic_buffer
 
+WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}  # formats by suffix
 GAP = 6  # pixels of white between pictures side by side
+CELL = 240  # pixels of the longer side of a picture on a contact sheet
+NARROWEST = 240  # pixels that a legend below a picture has at least, so that names can be read
 
 
 def write_label(path: str | os.PathLike[str], label: np.ndarray) -> None:
@@ -50,12 +55,11 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     InputError
         If the suffix is neither.
     """
-    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
     suffix = Path(path).suffix.lower()
-    if suffix not in formats:
+    if suffix not in WRITTEN:
         raise InputError(f"cannot write {path}: pictures are written as .png, .jpg or .jpeg")
     with atomic_buffer(path) as buffer:
-        Image.fromarray(image).save(buffer, format=formats[suffix], **_QUALITY[formats[suffix]])
+        Image.fromarray(image).save(buffer, format=WRITTEN[suffix], **_QUALITY[WRITTEN[suffix]])
 
 
 _QUALITY: dict[str, dict[str, int]] = {"PNG": {}, "JPEG": {"quality": 92}}
@@ -73,6 +77,8 @@ def overlay(
     alpha: float = 0.5,
     background: int | None = 0,
     classes: Sequence[str] | None = None,
+    only: Sequence[int] | None = None,
+    contours: int = 0,
 ) -> np.ndarray:
     """An image tinted with its labels' colours.
 
@@ -87,19 +93,86 @@ def overlay(
     background : int or None
         The label whose pixels stay as they are.
     classes : sequence of str, optional
-        Class names: adds a legend of those present below the image.
+        Class names: adds a legend of those present below the image, which is put on white where it is narrower than a
+        legend has to be.
+    only : sequence of int, optional
+        Labels to show; the pixels of all others stay as they are.
+    contours : int
+        Pixels of a line in full colour along the edge of each region; 0 for none.
 
     Returns
     -------
     numpy.ndarray
-        (H or more, W, 3) uint8 RGB.
+        (H or more, W or more, 3) uint8 RGB.
     """
     if image.shape[:2] != label.shape:
         raise ValueError(f"image is {image.shape[:2]} but label is {label.shape}")
-    colours = paint(label).astype(np.float32)
-    tinted = image + alpha * (colours - image) * (label != background)[:, :, np.newaxis]
+    shown = label != background
+    if only is not None:
+        shown &= np.isin(label, list(only))
+    colours = paint(label)
+    tinted = image + np.float32(alpha) * (colours.astype(np.float32) - image) * shown[:, :, np.newaxis]
     picture = (tinted + 0.5).astype(np.uint8)
-    return picture if classes is None else np.vstack([picture, legend(label, classes, picture.shape[1])])
+    if contours:
+        line = shown & edges(label, contours)
+        picture[line] = colours[line]
+    if classes is None:
+        return picture
+    kept = label if only is None else np.where(shown, label, background if background is not None else label)
+    return _stacked(picture, legend(kept, classes, max(picture.shape[1], NARROWEST)))
+
+
+def edges(label: np.ndarray, width: int) -> np.ndarray:
+    """(H, W) bool: the pixels no more than `width` away from one with another label, by rows and columns."""
+    size = 2 * width + 1
+    return maximum_filter(label, size, mode="nearest") != minimum_filter(label, size, mode="nearest")
+
+
+def contact_sheet(
+    pictures: Sequence[tuple[str, np.ndarray]], columns: int = 0, cell: int = CELL
+) -> np.ndarray:
+    """Small pictures (H, W, 3) in rows, each above its name: (h, w, 3) uint8 RGB.
+
+    Parameters
+    ----------
+    pictures : sequence of (str, array)
+        Those larger than `cell` pixels are shrunk to it.
+    columns : int
+        0 chooses: about as many as rows, ten at most.
+    """
+    columns = columns or min(10, len(pictures), max(1, math.ceil(math.sqrt(len(pictures)))))
+    font = _font(cell)
+    head = _line_height(font)
+    small = []
+    for name, picture in pictures:
+        image = Image.fromarray(picture)
+        image.thumbnail((cell, cell), Image.Resampling.LANCZOS)
+        small.append((name, image))
+    rows = [small[i : i + columns] for i in range(0, len(small), columns)]
+    tall = [max(image.height for _, image in row) + head + GAP for row in rows]
+    sheet = Image.new("RGB", (columns * (cell + GAP) + GAP, sum(tall) + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    top = GAP
+    for row, height in zip(rows, tall):
+        for i, (name, image) in enumerate(row):
+            left = GAP + i * (cell + GAP)
+            sheet.paste(image, (left, top))
+            draw.text((left, top + image.height + 1), _fitted(name, cell, font), fill="black", font=font)
+        top += height
+    return np.array(sheet)
+
+
+def _stacked(*pictures: np.ndarray) -> np.ndarray:
+    """Pictures below one another, on white as wide as the widest."""
+    width = max(picture.shape[1] for picture in pictures)
+    return np.vstack(
+        [
+            np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255)
+            if p.shape[1] < width
+            else p
+            for p in pictures
+        ]
+    )
 
 
 def side_by_side(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -118,34 +191,42 @@ def side_by_side(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def legend(label: np.ndarray, classes: Sequence[str], width: int = 320) -> np.ndarray:
-    """Draw a strip with a swatch and the name of each class in `label`: (h, width, 3) uint8 RGB."""
+    """Draw a strip with a swatch and the name of each class in `label`: (h, width, 3) uint8 RGB.
+
+    Names stand in columns as wide as the widest, in the order of the classes; labels that are no class come last, as
+    void.
+    """
     font = _font(width)
     line = _line_height(font)
-    entries = []
-    left, top = 4, 2
-    for k in _present(label, classes):
-        name = _fitted(classes[k], width - line - 12, font)
-        wide = line + 4 + int(font.getlength(name)) + 10
-        if left > 4 and left + wide > width:
-            left, top = 4, top + line
-        entries.append((k, name, left, top))
-        left += wide
-    strip = Image.new("RGB", (width, top + line + 2), "white")
+    room = width - line - line // 8 - 4
+    present = [(k, _fitted(classes[k], room, font)) for k in _present(label, classes)]
+    odd = label[(label < 0) | (label >= len(classes))]
+    if odd.size:
+        present.append((int(odd.flat[0]), "void"))
+    widest = max((int(np.ceil(font.getlength(name))) for _, name in present), default=0)
+    cell = min(width - 4, line + widest + line)
+    columns = max(1, min((width - 4) // max(cell, 1), len(present)))
+    rows = -(-len(present) // columns)
+    strip = Image.new("RGB", (width, max(rows, 1) * line + 4), "white")
     draw = ImageDraw.Draw(strip)
-    for k, name, x, y in entries:
+    for i, (k, name) in enumerate(present):
+        x, y = 4 + i // rows * cell, 2 + i % rows * line
         box = (x, y + 2, x + line - 4, y + line - 4)
         draw.rectangle(box, fill=tuple(PALETTE[k % len(PALETTE)].tolist()), outline="black")
-        draw.text((x + line, y), name, fill="black", font=font)
+        draw.text((x + line + line // 8, y), name, fill="black", font=font)
     return np.array(strip)
 
 
-def legend_text(label: np.ndarray, classes: Sequence[str], *, colour: bool = False) -> str:
-    """Write lines "swatch name percent" of the classes in `label`, most pixels first.
+def legend_text(
+    label: np.ndarray, classes: Sequence[str], *, colour: bool = False, only: Sequence[int] | None = None
+) -> str:
+    """Write lines "swatch name percent" of the classes in `label`, or of those of `only`, most pixels first.
 
     Swatches are ANSI 24-bit colours and appear only if `colour`. Void does not count towards the percentages.
     """
     counts = np.bincount(label.ravel().astype(np.intp), minlength=256)[: len(classes)]
-    present = sorted(np.flatnonzero(counts).tolist(), key=lambda k: -counts[k])
+    listed = [k for k in np.flatnonzero(counts).tolist() if only is None or k in only]
+    present = sorted(listed, key=lambda k: -counts[k])
     wide = max((len(classes[k]) for k in present), default=0)
     lines = []
     for k in present:
@@ -159,11 +240,14 @@ def print_legend(
     label: np.ndarray,
     classes: Sequence[str],
     stream: TextIO | None = None,
+    only: Sequence[int] | None = None,
 ) -> None:
     """Print `legend_text`, in colour where the stream is a terminal and NO_COLOR is not set."""
     out = sys.stdout if stream is None else stream
     colour = out.isatty() and not os.environ.get("NO_COLOR")
-    print(legend_text(label, classes, colour=colour), file=out)
+    text = legend_text(label, classes, colour=colour, only=only)
+    if text:
+        print(text, file=out)
 
 
 def write_loss_curve(
@@ -259,7 +343,7 @@ def _present(label: np.ndarray, classes: Sequence[str]) -> list[int]:
 
 def _font(width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Letters that can still be read when a picture of `width` pixels is shrunk to fit a screen."""
-    return ImageFont.load_default(max(10, width // 100))
+    return ImageFont.load_default(max(12, width // 80))
 
 
 def _line_height(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:

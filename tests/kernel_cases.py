@@ -379,6 +379,34 @@ def _col2im_nd(rng: Rng) -> Named:
     return named | {"updated": () if first else ("image",)}
 
 
+def _winograd(rng: Rng, kind: str) -> Named:
+    """A strip of tiles, into which the image is cut or from which the outputs come."""
+    channels, tile_rows, tile_y, width = _few(rng, 3), _few(rng, 3), _few(rng, 2, 0), _width(rng) // 4 + 1
+    rows = channels * tile_rows
+    drawn: Named = {"rows": rows, "lines": rows, "width": width, "tile_y": tile_y, "tile_rows": tile_rows}
+    if kind == "tiles":
+        height, across = 4 * (tile_y + tile_rows) - _few(rng, 4, 0), max(1, 4 * width - _few(rng, 6, 0))
+        drawn |= {"in_h": height, "in_w": across, "pad_h": _few(rng, 3, 0), "pad_w": _few(rng, 3, 0)}
+        return drawn | {"in": channels * height * across, "out": 36 * rows * width}
+    height, across = 4 * (tile_y + tile_rows) - _few(rng, 3, 0), 4 * width - _few(rng, 3, 0)
+    drawn |= {"out_h": height, "out_w": across, "bias": [NULL, channels][int(rng.integers(2))]}
+    return drawn | {"in": 36 * rows * width, "out": channels * height * across, "updated": ("out",)}
+
+
+def _winograd_weights(rng: Rng) -> Named:
+    outputs, channels, turned = _few(rng, 4), _width(rng) // 4 + 1, int(rng.integers(2))
+    row_step, lane_step = (9, 9 * outputs) if turned else (9 * channels, 9)
+    drawn = {
+        "rows": outputs,
+        "outputs": outputs,
+        "width": channels,
+        "row_step": row_step,
+        "lane_step": lane_step,
+        "turned": turned,
+    }
+    return drawn | {"weight": 9 * outputs * channels, "out": 36 * outputs * channels}
+
+
 def _lines(rng: Rng, backward: bool) -> Named:
     """Rows and columns picked from a map in order, or intervals of them that are added up."""
     planes, in_h, in_w, width = _few(rng, 3), _few(rng, 6), _width(rng), _width(rng)
@@ -712,6 +740,9 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "top_k_forward": _top_k,
     "upsample_backward": lambda rng: _upsample(rng, True),
     "upsample_forward": lambda rng: _upsample(rng, False),
+    "winograd_out": lambda rng: _winograd(rng, "out"),
+    "winograd_tiles": lambda rng: _winograd(rng, "tiles"),
+    "winograd_weights": _winograd_weights,
 }
 
 

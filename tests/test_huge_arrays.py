@@ -56,7 +56,8 @@ host = cache(lambda: HostBackend(REAL, threads=1))
 
 def shared(case: Case) -> set[str]:
     """The arrays of a case that do not grow with its planes."""
-    return {*SHARED[""].split(), *SHARED.get(case.kernel, "").split()}
+    every = {"winograd_out": ""}.get(case.kernel, SHARED[""])  # whose bias has a number for each row of tiles
+    return {*every.split(), *SHARED.get(case.kernel, "").split()}
 
 
 def period(case: Case, name: str, size: int) -> int:
@@ -69,6 +70,14 @@ def period(case: Case, name: str, size: int) -> int:
     if case.kernel == "crop_forward" and name == "in":
         images = case.rows // given["out_c"] // given["out_h"]
         return images * given["in_c"] * given["in_h"] * given["in_w"]
+    if (case.kernel, name) in (
+        ("winograd_tiles", "out"),
+        ("winograd_weights", "out"),
+        ("winograd_out", "in"),
+    ):
+        return case.rows * given["width"]
+    if (case.kernel, name) == ("winograd_weights", "weight"):
+        return case.rows * given["row_step"]
     if name == "label" and case.kernel in ("hinge_margins", "logistic_loss_backward"):
         return case.rows
     return size

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fcnlite import convolutionalise, models, proto
+from fcnlite.caffe.io import array_to_blobproto
 from fcnlite.commands import inspect
 from fcnlite.describe import describe
 from fcnlite.errors import InputError
@@ -20,6 +21,12 @@ def told(capsys, *arguments):
     status = inspect.main([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
     return status, out, err
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """Room for all columns."""
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 def row(text, layer):
@@ -216,3 +223,74 @@ def test_describe_raises_for_library_callers(tmp_path):
         describe(tmp_path / "none.h5")
     with pytest.raises(InputError):
         describe("nosuchnet")
+
+
+@pytest.mark.parametrize(
+    "name", ["fcn8s", "fcn8s-atonce", "googlenet", "vgg16", "siftflow-fcn8s", "nyud-fcn32s-color-hha"]
+)
+def test_tables_fit_eighty_columns(capsys, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = told(capsys, name)
+    assert max(map(len, out.splitlines())) <= 80
+    assert "left out for lack of width: weights" in out
+    layers = [layer["name"] for layer in json.loads(told(capsys, name, "--json")[1])["layers"]]
+    assert [line.split()[0] for line in out.splitlines()[4 : 4 + len(layers)]] == layers
+
+
+def test_what_fits_is_not_left_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 300 dim: 300 } } }\n'
+        'layer { name: "fixed" type: "Convolution" bottom: "data" top: "c" param { lr_mult: 0 } param { lr_mult: 0 }'
+        " convolution_param { num_output: 64 kernel_size: 9 } }"
+    )
+    _, out, _ = told(capsys, tmp_path / "net.prototxt")
+    assert [cell.strip() for cell in row(out, "fixed")] == [
+        "fixed", "Convolution", "64x292x292", "(64x3x9x9)", "(15.6 k)", "1.33 G", "9", "1", "0",
+    ]  # fmt: skip
+    assert "left out" not in out and max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("layer", "shapes"),
+    [
+        (
+            'type: "MemoryData" memory_data_param { batch_size: 2 channels: 4 height: 24 width: 20 }',
+            {"data": [2, 4, 24, 20], "label": [2]},
+        ),
+        (
+            'type: "Data" data_param { source: "none" batch_size: 5 backend: LMDB } transform_param { crop_size: 21 }',
+            {"data": [5, 3, 21, 21], "label": [5]},
+        ),
+        (
+            'type: "ImageData" image_data_param { source: "none" new_height: 30 new_width: 40 is_color: false }',
+            {"data": [1, 1, 30, 40], "label": [1]},
+        ),
+        (
+            'type: "WindowData" window_data_param { source: "none" batch_size: 8 } transform_param { crop_size: 22 }',
+            {"data": [8, 3, 22, 22], "label": [8]},
+        ),
+    ],
+)
+def test_nets_that_fetch_data_are_measured_as_they_are_declared(tmp_path, capsys, layer, shapes):
+    (tmp_path / "train.prototxt").write_text(
+        f'layer {{ name: "in" top: "data" top: "label" {layer} }}\n'
+        'layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 7 } }\n'
+        'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }\n'
+    )
+    status, out, err = told(capsys, tmp_path / "train.prototxt", "--json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert found["inputs"] == shapes
+    channels, height, width = shapes["data"][1:]
+    assert found["totals"]["parameters"] == 7 * (channels * height * width + 1)
+
+
+def test_an_array_is_described(tmp_path, capsys):
+    values = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
+    (tmp_path / "mean.binaryproto").write_bytes(array_to_blobproto(values).SerializeToString())
+    status, out, _ = told(capsys, tmp_path / "mean.binaryproto")
+    assert status == 0
+    assert "an array 1 x 2 x 3 x 4, 24 values\nfrom 0 to 23\nmeans of the last two axes: 5.5, 17.5\n" in out
+    found = json.loads(told(capsys, tmp_path / "mean.binaryproto", "--json")[1])
+    assert found["kind"] == "array" and found["shape"] == [1, 2, 3, 4] and found["means"] == [5.5, 17.5]

@@ -505,6 +505,7 @@ MAP = np.ones((1, 1, 2, 2), np.float32)
         (layers.Accuracy, [SCORES, MAP / 255], r"label 0.0039\d* .* fraction \(class 1 divided by 255\?\)"),
         (layers.HingeLoss, [SCORES[:, :, 0, 0], [0.5]], "label 0.5 is not a class number"),
         (layers.SigmoidCrossEntropyLoss, [MAP, MAP * 255], "target 255 is not a probability, 0 to 1"),
+        (layers.SegAccuracy, [SCORES, MAP / 2], "label 0.5 is not a class number but a fraction"),
         (layers.ContrastiveLoss, [np.ones((1, 3)), np.ones((1, 3)), [255]], "label 255 is neither 0 nor 1"),
     ],
 )
@@ -513,7 +514,7 @@ def test_labels_that_cannot_be_are_refused_and_computed_as_in_caffe_with_a_warni
         layer()(*map(Blob, bottoms))
     with as_caffe(), pytest.warns(InputWarning, match=message):
         lax = layer()(*map(Blob, bottoms))
-    assert np.isfinite(lax.data)
+    assert np.isfinite(lax.data).all()
 
 
 def test_a_mask_of_255_costs_in_a_sigmoid_loss_what_caffe_says():

@@ -70,7 +70,8 @@ def test_overlay_tints_all_but_the_background(image, label):
 def test_overlay_legend_shows_the_classes_present(image, label):
     out = vis.overlay(image, label, classes=CLASSES)
     strip = out[image.shape[0] :]
-    assert out.shape[1] == image.shape[1] and strip.shape[0] > 10
+    assert out.shape[1] == vis.NARROWEST > image.shape[1] and strip.shape[0] > 10
+    assert (out[: image.shape[0], image.shape[1] :] == 255).all()  # a small picture stands on white above it
     colours = {tuple(c) for c in strip.reshape(-1, 3)}
     assert tuple(voc_palette()[1]) in colours and tuple(voc_palette()[2]) not in colours
 
@@ -84,11 +85,43 @@ def test_legends_fit_any_width(width):
 
 def test_legends_of_large_pictures_stay_legible_when_shrunk(image, label):
     def height(wide):
-        return vis.legend(label, CLASSES, width=wide).shape[0]
+        return vis.legend(label[:1, :1], CLASSES, width=wide).shape[0]
 
-    assert height(200) == height(1000) and height(4000) > 2.5 * height(1000)
+    assert height(200) == height(900) and height(4000) > 2.5 * height(900)
     head = vis.side_by_side({"image": np.zeros((10, 4000, 3), np.uint8)}).shape[0] - 10
     assert head > 40
+
+
+def test_a_legend_for_forty_classes_names_them_all_and_void():
+    names = tuple(f"class {k}" for k in range(40))
+    label = np.append(np.arange(40), [255, 255]).reshape(6, 7)
+    strip = vis.legend(label, names, width=500)
+    colours = {tuple(c) for c in strip.reshape(-1, 3)}
+    assert all(tuple(c) in colours for c in voc_palette()[[*range(1, 40), 255]])
+    without = vis.legend(np.arange(40).reshape(5, 8), names, width=500)
+    assert tuple(voc_palette()[255]) not in {tuple(c) for c in without.reshape(-1, 3)}
+
+
+def test_some_classes_alone_and_contours(image):
+    label = np.zeros(image.shape[:2], np.uint8)
+    label[10:30, 10:30], label[10:30, 30:50] = 1, 2
+    only = vis.overlay(image, label, alpha=1, only=[2])
+    assert (only[10:30, 30:50] == voc_palette()[2]).all() and (
+        only[10:30, 10:30] == image[10:30, 10:30]
+    ).all()
+    lined = vis.overlay(image, label, alpha=0, contours=2)
+    inside = np.zeros(label.shape, bool)
+    inside[12:28, 12:28] = inside[12:28, 32:48] = True
+    expected = np.where((label > 0)[..., None] & ~inside[..., None], voc_palette()[label], image)
+    np.testing.assert_array_equal(lined, expected)
+
+
+def test_a_contact_sheet_holds_every_picture():
+    pictures = [(f"picture {i}", np.full((50 + 10 * i, 80, 3), 20 * i, np.uint8)) for i in range(7)]
+    sheet = vis.contact_sheet(pictures, cell=60)
+    assert sheet.shape[1] == 3 * (60 + vis.GAP) + vis.GAP
+    for i in range(7):
+        assert ((sheet == 20 * i).all(-1)).sum() > 1000
 
 
 def test_pictures_stand_side_by_side_under_their_titles(image, label):

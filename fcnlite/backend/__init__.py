@@ -28,6 +28,8 @@ class Backend(Protocol):
         Looking at data costs next to nothing, so that layers check labels before use.
     ahead : int
         Iterations that are begun before the loss of an earlier one is looked at: a GPU must not run dry meanwhile.
+    fast : bool
+        Convolve 3 x 3 kernels by Winograd's algorithm where that pays (`fcnlite.layers.winograd`).
     """
 
     name: str
@@ -37,6 +39,7 @@ class Backend(Protocol):
     whole_bytes: int
     checks_data: bool
     ahead: int
+    fast: bool
 
     def select(self) -> None:
         """Make this machine the one that the calling thread works on, of which CUDA keeps one for each thread."""

@@ -64,6 +64,7 @@ class CudaBackend(Backend):
     strip_bytes = whole_bytes = 64 << 20
     checks_data = False
     ahead = 1
+    fast = False
 
     def __init__(self, dtype: np.dtype, index: int = 0):
         if dtype not in _REALS:

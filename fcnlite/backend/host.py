@@ -43,6 +43,7 @@ class HostBackend(Backend):
     whole_bytes = 32 << 20
     checks_data = True
     ahead = 0
+    fast = False
 
     def __init__(self, dtype: np.dtype, threads: int | None = None):
         if dtype not in _REALS:

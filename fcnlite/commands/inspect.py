@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,18 +20,21 @@ Show what is in a file of Caffe's, or what a net of the catalogue is made of:
   .caffemodel, .h5          weights: the net they belong to, if the file says or it is one of the catalogue's,
                             with the shapes that are in the file; otherwise names and shapes
   .solverstate, .solverstate.h5   where a training run stands
+  .binaryproto              an array, such as a mean: its shape, range and means
   fcn8s, vgg16, ...         a net of the catalogue (--classes and --width change it)
 
-columns of a net:
+columns of a net (in 80 columns, or the terminal's, sizes are shortened and weights,
+pad and stride left out as needed; COLUMNS=200 makes room, --json has all):
   output        size of the layer's first output, channels x height x width
   weights       shape of its weights (a bias comes beside them); in brackets if they do not learn
-  parameters    how many numbers it has
+  parameters    how many numbers it has; in brackets, too, where the column of weights is left out
   multiply-adds of one forward pass
   field         side of the receptive field: the input pixels that one output value sees
   stride        input pixels between neighbouring outputs
   pad           input pixels by which the first output's field lies outside the image
 """
 
+_SHOWN = 8  # channels whose means are printed
 _EXAMPLES = """\
 examples:
   fcnlite inspect fcn8s --size 500x334
@@ -49,28 +53,66 @@ def render(described: Mapping[str, Any]) -> str:
         "weights": _render_weights,
         "solver": _render_solver,
         "solver state": _render_state,
+        "array": _render_array,
     }
     return "\n".join(writers[described["kind"]](described))
 
 
 def _render_net(described: Mapping[str, Any]) -> list[str]:
     total = described["totals"]
-    header = ["layer", "type", "output", "weights", "parameters", "multiply-adds", "field", "stride", "pad"]
-    rows = [_row(layer) for layer in described["layers"]]
     inputs = ", ".join(f"{name} {by(shape)}" for name, shape in described["inputs"].items())
-    lines = [f"{described['name']}: {inputs}", "", *headed(header, rows, left=4), ""]
+    lines = [f"{described['name']}: {inputs}", "", *_net_table(described["layers"]), ""]
     fixed = f", and {total['fixed_parameters']:,} fixed" if total["fixed_parameters"] else ""
     lines += [
         f"{total['parameters']:,} learned parameters{fixed} ({_bytes(total['parameter_bytes'])})",
         f"{total['conv_layers']} layers of weights deep, receptive field {total['receptive_field']},"
         f" stride {total['max_stride']} (ahead of upsampling)",
         f"{_units(total['multiply_adds'])} multiply-adds forward; blobs {_bytes(total['blob_bytes'])} in all,"
-        f" {_bytes(total['peak_blob_bytes'])} at once where each is freed after its last use (float32)",
+        f" {_bytes(total['peak_blob_bytes'])} at once",
+        "(as float32, and where each blob is freed after its last use)",
     ]
     if "weights" in described:
         differences = [f"differs: {difference}" for difference in described["differences"]]
         lines += differences or [f"the weights in {described['weights']} fit this net"]
     return lines
+
+
+_HEADER = ("layer", "type", "output", "weights", "parameters", "multiply-adds", "field", "stride", "pad")
+_SHORT = {"parameters": "params", "multiply-adds": "macs"}
+_SPARED = ("", "weights", "pad", "stride")  # columns that go, one after another, where a table is too wide
+
+
+def _net_table(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The layers as a table that fits the terminal's width, if leaving out spaces, digits and columns can make it."""
+    width = shutil.get_terminal_size().columns
+    lines = headed(_HEADER, [_row(layer) for layer in layers], left=4)
+    rows = [_short_row(layer) for layer in layers]
+    header, left_out = list(_HEADER), ""
+    for column in _SPARED:
+        if max(map(len, lines)) <= width:
+            break
+        if column:
+            at = header.index(column)
+            header, rows = header[:at] + header[at + 1 :], [row[:at] + row[at + 1 :] for row in rows]
+            left_out += f", {column}" if left_out else column
+        lines = headed(
+            [_SHORT.get(word, word) for word in header], rows, left=4 if "weights" in header else 3
+        )
+    return [*lines, "", f"left out for lack of width: {left_out} (--json has all)"] if left_out else lines
+
+
+def _short_row(layer: Mapping[str, Any]) -> list[str]:
+    """A row in fewer characters; the number of parameters stands in brackets where they do not learn."""
+    name, kind, output, weights, count, *others = (cell.replace(" x ", "x") for cell in _row(layer))
+    count = _units(layer["parameter_count"]) if count else ""
+    return [
+        name,
+        kind,
+        output,
+        weights,
+        f"({count})" if weights.startswith("(") and count else count,
+        *others,
+    ]
 
 
 def _row(layer: Mapping[str, Any]) -> list[str]:
@@ -126,6 +168,16 @@ def _render_state(described: Mapping[str, Any]) -> list[str]:
         f"history: {len(history)} arrays, {described['totals']['history_values']:,} values",
         *[f"  {i}: {by(shape)}" for i, shape in enumerate(history)],
     ]
+
+
+def _render_array(described: Mapping[str, Any]) -> list[str]:
+    lines = [f"{described['name']}: an array {by(described['shape'])}, {described['values']:,} values"]
+    if described["values"]:
+        lines.append(f"from {described['least']:g} to {described['most']:g}")
+        means = ", ".join(f"{mean:.6g}" for mean in described["means"][:_SHOWN])
+        more = ", .." if described["means"][_SHOWN:] else ""
+        lines.append(f"means of the last two axes: {means}{more}")
+    return lines
 
 
 def _both(pair: Sequence[float] | None) -> str:

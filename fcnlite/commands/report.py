@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.out or options.runs[0] / PAGE
     if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {path}: name an .html file")
-    use_device(options.device, options.threads)
+    use_device(options.device, options.threads, options.fast)
     write_page(path, options.runs, options.pictures, say=lambda line: print(printable(line)))
     print(printable(f"report: {path}"))
     return 0

@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_args(arguments)
     solver_file = _solver_of(options)
-    use_device(_device_of(options), options.threads)
+    use_device(_device_of(options), options.threads, options.fast)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if options.allow_python_layers:
         from fcnlite import caffe

@@ -5,12 +5,13 @@ A mistake in a file is told in one line that names the file.
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -156,7 +157,9 @@ class Folder:
             raise FileNotFoundError(f"{what} {path} is missing{more}, though {listed_in} lists it")
 
 
-def open_image(path: str | os.PathLike, most_pixels: int = MOST_PIXELS, grey: bool = False) -> Image.Image:
+def open_image(
+    path: str | os.PathLike | BinaryIO, most_pixels: int = MOST_PIXELS, grey: bool = False
+) -> Image.Image:
     """Decode a picture in one of `FORMATS`; with `grey`, of a JPEG the brightness alone.
 
     Raises
@@ -164,11 +167,12 @@ def open_image(path: str | os.PathLike, most_pixels: int = MOST_PIXELS, grey: bo
     FileNotFoundError, InputError
         There is no such file; it is not such a picture, damaged, or of more than `most_pixels`.
     """
+    shown = "from standard input" if isinstance(path, io.BufferedIOBase) else path
     try:
         with _no_bound_of_pillows(), Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > most_pixels:
                 raise InputError(
-                    f"image {path} has {image.width} x {image.height} pixels, more than {most_pixels:,}"
+                    f"image {shown} has {image.width} x {image.height} pixels, more than {most_pixels:,}"
                 )
             if grey:
                 image.draft("L", image.size)
@@ -177,14 +181,14 @@ def open_image(path: str | os.PathLike, most_pixels: int = MOST_PIXELS, grey: bo
     except InputError:
         raise
     except FileNotFoundError:
-        raise FileNotFoundError(f"image {path} is missing") from None
+        raise FileNotFoundError(f"image {shown} is missing") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder, not an image") from None
+        raise InputError(f"{shown} is a folder, not an image") from None
     except UnidentifiedImageError:
-        raise InputError(f"cannot read image {path}: not a picture in a known format") from None
+        raise InputError(f"cannot read image {shown}: not a picture in a known format") from None
     except Exception as error:  # a decoder may raise anything over a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"cannot read image {path}: {reason}") from None
+        raise InputError(f"cannot read image {shown}: {reason}") from None
 
 
 @contextmanager
@@ -219,7 +223,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     return to_rgb(open_image(path))
 
 
-def read_photo(path: str | os.PathLike, most_pixels: int = MOST_PIXELS) -> np.ndarray:
+def read_photo(path: str | os.PathLike | BinaryIO, most_pixels: int = MOST_PIXELS) -> np.ndarray:
     """Read a picture as `read_image` does, turned upright where the camera noted (in EXIF) that it was held sideways.
 
     For pictures to look at; a data set's images stay as they are stored, since its label maps are drawn on that.
@@ -230,6 +234,14 @@ def read_photo(path: str | os.PathLike, most_pixels: int = MOST_PIXELS) -> np.nd
     except Exception:  # a damaged note on how the camera was held: the picture stays as it is
         pass
     return to_rgb(image)
+
+
+def read_small(path: str | os.PathLike[str], longest: int) -> np.ndarray:
+    """Read a picture as `read_image` does, shrunk so that its longer side has at most so many pixels."""
+    image = open_image(path)
+    image = Image.fromarray(to_rgb(image))
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
 def read_label(path: str | os.PathLike, classes: int, ignore: int = 255) -> np.ndarray:

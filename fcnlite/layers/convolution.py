@@ -9,6 +9,7 @@ from dataclasses import replace
 from fcnlite import device
 from fcnlite.backend import Array
 from fcnlite.blob import Blob
+from fcnlite.layers import winograd
 from fcnlite.layers.base import MANY, Layer, register
 from fcnlite.layers.columns import correlate, gradients, image_gradient, weight_gradient
 from fcnlite.layers.launch import copied
@@ -172,7 +173,8 @@ class Convolution(_Sliding):
         self.keep_images(bottom, top)
         for i, above in enumerate(top):
             image, out = self.image(i, bottom), self.images(above.new_data())
-            correlate(image, self.weight, self.bias, out, self._trimmed(), self.group, self.slope)
+            run = winograd.correlate if self._fast() else correlate
+            run(image, self.weight, self.bias, out, self._trimmed(), self.group, self.slope)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         for i, (below, wanted) in enumerate(zip(bottom, propagate_down)):
@@ -183,8 +185,18 @@ class Convolution(_Sliding):
             if weight_diff is None and image_diff is None:
                 continue
             image = self.image(i, bottom) if weight_diff is not None else None
-            weight = self.weight if wanted else None
+            if wanted and self._fast() and max(self.window.pad) <= winograd.MOST_PAD:
+                winograd.image_gradient(self.weight, out_diff, image_diff, self.lifted, self.group)
+                image_diff = None
+            weight = self.weight if image_diff is not None else None
+            if weight_diff is None and image_diff is None:
+                continue
             gradients(image, weight, out_diff, image_diff, weight_diff, held, self._trimmed(), self.group)
+
+    def _fast(self) -> bool:
+        """Whether to go Winograd's way."""
+        channels = self._input_channels() // self.group
+        return device.current().fast and winograd.suits(self.lifted, channels, self.outputs // self.group)
 
     def _trimmed(self) -> Window:
         """The window with the padding as it is trimmed: what is left out behind shows in the top's size alone."""

@@ -22,7 +22,7 @@ def check_labels(layer: Layer, labels: Any, channels: int, ignore: int = NO_LABE
     """Refuse labels that are not class numbers.
 
     A label that is neither a class nor ignored is undefined behaviour in Caffe; on a GPU the kernel answers with NaN,
-    and whoever reads the loss sees it. Of a fraction Caffe takes the whole part.
+    and whoever reads the loss sees it. Fractions are refused, too (`check_whole`).
     """
     if device.current().checks_data:
         wrong = ~((labels >= 0) & (labels < channels)) & (labels != ignore)  # NaN too
@@ -31,6 +31,11 @@ def check_labels(layer: Layer, labels: Any, channels: int, ignore: int = NO_LABE
             raise layer.fail(
                 f"label {_first(labels, wrong):g} is not a class: there are classes 0 to {channels - 1}{void}"
             )
+    check_whole(layer, labels)
+
+
+def check_whole(layer: Layer, labels: Any) -> None:
+    """Refuse labels with fractions, of which Caffe takes the whole part."""
     if _may_look(layer) and (fractions := labels != labels.astype("int32")).any():
         value = _first(labels, fractions)
         whole = round(255 * value)

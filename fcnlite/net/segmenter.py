@@ -18,6 +18,7 @@ from fcnlite import device
 from fcnlite.data import Dataset
 from fcnlite.data.dataset import preprocess
 from fcnlite.data.files import read_photo, to_rgb
+from fcnlite.data.folder.dataset import resized, shrunk
 from fcnlite.data.notes import Notes
 from fcnlite.deploy import deployed
 from fcnlite.errors import InputError, warn
@@ -59,6 +60,8 @@ class Segmenter(Net):
     ) -> np.ndarray:
         """Segment an image, freeing activations on the way; threads that call it at once are served in turn.
 
+        A net that learned from pictures scaled down to a largest size (its notes tell) sees larger ones so, too.
+
         Parameters
         ----------
         image : path, PIL.Image or numpy.ndarray
@@ -80,13 +83,41 @@ class Segmenter(Net):
         InputError
             The net takes more than one picture.
         """
-        pixels = self.notes.use(mean_bgr, scale)
-        picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
-        data = preprocess(picture, pixels.mean_bgr, pixels.scale)[None]
+        data, size = self._input(image, mean_bgr, scale)
         with self.exclusive():
             labels = argmax_channels(self.infer(output, **{self.picture: data}))[0]
             self.drop_blobs()
-        return labels
+        return _at_size(labels, data, size)
+
+    def scores(
+        self,
+        image: Any,
+        mean_bgr: Sequence[float] | None = None,
+        output: str | None = None,
+        scale: float | None = None,
+    ) -> np.ndarray:
+        """Score an image; parameters as for `predict`.
+
+        Returns
+        -------
+        numpy.ndarray
+            C x H x W float32: each pixel's score for each class, as the net gives them. Their maxima are what `predict`
+            returns; the FCNs' own are not probabilities, which a softmax over the classes makes of them.
+        """
+        data, size = self._input(image, mean_bgr, scale)
+        with self.exclusive():
+            found = device.current().tonumpy(self.infer(output, **{self.picture: data}))[0].astype(np.float32)
+            self.drop_blobs()
+        return _at_size(found, data, size)
+
+    def _input(
+        self, image: Any, mean_bgr: Sequence[float] | None, scale: float | None
+    ) -> tuple[np.ndarray, tuple[int, ...]]:
+        """An image as the net's input blob, and its own height and width."""
+        pixels = self.notes.use(mean_bgr, scale)
+        picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
+        small = shrunk(np.ascontiguousarray(picture), pixels.max_size)
+        return preprocess(small, pixels.mean_bgr, pixels.scale)[None], picture.shape[:2]
 
     @property
     def picture(self) -> str:
@@ -139,7 +170,7 @@ def load(
         net = Segmenter(source, "TEST", stages=stages)
     except InputError as error:
         raise InputError(str(error) if prototxt is not None else f"{os.fspath(path)}: {error}") from None
-    told = lacking(net.copy_from(path, allow_nonfinite), os.fspath(path))
+    told = lacking(net.copy_from(path, allow_nonfinite, is_new=True), os.fspath(path))
     if told and not allow_missing:
         raise InputError(f"{told}, which would score at random or as one class; {_ALLOW}")
     if told:
@@ -231,6 +262,11 @@ def argmax_channels(score: Any) -> np.ndarray:
     labels = backend.empty((n, height, width), np.int32)
     backend.launch("argmax_forward", n * height, width, channels, height, score, labels)
     return backend.tonumpy(labels).astype(np.uint8 if channels <= 256 else np.int32)
+
+
+def _at_size(maps: np.ndarray, data: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Maps (..., H, W) as large as the input blob at the picture's own size; others as they are."""
+    return resized(maps, size) if maps.shape[-2:] == data.shape[-2:] else maps
 
 
 def _pixels(image: Any) -> np.ndarray:

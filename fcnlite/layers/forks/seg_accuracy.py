@@ -9,6 +9,7 @@ import numpy as np
 from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
+from fcnlite.layers.loss import check_whole
 
 
 @register
@@ -44,6 +45,7 @@ class SegAccuracy(Layer):
         if p.reset:
             self.matrix[...] = 0
         tonumpy = device.current().tonumpy
+        check_whole(self, bottom[1].data)
         labels = tonumpy(bottom[1].data).reshape(-1).astype(np.int64)
         taken = tonumpy(bottom[0].data).argmax(1).reshape(-1)
         counts = ~np.isin(labels, list(p.ignore_label))
