@@ -34,6 +34,10 @@ Measure weights on a data set: pixel accuracy, mean accuracy, mean IU and freque
   fcnlite evaluate voc --weights fcn8s.h5 --data VOCdevkit --year 2012 --split test --upload FOLDER
                                             no truth is published: writes what VOC's evaluation server takes
   fcnlite evaluate shapes --weights runs/shapes-fcn8s/fcn8s.h5 --data runs/shapes-fcn8s/data
+  fcnlite evaluate folder --weights runs/folder-fcn8s/fcn8s.h5 --data runs/folder-fcn8s
+                                            the pictures that a run on your own was validated on
+  fcnlite evaluate folder --weights runs/folder-fcn8s/fcn8s.h5 --data runs/folder-fcn8s --images DIR --masks DIR
+                                            others, whose masks are understood as in the run
 
 A folder of your own in VOC's layout, with classes.txt, is evaluated as voc.
 """
@@ -76,6 +80,8 @@ def add_data_options(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--split", metavar="LIST", help="images to look at (default: those the paper reports on)"
     )
+    made.add_argument("--images", metavar="DIR", help="folder: other pictures than those of the run")
+    made.add_argument("--masks", metavar="DIR", help="folder: their masks")
     made.add_argument("--year", type=int, choices=(2011, 2012), help="voc: which, where the folder has both")
     made.add_argument("--sbd", dest="sbd_folder", metavar="DIR", help="voc: where SBD lies, for seg11valid")
     made.add_argument(
@@ -90,7 +96,7 @@ def add_data_options(made: argparse.ArgumentParser) -> None:
 def open_data(options: argparse.Namespace, mode: str | None, split: str | None = None) -> Dataset:
     """The data set that the options name, in the split they give, or else `split` or the paper's."""
     name = catalogue.canonical(options.data_set)
-    own = ("year", "sbd_folder", "labels", "mapping", "context_folder")
+    own = ("images", "masks", "year", "sbd_folder", "labels", "mapping", "context_folder")
     given: dict[str, Any] = {key: getattr(options, key) for key in own} | {"mode": mode}
     given = {key: value for key, value in given.items() if value is not None}
     split = options.split or split or SPLITS[name].evaluate
