@@ -49,3 +49,23 @@ def learning_rate(param: Any, iteration: int, current_step: int = 0) -> float:
                 f"lr_policy '{policy}' is unknown; there are fixed, step, exp, inv, multistep, poly and sigmoid"
             )
         return float(np.float32(param.base_lr) * factor)
+
+
+def steps_passed(param: Any, iteration: int, before: int) -> int:
+    """The number of steps down, for the policies step and multistep.
+
+    Parameters
+    ----------
+    param : SolverParameter
+    iteration : int
+        Updates made so far.
+    before : int
+        The number known so far, from which multistep goes on, as in Caffe.
+    """
+    if param.lr_policy == "step":
+        return iteration // param.stepsize
+    passed = before
+    if param.lr_policy == "multistep":
+        while passed < len(param.stepvalue) and iteration >= param.stepvalue[passed]:
+            passed += 1
+    return passed

@@ -225,6 +225,17 @@ class World:
             self._comm.Bcast(array)
             param.blob.data[...] = backend.asarray(array)
 
+    def join(self, net: Net, iter_size: int) -> None:
+        """Begin to train a net together: check that the passes can be shared out, and that all start alike."""
+        self.share(iter_size)
+        self.copy_parameters(net)
+        self.copy_masks()
+
+    def writes(self, net: Net) -> bool:
+        """Whether this process saves the net, after checking that all have the same."""
+        self.check_same(net)
+        return self.leads
+
     def copy_masks(self) -> None:
         """Give every process the stream of dropout masks of process 0."""
         fcnlite.random.set_mask_state(self.from_leader(fcnlite.random.mask_state))
@@ -276,7 +287,7 @@ class World:
     def _give_leader_time(self) -> None:
         """Wait, but not in the leader, which ends this process meanwhile if it fails in the same way."""
         if not self.leads:
-            time.sleep(_FIRST_WORD * (1 + min(self.rank, 20) / 10))
+            time.sleep(_FIRST_WORD * (1 + min(self.rank, 8) / 2))
 
     def _abort(self, status: int) -> NoReturn:
         sys.stdout.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -44,6 +45,12 @@ def catalogue() -> dict[str, Published]:
     """All published weights, by the name of their net in `fcnlite.models`."""
     entries = json.loads((weights_folder() / "catalogue.json").read_text())
     return {name: Published(name, **entry) for name, entry in entries.items()}
+
+
+def licence_of(path: str | os.PathLike[str]) -> str:
+    """The licence of a file that is called as the authors' own; "" for any other."""
+    name = Path(path).name
+    return next((entry.licence for entry in catalogue().values() if entry.file_name == name), "")
 
 
 def find(name: str) -> Published:

@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fcnlite import metrics, vis
-from fcnlite.blob import Blob, no_tape
+from fcnlite import device, metrics, vis
 from fcnlite.data import Dataset
 from fcnlite.errors import InputError
-from fcnlite.layers.loss import SoftmaxWithLoss
 from fcnlite.net import Net, segment
 from fcnlite.net.segmenter import Maps, score_blob
 from fcnlite.parallel import World
@@ -153,7 +151,6 @@ class LossMeter:
     def __init__(self, dataset: Dataset) -> None:
         self._head = next(iter(dataset.heads))
         self._void = dataset.ignore_label
-        self._layer = SoftmaxWithLoss(ignore_label=self._void)
         self._sum, self._pixels = 0.0, 0
 
     def mean(self, world: World) -> float:
@@ -163,12 +160,16 @@ class LossMeter:
 
     def __call__(self, head: str, scores: Any, truth: np.ndarray) -> None:
         """Take scores (1, C, H, W) on the device and the truth (1, H, W) of an image into account."""
-        counting = int((truth != self._void).sum())
-        if head == self._head and counting:
-            with no_tape():
-                loss = self._layer(Blob(scores), Blob(truth[np.newaxis]))
-            self._sum += float(loss) * counting
-            self._pixels += counting
+        if head != self._head:
+            return
+        backend = device.current()
+        number, channels, height, width = scores.shape
+        loss, valid = backend.empty((2, number * height * width))
+        numbers = (width, channels, height, self._void)
+        labels = backend.asarray(truth)
+        backend.launch("softmax_loss_forward", number * height, *numbers, None, scores, labels, loss, valid)
+        self._sum += float(backend.tonumpy(loss).sum(dtype=np.float64))
+        self._pixels += int((truth != self._void).sum())
 
 
 def tally(

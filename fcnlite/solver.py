@@ -10,7 +10,8 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,7 +22,7 @@ import fcnlite.random
 from fcnlite import device, updates
 from fcnlite.errors import InputError, mistake
 from fcnlite.io import SolverSnapshot, read_state, write_state
-from fcnlite.learning_rate import learning_rate
+from fcnlite.learning_rate import learning_rate, steps_passed
 from fcnlite.net import Net
 from fcnlite.proto import (
     TEST,
@@ -178,16 +179,14 @@ class SGDSolver:
             self.param.iter_size *= world.size
         self.param.train_state.stage.extend(stages)
         named = NamedNets(self.param, self._folder)
-        if self.param.random_seed >= 0 and net is None:
-            fcnlite.random.set_random_seed(self.param.random_seed)
+        if net is None:
+            _seed(self.param.random_seed, world)
         self.net = named.training_net() if net is None else net
         self.test_nets = named.test_nets(self.net)
         self.world = world
         self._passes: Passes | None = None
         if world is not None and world.size > 1:
-            world.share(self.param.iter_size)
-            world.copy_parameters(self.net)
-            world.copy_masks()
+            world.join(self.net, self.param.iter_size)
             self._passes = world.passes(self.net, exact)
             source = world.own_items(source) if source is not None else None
         self.source = iter(source) if source is not None else None
@@ -256,14 +255,7 @@ class SGDSolver:
     @property
     def rate(self) -> float:
         """The learning rate of the update to come."""
-        if self.param.lr_policy == "step":
-            self.current_step = self.iter // self.param.stepsize
-        while (
-            self.param.lr_policy == "multistep"
-            and self.current_step < len(self.param.stepvalue)
-            and self.iter >= self.param.stepvalue[self.current_step]
-        ):
-            self.current_step += 1
+        self.current_step = steps_passed(self.param, self.iter, self.current_step)
         return learning_rate(self.param, self.iter, self.current_step)
 
     @property
@@ -298,7 +290,13 @@ class SGDSolver:
 
     def test_all(self) -> list[dict[str, np.ndarray]]:
         """Run every test net `test_iter` times; returns each one's outputs, averaged."""
-        return [self._test(i, net) for i, net in enumerate(self.test_nets)]
+        found = []
+        for number, net in enumerate(self.test_nets):
+            net.share_with(self.net)
+            source = iter(self.test_source(number)) if self.test_source else None
+            rounds = self.param.test_iter[number]
+            found.append(_mean_outputs(net, rounds, source, self.world, f"test net {number}"))
+        return found
 
     def snapshot(self, prefix: str | os.PathLike[str] | None = None) -> tuple[Path, Path]:
         """Save weights and solver state under Caffe's names, PREFIX_iter_N.caffemodel[.h5] and .solverstate[.h5].
@@ -318,41 +316,23 @@ class SGDSolver:
         InputError
             The weights are not finite numbers any more, or the files cannot be written.
         """
-        self._refuse_nonfinite()
+        _refuse_nonfinite(self.net, self.iter)
         stem = f"{os.fspath(prefix or self.snapshot_prefix())}_iter_{self.iter}"
         ending = ".h5" if self.param.snapshot_format == SolverParameter.HDF5 else ""
         weights, state = Path(f"{stem}.caffemodel{ending}"), Path(f"{stem}.solverstate{ending}")
-        if self.world is not None:
-            self.world.check_same(self.net)
-            if not self.world.leads:
-                self.last_snapshot = weights, state
-                return weights, state
-        self.net.save(weights)
-        history = [device.current().tonumpy(h) for h in self.history]
-        random_state = fcnlite.random.mask_state()
-        write_state(state, SolverSnapshot(self.iter, self.current_step, str(weights), history, random_state))
+        if self.world is None or self.world.writes(self.net):
+            self.net.save(weights)
+            history = [device.current().tonumpy(h) for h in self.history]
+            masks = fcnlite.random.mask_state()
+            write_state(state, SolverSnapshot(self.iter, self.current_step, str(weights), history, masks))
         self.last_snapshot = weights, state
         return weights, state
-
-    def _refuse_nonfinite(self) -> None:
-        tonumpy = device.current().tonumpy
-        for layer, blobs in self.net.params.items():
-            if not all(np.isfinite(tonumpy(blob.data)).all() for blob in blobs):
-                mistake(
-                    f"the weights of layer '{layer}' hold NaN or infinite numbers after iteration {self.iter}, and "
-                    "were not saved: lower the learning rate"
-                )
 
     def snapshot_prefix(self) -> Path:
         """Path prefix of snapshots.
 
         It is relative to the working folder if its parent exists there, otherwise to the solver's folder, which is
-        created.
-
-        Raises
-        ------
-        InputError
-            Nothing can be written there.
+        created. An `InputError` says that nothing can be written there.
         """
         return _writable(Path(self.param.snapshot_prefix or "snapshot"), self._folder)
 
@@ -379,30 +359,13 @@ class SGDSolver:
     def _accumulate(self) -> Any:
         """The gradients of iter_size passes, added up; returns their mean loss, for float()."""
         self.net.clear_param_diffs()
+        inputs = partial(_next_inputs, self.net, self.source, self.iter)
+        count = self.param.iter_size
         if self._passes is not None:
-            losses = self._passes.run(self._next_inputs, self.param.iter_size, self.keep_blobs)
+            losses = self._passes.run(inputs, count, self.keep_blobs)
         else:
-            losses = [
-                self.net.forward_backward(self.keep_blobs, **self._next_inputs())
-                for _ in range(self.param.iter_size)
-            ]
+            losses = [self.net.forward_backward(self.keep_blobs, **inputs()) for _ in range(count)]
         return device.current().later(sum(losses[1:], losses[0]) / self.param.iter_size)
-
-    def _next_inputs(self) -> Mapping[str, Any]:
-        if self.source is None:
-            return {}
-        try:
-            inputs = next(self.source)
-        except StopIteration:
-            raise InputError(
-                f"the data ended at iteration {self.iter}; a solver needs an endless source"
-            ) from None
-        for name in self.net.inputs:  # one set by hand may stay as it is; one never set would count as zeros
-            if name not in inputs and not self.net.blobs[name].has_data:
-                raise InputError(
-                    f"the source gives {', '.join(inputs) or 'nothing'}, not the net's input '{name}'"
-                )
-        return inputs
 
     def _test_if_due(self) -> None:
         interval = self.param.test_interval
@@ -412,29 +375,62 @@ class SGDSolver:
                 for name, value in outputs.items():
                     log.info("Iteration %d, test net %d: %s = %s", self.iter, i, name, np.array2string(value))
 
-    def _test(self, number: int, net: Net) -> dict[str, np.ndarray]:
-        net.share_with(self.net)
-        source = iter(self.test_source(number)) if self.test_source else None
-        rounds = self.param.test_iter[number]
-        world = self.world
-        if world is not None and source is not None:
-            source = world.own_items(source)
-        found: list[dict[str, np.ndarray]] = []
-        for done in range(rounds) if world is None else world.rounds(net, rounds):
-            inputs = next(source, None) if source is not None else {}
-            if inputs is None:
-                raise InputError(
-                    f"test net {number}: its data ended after {done} of {rounds} passes (test_iter)"
-                )
-            outputs = net.forward(**inputs)
-            found.append(
-                {name: device.current().tonumpy(v).astype(np.float64) for name, v in outputs.items()}
+
+def _mean_outputs(
+    net: Net, rounds: int, source: Iterator[Mapping[str, Any]] | None, world: World | None, who: str
+) -> dict[str, np.ndarray]:
+    """The outputs of a test net, averaged over its passes; `who` is what errors call it."""
+    if world is not None and source is not None:
+        source = world.own_items(source)
+    found: list[dict[str, np.ndarray]] = []
+    for done in range(rounds) if world is None else world.rounds(net, rounds):
+        inputs = next(source, None) if source is not None else {}
+        if inputs is None:
+            raise InputError(f"{who}: its data ended after {done} of {rounds} passes (test_iter)")
+        outputs = net.forward(**inputs)
+        found.append({name: device.current().tonumpy(v).astype(np.float64) for name, v in outputs.items()})
+    sums: dict[str, np.ndarray] = {}
+    for outputs in found if world is None else world.in_turn(found):
+        for name, value in outputs.items():
+            sums[name] = sums.get(name, 0) + value
+    return {name: total / rounds for name, total in sums.items()}
+
+
+def _seed(seed: int, world: World | None) -> None:
+    """Start the random streams by the solver's seed, if any; several processes need one in common."""
+    if seed < 0 and world is not None and world.size > 1:
+        seed = world.from_leader(lambda: int(fcnlite.random.filler_stream().integers(2**31)))
+    if seed >= 0:
+        fcnlite.random.set_random_seed(seed)
+
+
+def _next_inputs(net: Net, source: Iterator[Mapping[str, Any]] | None, iteration: int) -> Mapping[str, Any]:
+    """What the next pass reads: the source's next item, or nothing for a net that fetches its data itself."""
+    if source is None:
+        return {}
+    try:
+        inputs = next(source)
+    except StopIteration:
+        raise InputError(
+            f"the data ended at iteration {iteration}; a solver needs an endless source"
+        ) from None
+    for name in net.inputs:  # one set by hand may stay as it is; one never set would count as zeros
+        if name not in inputs and not net.blobs[name].has_data:
+            raise InputError(
+                f"the source gives {', '.join(inputs) or 'nothing'}, not the net's input '{name}'"
             )
-        sums: dict[str, np.ndarray] = {}
-        for outputs in found if world is None else world.in_turn(found):
-            for name, value in outputs.items():
-                sums[name] = sums.get(name, 0) + value
-        return {name: total / rounds for name, total in sums.items()}
+    return inputs
+
+
+def _refuse_nonfinite(net: Net, iteration: int) -> None:
+    """Refuse to save weights that are not finite numbers any more."""
+    tonumpy = device.current().tonumpy
+    for layer, blobs in net.params.items():
+        if not all(np.isfinite(tonumpy(blob.data)).all() for blob in blobs):
+            mistake(
+                f"the weights of layer '{layer}' hold NaN or infinite numbers after iteration {iteration}, and "
+                "were not saved: lower the learning rate"
+            )
 
 
 class NesterovSolver(SGDSolver):

@@ -30,7 +30,7 @@ CHOSEN = [
         )
     ),
 ]
-FEW = [f"more-solver-{name}" for name in ("adam-clip", "batch-norm", "dropout", "shared")]
+FEW = [f"more-solver-{name}" for name in ("batch-norm", "dropout")]
 
 
 def solver_of(case: str, group: Any, world: parallel.World | None, exact: bool) -> SGDSolver:

@@ -60,6 +60,7 @@ def test_recipes_are_those_of_the_published_solvers():
         "nyud-fcn32s-color-d": (1e-10, 300_000, 2000),
         "nyud-fcn32s-hha": (1e-10, 300_000, 2000),
         "nyud-fcn32s-color-hha": (1e-12, 300_000, 2000),
+        "nyud-fcn16s-color-hha": (1e-14, 300_000, 2000),
         "siftflow-fcn32s": (1e-10, 300_000, 4000),
         "siftflow-fcn16s": (1e-12, 300_000, 4000),
         "siftflow-fcn8s": (1e-12, 300_000, 4000),

@@ -125,6 +125,35 @@ def test_seeking_goes_on_as_after_so_many_forwards(tmp_path):
             np.testing.assert_array_equal(a, b)
 
 
+def test_batches_are_shared_out_to_processes(tmp_path):
+    """What each takes is what one process takes in its turn, crops and mirrors included."""
+    write_database(tmp_path / "db", [datum(image, label) for label, image in enumerate(images())])
+    nets = []
+    for _ in range(4):
+        fcnlite.random.set_random_seed(8)
+        nets.append(Net(net_text(tmp_path / "db", 2, "mirror: true crop_size: 4"), TRAIN))
+    alone, *sharing = nets
+    for rank, net in enumerate(sharing):
+        assert net.layers[0].take_every(3, rank)
+    for begin in (0, 9):
+        for net in nets if begin else ():
+            net.layers[0].seek(begin)
+        for _ in range(2):
+            for net in sharing:
+                for a, b in zip(run(net), run(alone)):
+                    np.testing.assert_array_equal(a, b)
+
+
+def test_images_are_dealt_to_parallel_solvers(tmp_path):
+    """Solver r of Caffe's n makes its batches of the images r, r + n, r + 2 n and so on."""
+    held = images()
+    write_database(tmp_path / "db", [datum(image, label) for label, image in enumerate(held)])
+    net = Net(net_text(tmp_path / "db", 2), TRAIN)
+    net.layers[0].deal(3, 1)
+    labels = [number for _ in range(4) for number in run(net)[1]]
+    assert labels == [(1 + 3 * k) % 5 for k in range(8)]
+
+
 def test_float_records_and_a_mean_file(tmp_path):
     rng = np.random.default_rng(2)
     held = rng.normal(size=(2, 2, 3, 4)).astype(np.float32)

@@ -2,10 +2,13 @@
 
 import cases
 import h5py
+import numpy as np
 import pytest
+from cases import relative_error
 
-from fcnlite import models, proto
+from fcnlite import models, proto, surgery
 from fcnlite.errors import InputError
+from fcnlite.net import Net
 
 
 def canonical(net):
@@ -70,6 +73,7 @@ OFFSETS = {
     "nyud-fcn32s-color-d": {"score": 19},
     "nyud-fcn32s-hha": {"score": 19},
     "nyud-fcn32s-color-hha": {"score": 19},
+    "nyud-fcn16s-color-hha": {"score_pool4c": 5, "score": 27},
     "siftflow-fcn32s": {"score_sem": 19, "score_geo": 19},
     "siftflow-fcn16s": {"score_pool4_semc": 5, "score_sem": 27, "score_pool4_geoc": 5, "score_geo": 27},
     "siftflow-fcn8s": {
@@ -102,6 +106,9 @@ OUTPUTS = {
     "nyud-fcn32s-color-d": {"score_fr": 40},
     "nyud-fcn32s-hha": {"score_fr": 40},
     "nyud-fcn32s-color-hha": {"score_frcolor": 40, "score_frhha": 40},
+    "nyud-fcn16s-color-hha": dict.fromkeys(
+        ("score_frcolor", "score_frhha", "score_pool4color", "score_pool4hha"), 40
+    ),
     "siftflow-fcn8s": {
         f"score_{level}_{task}": n
         for level in ("fr", "pool4", "pool3")
@@ -132,6 +139,34 @@ def test_two_towers_are_averaged():
         0.5,
     ]
     assert list(layers["score"].bottom) == ["upscore", "color"]
+
+
+def test_the_finer_fusion_begins_as_the_coarser_one_upsampled_in_two_steps():
+    coarse, fine = (
+        Net(models.build(f"nyud-{name}-color-hha", width=2, fc=4, classes=3, size=(64, 96), deploy=True))
+        for name in ("fcn32s", "fcn16s")
+    )
+    rng = np.random.default_rng(0)
+    for blobs in coarse.params.values():
+        for blob in blobs:
+            blob.data[...] = rng.standard_normal(blob.shape) / np.sqrt(max(1, blob.count / blob.shape[0]))
+    report = surgery.initialise(fine, coarse)
+    assert report.untouched == ["score_pool4color", "score_pool4hha"]
+    assert sorted(report.interpolated) == ["upscore16", "upscore2"]
+    surgery.interpolate(coarse, ["upscore"])
+    given = {name: rng.standard_normal((1, 3, 64, 96)).astype(np.float32) for name in ("color", "hha")}
+    coarse.forward(**given)
+    fine.forward(**given)
+    assert relative_error(fine.blobs["score_fused"].data, coarse.blobs["score_fused"].data) <= 1e-6
+    assert np.array_equal(
+        fine.blobs["fuse_pool4"].data, fine.blobs["upscore2"].data
+    )  # the skip says nothing yet
+    ones = np.ones(fine.params["score_pool4color"][0].shape, np.float32)
+    fine.params["score_pool4color"][0].data[...] = ones
+    fine.params["score_pool4hha"][0].data[...] = ones
+    fine.forward(**given)
+    both = [fine.blobs[f"pool4{tower}"].data.sum(axis=1, keepdims=True) for tower in ("color", "hha")]
+    assert relative_error(fine.blobs["score_pool4"].data[:, :1], (both[0] + both[1]) / 2) <= 1e-5
 
 
 def test_early_fusion_joins_depth_to_the_colours():

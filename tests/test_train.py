@@ -338,6 +338,8 @@ def test_nets_and_splits_of_other_data_sets() -> None:
     assert (plan.net, plan.split, plan.val_split) == ("siftflow-fcn8s", "trainval", "test")
     plan = plan_from({"data_set": "nyudv2", "net": "nyud-fcn32s-color-hha"})
     assert plan.data_options == {"mode": "rgb-hha"} == plan.val_options
+    plan = plan_from({"data_set": "nyudv2", "net": "nyud-fcn16s-color-hha"})
+    assert plan.data_options == {"mode": "rgb-hha"} and plan.lr == 1e-14
 
 
 # Mistakes

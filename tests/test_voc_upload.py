@@ -44,9 +44,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_every_prediction_where_the_server_looks(devkit: Path, weights: Path, tmp_path: Path) -> None:
+def test_every_prediction_where_the_server_looks(
+    devkit: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = ["voc", "--weights", weights, "--data", devkit, "--split", "test", "--upload", tmp_path]
     assert ends(main, given) == 0
+    assert "published: mean IU 62.2 on VOC 2012 test, FCN-8s (J. Long" in capsys.readouterr().out
     dataset, net = open_dataset("voc", devkit, "test"), load(weights)
     assert sorted(p.name for p in (tmp_path / FOLDER).iterdir()) == [f"{n}.png" for n in dataset.names]
     for name in dataset.names:
@@ -66,10 +69,13 @@ def test_every_prediction_where_the_server_looks(devkit: Path, weights: Path, tm
     assert hashlib.sha256((tmp_path / "results.tar.gz").read_bytes()).digest() == before
 
 
-def test_competitions_and_years(devkit: Path, weights: Path, tmp_path: Path) -> None:
+def test_competitions_and_years(
+    devkit: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(devkit / "VOC2012", tmp_path / "VOC2011")
     given = ["voc", "--weights", weights, "--data", tmp_path / "VOC2011", "--split", "test"]
     assert ends(main, [*given, "--upload", tmp_path / "out", "--competition", "comp5"]) == 0
+    assert "published: mean IU 62.7 on VOC 2011 test" in capsys.readouterr().out
     folder = tmp_path / "out" / "results" / "VOC2011" / "Segmentation" / "comp5_test_cls"
     assert len(list(folder.glob("*.png"))) == 3
 

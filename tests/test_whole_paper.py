@@ -24,6 +24,7 @@ MODES = {
     "nyud-fcn32s-color-d": "rgbd",
     "nyud-fcn32s-hha": "hha",
     "nyud-fcn32s-color-hha": "rgb-hha",
+    "nyud-fcn16s-color-hha": "rgb-hha",
 }
 
 

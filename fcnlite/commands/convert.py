@@ -22,10 +22,13 @@ Convert Caffe's files. The suffix of OUT says what to write:
 
   .caffemodel               weights, as Caffe's published models are (brings old V1 files up to date, too)
   .h5, .hdf5                weights in Caffe's HDF5 layout: /data/LAYER/0 the weight, /data/LAYER/1 the bias
+  .safetensors              weights as PyTorch's users exchange them
+  .onnx                     a net for other tools (fcnlite export has options for it)
   .solverstate              a solver state, to go on with training
   .solverstate.h5           the same in HDF5
 
-IN is recognised by its content. Every number is kept, bit for bit. OUT appears only when it is complete.
+IN is recognised by its content; it may be an .onnx file that fcnlite wrote. Every number is kept, bit for bit. OUT
+appears only when it is complete.
 
 examples:
   fcnlite convert VGG_ILSVRC_16_layers.caffemodel vgg16.h5
@@ -33,6 +36,7 @@ examples:
   fcnlite convert fcn8s-heavy-pascal.caffemodel fcn8s.h5 --prototxt deploy.prototxt
   fcnlite convert snapshot/train_iter_4000.solverstate.h5 train_iter_4000.solverstate
 """
+_SUFFIXES = (".caffemodel", ".safetensors", ".onnx", ".solverstate")
 
 
 def _is_state(path: Path) -> bool:
@@ -44,10 +48,10 @@ def _check_paths(source: Path, target: Path) -> None:
         raise FileNotFoundError(f"{source}: there is no such file")
     if target.exists() and os.path.samefile(source, target):
         raise InputError(f"{target}: IN and OUT are the same file; give OUT another name")
-    if not (names_hdf5(target) or target.suffix.lower() in (".caffemodel", ".solverstate")):
+    if not (names_hdf5(target) or target.suffix.lower() in _SUFFIXES):
         raise InputError(
-            f"{target}: its suffix names no format; end it with .caffemodel, .h5, .solverstate "
-            "or .solverstate.h5"
+            f"{target}: its suffix names no format; end it with .caffemodel, .h5, .safetensors, "
+            ".onnx, .solverstate or .solverstate.h5"
         )
     if _is_state(source) != _is_state(target) and (
         _is_state(source) or source.suffix.lower() == ".caffemodel"
@@ -146,6 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from fcnlite.convolutionalise import convert_classifier
 
         report = convert_classifier(options.source, options.target, options.prototxt, watch)
+    elif options.target.suffix.lower() == ".onnx":
+        from fcnlite.commands import export
+
+        prototxt = ["--prototxt", str(options.prototxt)] if options.prototxt else []
+        return export.main([str(options.source), str(options.target), *prototxt])
     elif not _is_state(options.target):
         convert_weights(options.source, options.target, _net_of(options), watch)
     elif options.prototxt is None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fcnlite.commands import paper
 from fcnlite.commands.options import (
     Parser,
     add_device_options,
@@ -19,7 +20,6 @@ from fcnlite.commands.options import (
     use_device,
 )
 from fcnlite.data import HIDE, SPLITS, Dataset, Masked, catalogue, open_dataset, voc_upload
-from fcnlite.data.notes import Notes
 from fcnlite.data.survey import survey, warn_of_absent
 from fcnlite.errors import InputError
 from fcnlite.io import write_text
@@ -34,6 +34,10 @@ Measure weights on a data set: pixel accuracy, mean accuracy, mean IU and freque
   fcnlite evaluate voc --weights fcn8s.h5 --data VOCdevkit --year 2012 --split test --upload FOLDER
                                             no truth is published: writes what VOC's evaluation server takes
   fcnlite evaluate shapes --weights runs/shapes-fcn8s/fcn8s.h5 --data runs/shapes-fcn8s/data
+  fcnlite evaluate folder --weights runs/folder-fcn8s/fcn8s.h5 --data runs/folder-fcn8s
+                                            the pictures that a run on your own was validated on
+  fcnlite evaluate folder --weights runs/folder-fcn8s/fcn8s.h5 --data runs/folder-fcn8s --images DIR --masks DIR
+                                            others, whose masks are understood as in the run
 
 A folder of your own in VOC's layout, with classes.txt, is evaluated as voc.
 """
@@ -76,6 +80,8 @@ def add_data_options(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--split", metavar="LIST", help="images to look at (default: those the paper reports on)"
     )
+    made.add_argument("--images", metavar="DIR", help="folder: other pictures than those of the run")
+    made.add_argument("--masks", metavar="DIR", help="folder: their masks")
     made.add_argument("--year", type=int, choices=(2011, 2012), help="voc: which, where the folder has both")
     made.add_argument("--sbd", dest="sbd_folder", metavar="DIR", help="voc: where SBD lies, for seg11valid")
     made.add_argument(
@@ -90,7 +96,7 @@ def add_data_options(made: argparse.ArgumentParser) -> None:
 def open_data(options: argparse.Namespace, mode: str | None, split: str | None = None) -> Dataset:
     """The data set that the options name, in the split they give, or else `split` or the paper's."""
     name = catalogue.canonical(options.data_set)
-    own = ("year", "sbd_folder", "labels", "mapping", "context_folder")
+    own = ("images", "masks", "year", "sbd_folder", "labels", "mapping", "context_folder")
     given: dict[str, Any] = {key: getattr(options, key) for key in own} | {"mode": mode}
     given = {key: value for key, value in given.items() if value is not None}
     split = options.split or split or SPLITS[name].evaluate
@@ -118,15 +124,6 @@ def _open(options: argparse.Namespace) -> Dataset:
     return dataset
 
 
-def _use_pixels(dataset: Dataset, notes: Notes, options: argparse.Namespace) -> str:
-    """Feed the net pixels as the options say, else as its weights' notes, else as the data set; returns it in words."""
-    own = Notes.of(dataset, {})
-    wanted = (notes if notes.told and notes.bgr == own.bgr else own).use(options.mean, options.scale)
-    if wanted.pixels != own.pixels:
-        dataset.use_pixels(wanted.mean_bgr, wanted.scale)
-    return wanted.pixels
-
-
 @guarded("fcnlite evaluate", together=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
@@ -137,7 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     net = load_net(options)
     check_fits(net, dataset, options.weights)
     survey(dataset)
-    print(f"pixels: {_use_pixels(dataset, net.notes, options)}")
+    pixels = net.notes.feed(dataset, options.mean, options.scale)
+    if world().leads:
+        print(f"pixels: {pixels}")
     found = evaluate(net, dataset, options.limit, options.save, world=world())
     if not world().leads:
         return 0
@@ -151,6 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"predictions: {options.save}")
     if options.upload is not None:
         print(f"to hand in: {voc_upload.pack(options.upload)}")
+        year = voc_upload.year_of(dataset)
+        if dataset.split == "test" and year in paper.VOC_TEST:
+            print(
+                f"published: mean IU {paper.VOC_TEST[year]} on VOC {year} test, FCN-8s ({paper.PAPERS['cvpr']})"
+            )
     if options.json is not None:
         about = {"weights": options.weights, "data": str(dataset.folder), "split": dataset.split}
         write_text(options.json, json.dumps(about | found.to_json(), indent=2) + "\n")

@@ -86,10 +86,12 @@ def guarded(
         @functools.wraps(main)
         def run(arguments: Sequence[str] | None = None) -> int:
             try:
-                with _handling(_interrupt, *_ENDS), _flushed(), _warning(program):
-                    if launched()[0] > 1:
-                        return _one_of_several(program, main, arguments, together)
-                    return main(arguments)
+                with _handling(_interrupt, *_ENDS), _flushed(), _warning(program) as shown:
+                    if launched()[0] == 1:
+                        return main(arguments)
+                    status = _one_of_several(main, arguments, together)
+                    _pass_on(shown)
+                    return status
             except KeyboardInterrupt as stop:
                 return interrupted(program, *stop.args)
             except BrokenPipeError:  # the reader left: `... | head`
@@ -103,7 +105,7 @@ def guarded(
     return decorate
 
 
-def _one_of_several(program: str, main: Main, arguments: Sequence[str] | None, together: bool | str) -> int:
+def _one_of_several(main: Main, arguments: Sequence[str] | None, together: bool | str) -> int:
     """Run a command in one of the processes that mpiexec started; only the first one is heard."""
     if not together:
         raise InputError("it works in one process; start it without mpiexec")
@@ -111,6 +113,16 @@ def _one_of_several(program: str, main: Main, arguments: Sequence[str] | None, t
         return main(arguments)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         return main(arguments)
+
+
+def _pass_on(shown: set[str]) -> None:
+    """Let the first process warn of what only others have met, each in its share of the work."""
+    from fcnlite.parallel import world
+
+    met = world().gather(sorted(shown))
+    if world().leads:
+        for message in sorted({message for messages in met for message in messages} - shown):
+            warnings.warn(message, stacklevel=2)
 
 
 def _end(line: str, status: int) -> int:
@@ -125,7 +137,7 @@ def _end(line: str, status: int) -> int:
 
 
 @contextmanager
-def _warning(program: str) -> Iterator[None]:
+def _warning(program: str) -> Iterator[set[str]]:
     """Show each `UserWarning` of the block once, as one line that does not tear a progress bar."""
     shown: set[str] = set()
 
@@ -142,7 +154,7 @@ def _warning(program: str) -> Iterator[None]:
         others = warnings.showwarning
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = show
-        yield
+        yield shown
 
 
 def interrupted(program: str, number: int = signal.SIGINT) -> int:
@@ -204,10 +216,15 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_weights_options(parser: argparse.ArgumentParser) -> None:
-    """Add --weights, --prototxt and what else `load_net` reads, --mean and --scale."""
+    """Add --weights and what `add_net_options` adds."""
     parser.add_argument(
         "--weights", required=True, metavar="FILE", help="NET.h5, a snapshot, or a .caffemodel"
     )
+    add_net_options(parser)
+
+
+def add_net_options(parser: argparse.ArgumentParser) -> None:
+    """Add --prototxt and what else `load_net` reads beside the weights, --mean and --scale."""
     parser.add_argument(
         "--prototxt",
         metavar="FILE",

@@ -37,13 +37,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Table:
-    """Results on one list of images, by the net's name in fcnlite.models."""
+    """Results on one list of images, by the net's name in fcnlite.models (or, of "fcn-vgg16", the paper's)."""
 
     split: str
     images: int
     results: Mapping[str, Result]
 
 
+# Mean IU of FCN-8s on VOC's test sets, by year, as the evaluation server gave it to the authors (CVPR 2015).
+VOC_TEST = {"2011": 62.7, "2012": 62.2}
+
+# "fcn-vgg16" is FCN-32s on VGG16 as in the conference paper's comparison of base nets, ahead of its longer training.
 # The journal's VOC rows are its "staged" nets; FCN-AlexNet is as its authors score the weights they released.
 TABLES: dict[tuple[str, str], Table] = {
     ("pami", "voc"): Table(
@@ -62,6 +66,7 @@ TABLES: dict[tuple[str, str], Table] = {
         736,
         {
             "fcn-alexnet": Result(mean_iu=39.8),
+            "fcn-vgg16": Result(mean_iu=56.0),
             "fcn-googlenet": Result(mean_iu=42.5),
             "fcn32s": Result(89.1, 73.3, 59.4, 81.4),
             "fcn16s": Result(90.0, 75.7, 62.4, 83.0),
@@ -86,6 +91,7 @@ TABLES: dict[tuple[str, str], Table] = {
             "nyud-fcn32s-color-d": Result(61.5, 42.4, 30.5, 45.5),
             "nyud-fcn32s-hha": Result(57.1, 35.2, 24.2, 40.4),
             "nyud-fcn32s-color-hha": Result(64.3, 44.9, 32.8, 48.0),
+            "nyud-fcn16s-color-hha": Result(65.4, 46.1, 34.0, 49.5),
         },
     ),
     ("pami", "siftflow"): Table("test", 200, {"siftflow-fcn8s": Result(85.9, 53.9, 41.2, 77.2, 94.6)}),

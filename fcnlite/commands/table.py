@@ -22,7 +22,7 @@ from fcnlite.commands.options import (
 from fcnlite.data import catalogue
 from fcnlite.io import write_text
 from fcnlite.metrics import Scores
-from fcnlite.net import Net, load
+from fcnlite.net import Segmenter, load
 from fcnlite.parallel import world
 from fcnlite.scoring import Evaluation, check_fits, evaluate
 from fcnlite.tables import aligned
@@ -105,7 +105,7 @@ def _cell(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.1f}"
 
 
-def open_net(weights: str) -> Net:
+def open_net(weights: str) -> Segmenter:
     """The net of a file of weights; `NET=FILE` says which one it is, where the weights could be several's."""
     if "=" not in weights or Path(weights).is_file():
         return load(weights)
@@ -115,12 +115,13 @@ def open_net(weights: str) -> Net:
     return net
 
 
-def measure(net: Net, weights: str, options: argparse.Namespace, split: str) -> tuple[Evaluation, str]:
+def measure(net: Segmenter, weights: str, options: argparse.Namespace, split: str) -> tuple[Evaluation, str]:
     """A net's scores on the data set in the options, and what that was."""
     name = catalogue.canonical(options.data_set)
     mode = NYUD_MODES.get(net.name, "rgb") if name == "nyud" else None
     dataset = world().leader_first(lambda: open_data(options, mode, split))
     check_fits(net, dataset, weights)
+    net.notes.feed(dataset)
     found = evaluate(net, dataset, options.limit, progress=weights, world=world())
     return found, f"{found.images} images of {dataset.folder} ({dataset.split})"
 

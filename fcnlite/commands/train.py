@@ -352,6 +352,15 @@ def _plan(given: dict[str, Any]) -> tuple[Plan, RunFolder, Path | None]:
     return plan, folder, named
 
 
+def _refuse_options_of_folder(given: dict[str, Any]) -> None:
+    """Raise for options that only the data set `folder` has, given with another one."""
+    name = catalogue.canonical(given.get("data_set", "shapes"))
+    own = ("images", "masks", "colors", "classes", "void", "max_size", "resize_masks", "val_share")
+    wrong = [option.replace("_", "-") for option in own if option in given]
+    if wrong and name != "folder" and "resume" not in given:
+        raise InputError(f"--{wrong[0]} goes with the data set folder, not with {name}")
+
+
 def _look(given: dict[str, Any]) -> Report | None:
     """Check the pictures of `folder` before they are trained on; None for other data sets.
 
@@ -360,13 +369,7 @@ def _look(given: dict[str, Any]) -> Report | None:
     InputError
         Training would fail or mislead.
     """
-    name = catalogue.canonical(given.get("data_set", "shapes"))
-    own = [
-        option for option in ("images", "masks", "colors", "classes", "void", "max_size") if option in given
-    ]
-    if name != "folder":
-        if own:
-            raise InputError(f"--{own[0].replace('_', '-')} goes with the data set folder, not with {name}")
+    if catalogue.canonical(given.get("data_set", "shapes")) != "folder":
         return None
     report = look(given, given.get("data"))
     for kind, lines in (("note", report.manifest.encoding.remarks), ("warning", report.warnings)):
@@ -446,6 +449,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.get("data_set", "").endswith(".prototxt"):
         file = given["data_set"]
         raise InputError(f"{file} is a Caffe solver file, not a data set; use: fcnlite solve {file}")
+    _refuse_options_of_folder(given)
     use_device(given.get("device"), given.get("threads"), given.get("fast", False))
     with owning():
         chain = world().from_leader(lambda: _chain(given))
@@ -463,7 +467,9 @@ def _train(given: dict[str, Any], again: Path | None = None) -> int:
         with stopping("fcnlite train") as stop:
             finished = trainer.run(stop)
         if finished:
-            _conclude(trainer, *trainer.finish())
+            weights, iteration = trainer.finish()
+            if trainer.world.leads:  # the others might look for its files before they are there
+                _conclude(trainer, weights, iteration)
             _close_watchers(trainer, finished=True)
             return 0
     except KeyboardInterrupt:

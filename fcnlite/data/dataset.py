@@ -103,6 +103,8 @@ class Dataset(Sequence[Sample]):
         False for a split whose truth is not published (the VOC test set).
     background : int or None
         The class that pictures leave untinted; None where every class is a thing to see.
+    max_size : int
+        Larger images are scaled down to so many pixels on their longer side; 0 for none.
     not_scored : tuple of int
         Classes that the data set's own evaluation leaves out of the means.
     """
@@ -117,6 +119,7 @@ class Dataset(Sequence[Sample]):
     ignore_label: int = IGNORE
     has_labels: bool = True
     background: int | None = 0
+    max_size: int = 0
     not_scored: tuple[int, ...] = ()
 
     @abstractmethod

@@ -19,6 +19,7 @@ _KINDS = {
     "scale": float,
     "bgr": bool,
     "background": Annotated[int, (0, 255)] | None,
+    "max_size": Annotated[int, (0, 2**31 - 1)],
 }
 
 
@@ -38,6 +39,8 @@ class Notes:
         False where the channels of pictures are fed in their own order, as HHA's; so then is the mean.
     background : int or None
         The class that pictures leave untinted; None where every class is a thing to see.
+    max_size : int
+        Larger pictures were scaled down to so many pixels on their longer side; 0 where none were.
     told : bool
         False where nothing tells of mean and scale, and VOC's are assumed.
     """
@@ -47,13 +50,15 @@ class Notes:
     scale: float = 1.0
     bgr: bool = True
     background: int | None = 0
+    max_size: int = 0
     told: bool = False
 
     @classmethod
     def of(cls, dataset: Dataset, scores: Mapping[str, Sequence[str]]) -> Notes:
         """The notes of a net for a data set; `scores` are the class names of each score blob."""
         mean = tuple(map(float, np.ravel(dataset.mean_bgr)))
-        return cls(dict(scores), mean, dataset.scale, dataset.bgr, dataset.background, told=True)
+        own = (dataset.scale, dataset.bgr, dataset.background, dataset.max_size)
+        return cls(dict(scores), mean, *own, told=True)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], channels: Mapping[str, int]) -> Notes:
@@ -83,13 +88,35 @@ class Notes:
             raise InputError(f"{where} is damaged: it has another number of values than {of}")
         told = "mean_bgr" in notes
         bgr, background = notes.get("bgr", True), notes.get("background", 0)
-        return cls(classes, mean, notes.get("scale", 1.0), bgr, background, told)
+        return cls(classes, mean, notes.get("scale", 1.0), bgr, background, notes.get("max_size", 0), told)
 
     def use(self, mean_bgr: Sequence[float] | None, scale: float | None) -> Notes:
         """The notes with another mean or scale, where one is given."""
         changes: dict[str, Any] = {} if mean_bgr is None else {"mean_bgr": tuple(mean_bgr)}
         changes |= {} if scale is None else {"scale": scale}
         return replace(self, **changes, told=True) if changes else self
+
+    def feed(
+        self, dataset: Dataset, mean_bgr: Sequence[float] | None = None, scale: float | None = None
+    ) -> str:
+        """Let a data set feed a net as it was trained; where these notes do not tell, as the data set does by itself.
+
+        Parameters
+        ----------
+        dataset : Dataset
+        mean_bgr, scale : optional
+            Use these in any case.
+
+        Returns
+        -------
+        str
+            Mean and scale in words.
+        """
+        own = Notes.of(dataset, {})
+        wanted = (self if self.told and self.bgr == own.bgr else own).use(mean_bgr, scale)
+        if wanted.pixels != own.pixels:
+            dataset.use_pixels(wanted.mean_bgr, wanted.scale)
+        return wanted.pixels
 
     @property
     def pixels(self) -> str:
@@ -106,4 +133,5 @@ class Notes:
             "scale": self.scale,
             "bgr": self.bgr,
             "background": self.background,
+            "max_size": self.max_size,
         }

@@ -33,6 +33,7 @@ class Skipping(Dataset):
         self.classes, self.mean_bgr, self.scale = dataset.classes, dataset.mean_bgr, dataset.scale
         self.ignore_label, self.has_labels = dataset.ignore_label, dataset.has_labels
         self.background, self.not_scored = dataset.background, dataset.not_scored
+        self.bgr, self.max_size = dataset.bgr, dataset.max_size
         self.skipped: dict[str, str] = {}
         self._shown: dict[int, int] = {}
 

@@ -17,6 +17,12 @@ COMPETITIONS = ("comp5", "comp6")
 ARCHIVE = "results.tar.gz"
 
 
+def year_of(dataset: Dataset) -> str:
+    """The year at the end of a data set's folder, "2012" of VOC2012; "" if there is none."""
+    found = re.search(r"20\d\d$", dataset.folder.resolve().name)
+    return found[0] if found else ""
+
+
 def segmentation_folder(root: Path, dataset: Dataset, competition: str = "comp6") -> Path:
     """Where the server looks for a test set's predictions, ID.png each, below a folder to be packed.
 
@@ -34,12 +40,12 @@ def segmentation_folder(root: Path, dataset: Dataset, competition: str = "comp6"
     InputError
         The data set is another one, or its folder does not say the year.
     """
-    year = re.search(r"20\d\d$", dataset.folder.resolve().name)
-    if not isinstance(dataset, VOC) or year is None:
+    year = year_of(dataset)
+    if not isinstance(dataset, VOC) or not year:
         raise InputError(
             f"--upload is for VOC's test sets, in a folder named VOC2011 or VOC2012, not {dataset.folder}"
         )
-    return root / "results" / f"VOC{year[0]}" / "Segmentation" / f"{competition}_{dataset.split}_cls"
+    return root / "results" / f"VOC{year}" / "Segmentation" / f"{competition}_{dataset.split}_cls"
 
 
 def pack(root: Path) -> Path:

@@ -87,7 +87,8 @@ def iter_weights(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.nd
     FileNotFoundError, InputError
         There is no such file; it is cut short, damaged, or holds no weights.
     """
-    refuse_other_kind(path, WEIGHTS)
+    if holds_caffemodel(path) or holds_hdf5(path):
+        refuse_other_kind(path, WEIGHTS)
     for name, arrays in _reader(path)(path):
         check_name(name, f"{os.fspath(path)}")
         yield name, arrays

@@ -11,7 +11,7 @@ from __future__ import annotations
 from fcnlite.models.alexnet import alexnet, caffenet, fcn_alexnet
 from fcnlite.models.catalogue import CATALOGUE, Model, build, canonical, names
 from fcnlite.models.googlenet import fcn_googlenet, googlenet
-from fcnlite.models.nyud import nyud_early_fusion, nyud_late_fusion
+from fcnlite.models.nyud import nyud_early_fusion, nyud_late_fusion, nyud_late_fusion_16s
 from fcnlite.models.recognise import recognise
 from fcnlite.models.siftflow import siftflow_fcn8s, siftflow_fcn16s, siftflow_fcn32s
 from fcnlite.models.vgg16 import fcn8s, fcn8s_atonce, fcn16s, fcn32s, vgg16
@@ -33,6 +33,7 @@ __all__ = [
     "names",
     "nyud_early_fusion",
     "nyud_late_fusion",
+    "nyud_late_fusion_16s",
     "recognise",
     "siftflow_fcn8s",
     "siftflow_fcn16s",

@@ -10,7 +10,7 @@ from typing import Any
 from fcnlite.errors import InputError, nearest
 from fcnlite.models.alexnet import alexnet, caffenet, fcn_alexnet
 from fcnlite.models.googlenet import fcn_googlenet, googlenet
-from fcnlite.models.nyud import nyud_early_fusion, nyud_late_fusion
+from fcnlite.models.nyud import nyud_early_fusion, nyud_late_fusion, nyud_late_fusion_16s
 from fcnlite.models.siftflow import siftflow_fcn8s, siftflow_fcn16s, siftflow_fcn32s
 from fcnlite.models.vgg16 import fcn8s, fcn8s_atonce, fcn16s, fcn32s, vgg16
 from fcnlite.proto import NetParameter
@@ -49,6 +49,9 @@ CATALOGUE: dict[str, Model] = {
     "nyud-fcn32s-color-d": Model(nyud_early_fusion, "FCN-32s for NYUDv2 from RGB-D, early fusion"),
     "nyud-fcn32s-hha": Model(fcn32s, "FCN-32s for NYUDv2 from HHA", _NYUD),
     "nyud-fcn32s-color-hha": Model(nyud_late_fusion, "FCN-32s for NYUDv2 from RGB and HHA, late fusion"),
+    "nyud-fcn16s-color-hha": Model(
+        nyud_late_fusion_16s, "FCN-16s for NYUDv2 from RGB and HHA: both pool4 join"
+    ),
     "siftflow-fcn32s": Model(siftflow_fcn32s, "two-headed FCN-32s for SIFT Flow, 33 + 3 classes"),
     "siftflow-fcn16s": Model(siftflow_fcn16s, "two-headed FCN-16s for SIFT Flow"),
     "siftflow-fcn8s": Model(siftflow_fcn8s, "two-headed FCN-8s for SIFT Flow"),

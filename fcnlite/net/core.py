@@ -113,12 +113,14 @@ class Net(Graph):
         self,
         source: str | os.PathLike[str] | Mapping[str, Sequence[np.ndarray]],
         allow_nonfinite: bool = False,
+        is_new: bool = False,
     ) -> list[str]:
         """Copy parameters by layer name, from a .caffemodel, a Caffe HDF5 file or a mapping of arrays.
 
         Layers of the file that the net lacks are passed over, and layers of the net that the file lacks stay as they
         are. A layer with `name` in both must have as many parameters of the same shapes, of finite numbers unless
-        `allow_nonfinite`.
+        `allow_nonfinite`. With `is_new`, which says that nobody shares the parameters yet, arrays of a file that are
+        in memory take their place, rather than being copied.
 
         Returns
         -------
@@ -134,7 +136,7 @@ class Net(Graph):
                         f"{label}: layer '{layer}' holds NaN or infinite numbers, with which no net computes"
                     )
                 owned = {p.index for p in self.learnable_params if p.layer == layer}
-                copy_layer(layer, self.params[layer], owned, arrays, label)
+                copy_layer(layer, self.params[layer], owned, arrays, label, is_new)
                 copied.add(layer)
         if self.params and not copied:
             raise InputError(

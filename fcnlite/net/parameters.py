@@ -80,7 +80,12 @@ class Reshaped(Blob):
 
 
 def copy_layer(
-    layer: str, blobs: Sequence[Blob], owned: set[int], arrays: Sequence[np.ndarray], label: str
+    layer: str,
+    blobs: Sequence[Blob],
+    owned: set[int],
+    arrays: Sequence[np.ndarray],
+    label: str,
+    is_new: bool = False,
 ) -> None:
     """Copy arrays into a layer's parameters.
 
@@ -94,6 +99,8 @@ def copy_layer(
     arrays : sequence of numpy.ndarray
     label : str
         The file they come from, for errors.
+    is_new : bool
+        Nobody shares the parameters yet, so that arrays in memory may take their place without a copy.
 
     Raises
     ------
@@ -114,8 +121,11 @@ def copy_layer(
                 f"{label}: layer '{layer}', parameter {i}: shape {array.shape} there, {blob.shape} in the "
                 "net; to start this layer afresh rename it"
             )
-        # Into the blob's own array: nets that share it see the change.
-        blob.data[...] = device.current().asarray(array.reshape(blob.shape))
+        values = device.current().asarray(array.reshape(blob.shape))
+        if is_new and array.flags.writeable:
+            blob.data = values  # no second copy of the largest layers
+        else:  # into the blob's own array: nets that share it see the change
+            blob.data[...] = values
 
 
 def is_given(param: Any) -> bool:

@@ -16,8 +16,10 @@ from PIL import Image
 
 from fcnlite import device
 from fcnlite.data import Dataset
+from fcnlite.data.classes import VOC
 from fcnlite.data.dataset import preprocess
 from fcnlite.data.files import read_photo, to_rgb
+from fcnlite.data.folder.dataset import resized, shrunk
 from fcnlite.data.notes import Notes
 from fcnlite.deploy import deployed
 from fcnlite.errors import InputError, warn
@@ -59,6 +61,8 @@ class Segmenter(Net):
     ) -> np.ndarray:
         """Segment an image, freeing activations on the way; threads that call it at once are served in turn.
 
+        A net that learned from pictures scaled down to a largest size (its notes tell) sees larger ones so, too.
+
         Parameters
         ----------
         image : path, PIL.Image or numpy.ndarray
@@ -80,11 +84,11 @@ class Segmenter(Net):
         InputError
             The net takes more than one picture.
         """
-        data = self._input(image, mean_bgr, scale)
+        data, size = self._input(image, mean_bgr, scale)
         with self.exclusive():
             labels = argmax_channels(self.infer(output, **{self.picture: data}))[0]
             self.drop_blobs()
-        return labels
+        return _at_size(labels, data, size)
 
     def scores(
         self,
@@ -101,17 +105,20 @@ class Segmenter(Net):
             C x H x W float32: each pixel's score for each class, as the net gives them. Their maxima are what `predict`
             returns; the FCNs' own are not probabilities, which a softmax over the classes makes of them.
         """
-        data = self._input(image, mean_bgr, scale)
+        data, size = self._input(image, mean_bgr, scale)
         with self.exclusive():
             found = device.current().tonumpy(self.infer(output, **{self.picture: data}))[0].astype(np.float32)
             self.drop_blobs()
-        return found
+        return _at_size(found, data, size)
 
-    def _input(self, image: Any, mean_bgr: Sequence[float] | None, scale: float | None) -> np.ndarray:
-        """An image as the net's input blob."""
+    def _input(
+        self, image: Any, mean_bgr: Sequence[float] | None, scale: float | None
+    ) -> tuple[np.ndarray, tuple[int, ...]]:
+        """An image as the net's input blob, and its own height and width."""
         pixels = self.notes.use(mean_bgr, scale)
         picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
-        return preprocess(picture, pixels.mean_bgr, pixels.scale)[None]
+        small = shrunk(np.ascontiguousarray(picture), pixels.max_size)
+        return preprocess(small, pixels.mean_bgr, pixels.scale)[None], picture.shape[:2]
 
     @property
     def picture(self) -> str:
@@ -164,7 +171,7 @@ def load(
         net = Segmenter(source, "TEST", stages=stages)
     except InputError as error:
         raise InputError(str(error) if prototxt is not None else f"{os.fspath(path)}: {error}") from None
-    told = lacking(net.copy_from(path, allow_nonfinite), os.fspath(path))
+    told = lacking(net.copy_from(path, allow_nonfinite, is_new=True), os.fspath(path))
     if told and not allow_missing:
         raise InputError(f"{told}, which would score at random or as one class; {_ALLOW}")
     if told:
@@ -249,6 +256,35 @@ def check_size(blob: str, prediction: np.ndarray, wanted: Sequence[int]) -> None
         )
 
 
+def class_names(net: Segmenter, output: str) -> tuple[str, ...]:
+    """Names of a score blob's classes: those kept with the weights, VOC's for 21, else numbers."""
+    if output in net.notes.classes:
+        return tuple(net.notes.classes[output])
+    count = net.blobs[output].shape[1]
+    return VOC if count == len(VOC) else tuple(map(str, range(count)))
+
+
+def picture_scores(net: Segmenter, wanted: str | None = None) -> str:
+    """The blob with the scores of one picture: the one wanted, "score", or the first output.
+
+    Raises
+    ------
+    InputError
+        There is none such, or the net takes more than a picture.
+    """
+    name = wanted or ("score" if "score" in net.blobs else net.outputs[0])
+    if name not in net.blobs:
+        raise InputError(
+            f"--output {name}: the net has no such blob; its outputs are {', '.join(net.outputs)}"
+        )
+    if len(net.blobs[name].shape) != 4:
+        raise InputError(f"blob '{name}' holds no score maps; choose them with --output")
+    if len(net.inputs) != 1:
+        takes = ", ".join(net.inputs) or "no input"
+        raise InputError(f"the net takes {takes}, not one picture; use fcnlite evaluate")
+    return name
+
+
 def argmax_channels(score: Any) -> np.ndarray:
     """The class of each pixel: (N, C, H, W) scores on the device to (N, H, W) uint8 (int32 above 256 classes)."""
     backend = device.current()
@@ -256,6 +292,11 @@ def argmax_channels(score: Any) -> np.ndarray:
     labels = backend.empty((n, height, width), np.int32)
     backend.launch("argmax_forward", n * height, width, channels, height, score, labels)
     return backend.tonumpy(labels).astype(np.uint8 if channels <= 256 else np.int32)
+
+
+def _at_size(maps: np.ndarray, data: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Maps (..., H, W) as large as the input blob at the picture's own size; others as they are."""
+    return resized(maps, size) if maps.shape[-2:] == data.shape[-2:] else maps
 
 
 def _pixels(image: Any) -> np.ndarray:

@@ -48,6 +48,7 @@ NYUD_MODES = {
     "nyud-fcn32s-color-d": "rgbd",
     "nyud-fcn32s-hha": "hha",
     "nyud-fcn32s-color-hha": "rgb-hha",
+    "nyud-fcn16s-color-hha": "rgb-hha",
 }
 LEARNING = tuple(option.name for option in fields(Recipe) if option.name != "start")
 CHANGES = ("mirror", "jitter", "zoom", "recolor")  # of the images, at random
@@ -208,6 +209,9 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
     """
     name = catalogue.canonical(given.get("data_set", "shapes"))
     net = net_name(name, given.get("net"))
+    if given.get("init") and "width" not in given:
+        given = {"width": _width_of(given["init"][0])} | given
+        given = {option: value for option, value in given.items() if value is not None}
     images = own_images(name, given, out)
     style = style_of(given, images is not None)
     settings = _recipe(style, name, net, given, images or 0)
@@ -234,7 +238,7 @@ def plan_from(given: dict[str, Any], out: Path | None = None) -> Plan:
         raise InputError("--fixed keeps all but the scores as they are; give weights to keep with --init")
     plan.scaled = plan.from_nothing
     if plan.init:
-        _take_widths(plan, given)
+        _take_form(plan, given)
     elif plan.from_nothing and "fc" not in given:
         defaults = models.CATALOGUE[net].defaults()
         if "fc" in defaults:
@@ -331,13 +335,19 @@ def _choose_data(plan: Plan, given: dict[str, Any]) -> None:
             plan.val_split = None  # a folder of one's own without images held back
 
 
-def _take_widths(plan: Plan, given: dict[str, Any]) -> None:
-    """Make the net as wide as the weights it starts from, unless that was said, and scale pixels if they did."""
-    for layer, arrays in iter_weights(plan.init[0]):
+def _width_of(weights: str) -> int | None:
+    """Channels of the first convolution in a file of weights."""
+    for layer, arrays in iter_weights(weights):
         first = layer.startswith("conv1_1") or layer in ("conv1", "conv1/7x7_s2")
-        if first and "width" not in given and arrays and arrays[0].ndim:
-            plan.width = int(arrays[0].shape[0])
-        elif layer in PIXEL_SCALES:
+        if first and arrays and arrays[0].ndim:
+            return int(arrays[0].shape[0])
+    return None
+
+
+def _take_form(plan: Plan, given: dict[str, Any]) -> None:
+    """Make fc6 as wide as in the weights to start from, unless that was said, and scale pixels as they do."""
+    for layer, arrays in iter_weights(plan.init[0]):
+        if layer in PIXEL_SCALES:
             plan.scaled = True
         elif layer == "fc6" and "fc" not in given and len(arrays) > 1:
             plan.fc = int(arrays[1].size)

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from fcnlite.data.dataset import Dataset, Sample
 from fcnlite.data.files import open_image, to_rgb
 from fcnlite.data.folder.encoding import Encoding
-from fcnlite.data.folder.layout import Pair
+from fcnlite.data.folder.layout import Pair, find_pairs, locate
 from fcnlite.data.folder.masks import COLOURS, NAMES, NUMBERS, read_mask
 from fcnlite.errors import InputError
 from fcnlite.io import check, read_json, write_text
@@ -112,6 +112,8 @@ class OwnPictures(Dataset):
         The manifest, or the run's folder that holds it.
     split : str
         "train", "val" or "all".
+    images, masks : path, optional
+        Other pictures and masks, read as the manifest says; all of them are taken then.
 
     Raises
     ------
@@ -119,16 +121,28 @@ class OwnPictures(Dataset):
         The manifest is missing or damaged, or the part is empty.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], split: str = "train") -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        split: str = "train",
+        *,
+        images: str | os.PathLike[str] | None = None,
+        masks: str | os.PathLike[str] | None = None,
+    ) -> None:
         self.manifest = Manifest.read(folder)
-        self.folder = Path(self.manifest.images)
+        self.folder = Path(self.manifest.images if images is None else images)
         self.split = split
-        self._pairs = {pair.name: pair for pair in self.manifest.pairs(split)}
+        pairs = self.manifest.pairs(split)
+        if images is not None or masks is not None:
+            found = find_pairs(locate(None, self.folder, self.manifest.masks if masks is None else masks))
+            pairs = [pair for pair in found if pair.image is not None and pair.mask is not None]
+        self._pairs = {pair.name: pair for pair in pairs}
         self.names = list(self._pairs)
         if not self.names:
             raise InputError(f"{folder}: the part '{split}' of the pictures is empty")
         self.classes = tuple(self.manifest.encoding.classes)
         self.background = self.manifest.encoding.background
+        self.max_size = self.manifest.max_size
         self._turned = frozenset(self.manifest.turned)
 
     def load(self, name: str) -> Sample:
@@ -146,27 +160,29 @@ class OwnPictures(Dataset):
                     f"{image.width} x {image.height}; --resize-masks scales masks to their pictures"
                 )
             label = resized(label, (image.height, image.width))
-        return Sample(name, *shrunk(to_rgb(image), label, self.manifest.max_size))
+        pixels = shrunk(to_rgb(image), self.max_size)
+        return Sample(name, pixels, resized(label, pixels.shape[:2]))
 
 
-def resized(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A label map at another (height, width): each pixel the nearest one's."""
+def resized(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Maps (..., H, W) at another (height, width): each pixel the nearest one's."""
+    if maps.shape[-2:] == size:
+        return maps
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.int64)
-        for new, old in zip(size, label.shape, strict=True)
+        for new, old in zip(size, maps.shape[-2:], strict=True)
     )
-    return label[rows[:, None], columns]
+    return maps[..., rows[:, None], columns]
 
 
-def shrunk(image: np.ndarray, label: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image and its labels, scaled down to `longest` pixels on the longer side where that is less; 0 for never."""
+def shrunk(image: np.ndarray, longest: int) -> np.ndarray:
+    """An image (H, W, 3) scaled down to `longest` pixels on the longer side where it is larger; 0 for never."""
     height, width = image.shape[:2]
     if not longest or max(height, width) <= longest:
-        return image, label
+        return image
     factor = longest / max(height, width)
-    size = max(1, round(height * factor)), max(1, round(width * factor))
-    smaller = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(smaller), resized(label, size)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
 
 def relative(path: Path, root: Path) -> str:

@@ -37,6 +37,16 @@ class Report:
     difference: Difference | None
     sizes: list[tuple[int, ...]]
 
+    @property
+    def verdict(self) -> str:
+        """The comparison in words."""
+        if self.difference is None:
+            return "checked by ONNX's checker; not run, since onnxruntime is not installed"
+        sizes = " and ".join(" x ".join(map(str, size)) for size in dict.fromkeys(self.sizes))
+        found = f"ONNX Runtime agrees on {sizes}: largest difference {self.difference.largest:.1e} of the largest score"
+        pixels = self.difference.pixels
+        return found if pixels is None else f"{found}, {pixels} pixel{'s' * (pixels != 1)} with another label"
+
 
 def write_onnx(
     net: Net,
@@ -91,7 +101,7 @@ def write_onnx(
             difference = difference_in_runtime(written, samples)
         except ImportError:
             difference = None
-        if difference and difference.largest > WORST and not force:
+        if difference and not difference.largest <= WORST and not force:
             raise InputError(
                 f"{os.fspath(path)}: not kept, since in ONNX Runtime its scores differ by {difference.largest:.1e} "
                 f"of the largest score at {difference.where}; --force keeps it all the same"

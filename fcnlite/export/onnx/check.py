@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import ModelProto, helper
 
 from fcnlite import device
 from fcnlite.data.dataset import preprocess
@@ -16,7 +17,9 @@ from fcnlite.data.notes import Notes
 from fcnlite.errors import InputError
 from fcnlite.export.onnx.file import Written
 from fcnlite.export.onnx.model import Sizes, reshaped
+from fcnlite.io.wire import PIECE
 from fcnlite.net import Net, argmax_channels
+from fcnlite.net.segmenter import check_size
 
 _SIZES = ((75, 101), (110, 83), (64, 96), (128, 96), (160, 224), (256, 320))
 
@@ -78,6 +81,7 @@ def _sample(net: Net, outputs: list[str], size: tuple[int, ...], draw: Any, whol
     expected = {name: np.array(device.current().tonumpy(net.infer(name, **inputs))) for name in outputs}
     if whole:
         expected["labels"] = argmax_channels(device.current().asarray(expected[outputs[0]]))[0]
+        check_size(outputs[0], expected["labels"], size)
     net.drop_blobs()
     with reshaped(net, before):
         pass
@@ -126,23 +130,45 @@ def check_structure(written: Written) -> None:
 
 
 def difference_in_runtime(written: Written, samples: list[Sample]) -> Difference:
-    """Run the model in ONNX Runtime and compare."""
+    """Run the model in ONNX Runtime and compare.
+
+    Weights are compared byte by byte with those on disk; the runtime then gets them as inputs, from where the net has
+    them, since it would make a second copy of what it reads itself.
+    """
     import onnxruntime
 
+    _compare_weights(written)
+    proto = ModelProto()
+    proto.CopyFrom(written.model.proto)
+    proto.graph.output.extend(written.model.extra)
+    weights = {name: np.ascontiguousarray(array) for name, array in written.model.tensors.items()}
+    for name, array in weights.items():
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        proto.graph.input.append(helper.make_tensor_value_info(name, kind, array.shape))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Rewritten weights would be a second copy of them in memory.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.add_session_config_entry("session.disable_prepacking", "1")
     options.enable_cpu_mem_arena = False
-    with _saved(written) as path:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        difference = Difference()
-        for sample in samples:
-            found = dict(zip(names, session.run(names, sample.feeds)))
-            compare(sample.expected, found, difference)
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    difference = Difference()
+    for sample in samples:
+        found = dict(zip(names, session.run(names, sample.feeds | weights)))
+        compare(sample.expected, found, difference)
     return difference
+
+
+def _compare_weights(written: Written) -> None:
+    """Raise unless the arrays on disk are those of the model."""
+    with open(written.data, "rb") as file:
+        for name, array in written.model.tensors.items():
+            offset, length = written.places[name]
+            file.seek(offset)
+            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            for start in range(0, length, PIECE):
+                if file.read(min(PIECE, length - start)) != flat[start : start + PIECE].tobytes():
+                    raise InputError(f"the disk gives back other numbers than were written for '{name}'")
 
 
 def compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], total: Difference) -> None:
@@ -154,8 +180,12 @@ def compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray],
         if name == "labels":
             total.pixels = (total.pixels or 0) + int((ours != theirs).sum())
             continue
-        apart = np.abs(ours.astype(np.float64) - theirs)
-        scale = float(np.abs(ours).max(initial=0)) or 1.0
+        alike = (ours == theirs) | (
+            np.isnan(ours) & np.isnan(theirs)
+        )  # infinities and NaN where we have them
+        with np.errstate(invalid="ignore"):
+            apart = np.where(alike, 0.0, np.abs(ours.astype(np.float64) - theirs))
+        scale = float(np.abs(ours).max(initial=0, where=np.isfinite(ours))) or 1.0
         worst = float(apart.max(initial=0)) / scale
         if not worst <= total.largest:  # NaN too
             place = np.unravel_index(int(np.argmax(apart)), ours.shape)

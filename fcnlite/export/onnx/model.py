@@ -16,6 +16,7 @@ import fcnlite
 from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.data.notes import Notes
+from fcnlite.data.palette import PALETTE
 from fcnlite.errors import InputError
 from fcnlite.export.onnx.graph import OPSET, OnnxGraph
 from fcnlite.export.onnx.registry import FIXED_SIZE, converters, refuse
@@ -204,6 +205,7 @@ def _metadata(graph: OnnxGraph, net: Net, licence: str) -> dict[str, str]:
     classes = next(iter(notes.classes.values()), ())
     if classes:
         found["classes"] = json.dumps(list(classes))
+        found["palette"] = json.dumps(PALETTE[: len(classes)].tolist())
     found["pixels"] = json.dumps(
         {"mean_bgr": [float(value) for value in notes.mean_bgr], "scale": notes.scale}
     )
