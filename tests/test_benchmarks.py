@@ -10,7 +10,7 @@ from commands import draw, ends
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import budget, dense, patches, upper_bounds
+from benchmarks import budget, dense, fcn8s, patches, scaling, upper_bounds
 from fcnlite.geometry import measure
 
 
@@ -74,3 +74,56 @@ def test_code_is_told_from_comments_and_docstrings() -> None:
     )
     assert budget.python_lines(python) == 4
     assert budget.cuda_lines("// why\nint i = 0;  // index\n\n}\n") == 2
+
+
+def test_fcn8s_is_timed_against_what_is_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = [
+        "fcn8s",
+        "--width",
+        "2",
+        "--size",
+        "40x50",
+        "--runs",
+        "1",
+        "--rounds",
+        "1",
+        "--torch-python",
+        "false",
+    ]
+    monkeypatch.setattr("sys.argv", small)
+    assert fcn8s.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["fcnlite", "fcnlite", "torch"]
+    assert "scores" in lines[2] and lines[3].endswith("not installed")
+    monkeypatch.setattr("sys.argv", [*small, "--layers", "--fast"])
+    assert fcn8s.main() == 0
+    table = capsys.readouterr().out.splitlines()
+    assert (
+        "the BLAS alone" in table[0] and table[1].startswith("conv1_1") and table[-1].startswith("all others")
+    )
+
+
+def test_scaling_prints_and_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    options = [
+        "--width",
+        "2",
+        "--sizes",
+        "24",
+        "40",
+        "--threads",
+        "1",
+        "--runs",
+        "1",
+        "--out",
+        str(tmp_path / "s.png"),
+    ]
+    monkeypatch.setattr("sys.argv", ["scaling", *options])
+    assert scaling.main() == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:3]]
+    assert [(row[0], row[1]) for row in rows] == [("24", "1")]
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")

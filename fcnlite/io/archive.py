@@ -24,6 +24,7 @@ _CHUNK = 1 << 20
 # How Python's readers say that an archive is damaged.
 _DAMAGE = (
     EOFError,
+    IndexError,
     NotImplementedError,
     OverflowError,
     RuntimeError,
