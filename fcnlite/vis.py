@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import sys
@@ -25,14 +26,19 @@ NARROWEST = 240  # pixels that a legend below a picture has at least, so that na
 
 
 def write_label(path: str | os.PathLike[str], label: np.ndarray) -> None:
-    """Write a label map as a palette PNG, as VOC has them and its evaluation server takes them.
+    """Write a label map as `encode_label` gives it, whole or not at all."""
+    encoded = encode_label(label)
+    with atomic_buffer(path) as buffer:
+        buffer.write(encoded)
+
+
+def encode_label(label: np.ndarray) -> bytes:
+    """A label map as a palette PNG, as VOC has them and its evaluation server takes them.
 
     One with labels above 255 becomes a grey-level PNG of 16 bits.
 
     Parameters
     ----------
-    path : path
-        Written whole or not at all.
     label : numpy.ndarray
         (H, W), whole numbers 0 .. 65535.
     """
@@ -43,8 +49,9 @@ def write_label(path: str | os.PathLike[str], label: np.ndarray) -> None:
         image.putpalette(PALETTE.tobytes())
     else:
         image = Image.fromarray(label.astype(np.uint16))
-    with atomic_buffer(path) as buffer:
-        image.save(buffer, format="PNG")
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:

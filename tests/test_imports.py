@@ -30,7 +30,7 @@ FLOORS = (
     ("convolutionalise",),
     ("net",),
     ("dense", "describe", "published", "scoring", "solver"),
-    ("export", "report"),
+    ("export", "report", "serve"),
     ("training",),
     ("caffe",),
     ("commands",),
@@ -46,6 +46,7 @@ FENCED = {
     "fcnlite.parallel": {"mpi4py"},
     "fcnlite.export.onnx": {"onnx", "onnxruntime"},
     "fcnlite.export.torch": {"torch"},
+    "fcnlite.serve": {"starlette"},
 }
 
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "inspect": "layers, sizes and costs of any Caffe file",
     "convert": "Caffe's weights and solver states from binary to HDF5 and back",
     "export": "a net as ONNX or safetensors, for today's tools",
+    "serve": "a page on this machine to try nets on pictures",
     "download": "fetch the weights that the paper's authors published",
     "data": "check pictures and masks of your own, or lay them out as VOC",
     "hha": "encode depth images as HHA",

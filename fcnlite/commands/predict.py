@@ -29,12 +29,11 @@ from fcnlite.commands.options import (
     refuse_overwrite,
     use_device,
 )
-from fcnlite.data.classes import VOC
 from fcnlite.data.files import MOST_PIXELS, read_photo, read_small
 from fcnlite.errors import InputError, nearest, printable
 from fcnlite.io import atomic_path
 from fcnlite.net import Segmenter
-from fcnlite.net.segmenter import check_size
+from fcnlite.net.segmenter import check_size, class_names, picture_scores
 from fcnlite.parallel import world
 
 ASSUMED = ", VOC's, as the weights tell none; --mean and --scale give others"
@@ -222,28 +221,6 @@ def chosen_classes(given: str | None, names: Sequence[str]) -> list[int] | None:
     return numbers
 
 
-def class_names(net: Segmenter, output: str) -> tuple[str, ...]:
-    """Names of a score blob's classes: those kept with the weights, VOC's for 21, else numbers."""
-    if output in net.notes.classes:
-        return tuple(net.notes.classes[output])
-    count = net.blobs[output].shape[1]
-    return VOC if count == len(VOC) else tuple(map(str, range(count)))
-
-
-def _score_blob(net: Segmenter, wanted: str | None) -> str:
-    name = wanted or ("score" if "score" in net.blobs else net.outputs[0])
-    if name not in net.blobs:
-        raise InputError(
-            f"--output {name}: the net has no such blob; its outputs are {', '.join(net.outputs)}"
-        )
-    if len(net.blobs[name].shape) != 4:
-        raise InputError(f"blob '{name}' holds no score maps; choose them with --output")
-    if len(net.inputs) != 1:
-        takes = ", ".join(net.inputs) or "no input"
-        raise InputError(f"the net takes {takes}, not one picture; use fcnlite evaluate")
-    return name
-
-
 def stems(names: Sequence[Path]) -> list[str]:
     """Names for the results of pictures: their own without suffix, or with it where two would be the same."""
     bare = [name.with_suffix("").as_posix() for name in names]
@@ -329,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _check_places(options, jobs)
     net = load_net(options)
     net.notes = net.notes.use(options.mean, options.scale)
-    output = _score_blob(net, options.output)
+    output = picture_scores(net, options.output)
     names = class_names(net, output)
     only = chosen_classes(options.classes, names)
     style = Style(names, options.alpha, only, options.contours or 0, options.scores)

@@ -439,7 +439,9 @@ def _train(given: dict[str, Any], again: Path | None = None) -> int:
         with stopping("fcnlite train") as stop:
             finished = trainer.run(stop)
         if finished:
-            _conclude(trainer, *trainer.finish())
+            weights, iteration = trainer.finish()
+            if trainer.world.leads:  # the others might look for its files before they are there
+                _conclude(trainer, weights, iteration)
             return 0
     except KeyboardInterrupt:
         _say_how_to_go_on(trainer, again)

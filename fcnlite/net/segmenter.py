@@ -16,6 +16,7 @@ from PIL import Image
 
 from fcnlite import device
 from fcnlite.data import Dataset
+from fcnlite.data.classes import VOC
 from fcnlite.data.dataset import preprocess
 from fcnlite.data.files import read_photo, to_rgb
 from fcnlite.data.folder.dataset import resized, shrunk
@@ -253,6 +254,35 @@ def check_size(blob: str, prediction: np.ndarray, wanted: Sequence[int]) -> None
             f"blob '{blob}' scores {height} x {width} positions of an image of {wanted[0]} x {wanted[1]}; "
             "a blob with a score for each pixel is needed"
         )
+
+
+def class_names(net: Segmenter, output: str) -> tuple[str, ...]:
+    """Names of a score blob's classes: those kept with the weights, VOC's for 21, else numbers."""
+    if output in net.notes.classes:
+        return tuple(net.notes.classes[output])
+    count = net.blobs[output].shape[1]
+    return VOC if count == len(VOC) else tuple(map(str, range(count)))
+
+
+def picture_scores(net: Segmenter, wanted: str | None = None) -> str:
+    """The blob with the scores of one picture: the one wanted, "score", or the first output.
+
+    Raises
+    ------
+    InputError
+        There is none such, or the net takes more than a picture.
+    """
+    name = wanted or ("score" if "score" in net.blobs else net.outputs[0])
+    if name not in net.blobs:
+        raise InputError(
+            f"--output {name}: the net has no such blob; its outputs are {', '.join(net.outputs)}"
+        )
+    if len(net.blobs[name].shape) != 4:
+        raise InputError(f"blob '{name}' holds no score maps; choose them with --output")
+    if len(net.inputs) != 1:
+        takes = ", ".join(net.inputs) or "no input"
+        raise InputError(f"the net takes {takes}, not one picture; use fcnlite evaluate")
+    return name
 
 
 def argmax_channels(score: Any) -> np.ndarray:
