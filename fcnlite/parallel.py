@@ -287,7 +287,7 @@ class World:
     def _give_leader_time(self) -> None:
         """Wait, but not in the leader, which ends this process meanwhile if it fails in the same way."""
         if not self.leads:
-            time.sleep(_FIRST_WORD * (1 + min(self.rank, 20) / 10))
+            time.sleep(_FIRST_WORD * (1 + min(self.rank, 8) / 2))
 
     def _abort(self, status: int) -> NoReturn:
         sys.stdout.flush()
