@@ -207,7 +207,7 @@ def counting(fast: bool = False) -> Iterator[Counter]:
 
 
 def count(
-    name: str, size: tuple[int, int], train: bool, fast: bool = False, **options: Any
+    name: str, size: tuple[int, int], train: bool, *, fast: bool = False, **options: Any
 ) -> tuple[list[Work], float]:
     """Count the work that one image costs.
 
@@ -278,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gpus = [gpu for gpu in GPUS if not chosen.gpu or gpu.name in chosen.gpu]
     for net in chosen.net:
         for train in (False, True):
-            work, python = count(net, chosen.size, train, chosen.fast)
+            work, python = count(net, chosen.size, train, fast=chosen.fast)
             title = f"{net}, {chosen.size[0]} x {chosen.size[1]}, {'a training iteration' if train else 'inference'}"
             _print_table(title, work, gpus, chosen.layers)
             print(
