@@ -21,6 +21,7 @@ from fcnlite.training.plan import Plan
 
 SETTINGS = "settings.json"
 SNAPSHOTS = "snapshots"
+SEEN = "report"  # what snapshots made of the report's pictures
 STATE = ".solverstate.h5"
 
 
@@ -65,6 +66,10 @@ class RunFolder:
         The losses in training and validation, and the mean IU.
     `snapshots/NET_iter_N.caffemodel.h5`, `.solverstate.h5`
         Weights and solver states in Caffe's HDF5: the newest ones and the best.
+    `report.html`, `report/iter_N`
+        The page about the run, if it was asked for, and what its snapshots made of the page's pictures.
+    `tensorboard`
+        Event files, if they were asked for.
     `NET.h5`
         The weights that the run ends with.
 
@@ -218,6 +223,9 @@ class RunFolder:
             if validation.iteration > iteration:
                 for path in (self.path / "validation").glob(f"iter_{validation.iteration}.*"):
                     path.unlink()
+        for path in (self.path / SEEN).glob("iter_*"):
+            if path.name[5:].isdecimal() and int(path.name[5:]) > iteration:
+                shutil.rmtree(path)
         kept = [record for record in self.records() if record["iteration"] <= iteration]
         self.close()
         if (self.path / "log.jsonl").is_file():
