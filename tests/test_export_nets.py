@@ -28,7 +28,7 @@ def filled(net: Net) -> Net:
             shape = blob.shape
             if layer.type == "BatchNorm":
                 values = (draw.normal(0, 0.3, shape), draw.uniform(0.5, 1.5, shape), np.full(shape, 1.6))[i]
-            elif layer.type in ("Scale", "PReLU"):
+            elif layer.type in ("Scale", "PReLU", "Normalize") or (layer.type == "BN" and i in (0, 3)):
                 values = draw.uniform(0.2, 0.9, shape)
             elif i == 0 and len(shape) > 1:
                 values = draw.normal(0, (1.2 / (blob.count / shape[0])) ** 0.5, shape)
