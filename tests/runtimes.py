@@ -63,18 +63,9 @@ def check_torch(net: Net, feeds: Arrays, diffs: Arrays, bound: float, gradient_b
     assert error <= bound, error
     if not any(tensor.requires_grad for tensor in tensors.values()):
         return
-    # Gradients in double precision, so that only our own rounding is left.
-    module.double()
-    inputs = {
-        name: torch.tensor(array, dtype=torch.float64, requires_grad=True) for name, array in feeds.items()
-    }
-    outputs = module(**inputs)
-    tensors = outputs if isinstance(outputs, dict) else {module.outputs[0]: outputs}
     seeds = {name: diffs[name] for name, tensor in tensors.items() if tensor.requires_grad}
     net.backward(**diffs)
-    torch.autograd.backward(
-        [tensors[name] for name in seeds], [torch.tensor(seeds[name], dtype=torch.float64) for name in seeds]
-    )
+    torch.autograd.backward([tensors[name] for name in seeds], [torch.tensor(seeds[name]) for name in seeds])
     parameters = dict(module.named_parameters(remove_duplicate=False))
     wanted = {name: net.blobs[name].diff for name in feeds if inputs[name].grad is not None}
     got = {name: inputs[name].grad.numpy() for name in wanted}
