@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(data: Path, out: Path, *more: object) -> list[object]:
     start = ["voc", "--data", data, "--net", "fcn8s", *NARROW, "--device", "cpu", "--out", out]
-    return [*start, "--iterations", 4, "--snapshot", 2, *more]
+    return [*start, "--recipe", "scratch", "--iterations", 4, "--snapshot", 2, *more]
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ def test_a_run_begun_from_a_state_is_begun_from_it_again(data: Path, whole: Path
     for path in (whole / "snapshots").glob("*_2.*"):
         shutil.copy(path, tmp_path)
     state, out = tmp_path / "fcn8s_iter_2.solverstate.h5", tmp_path / "run"
-    more = ["--resume", state, "--recipe", "scratch"]
+    more = ["--resume", state]
     assert ends(main, options(data, out, *more)) == 0
     shutil.rmtree(out / "snapshots")
     assert ends(main, ["voc", "--resume", out, "--device", "cpu"]) == 0
