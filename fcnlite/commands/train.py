@@ -335,7 +335,7 @@ def _plan(given: dict[str, Any]) -> tuple[Plan, RunFolder, Path | None]:
         return _resumed(folder, given)
     out = Path(given["out"]) if "out" in given else _unused(given)
     report = _look(given)
-    folder = RunFolder.create(out)
+    folder = RunFolder.create(out, begun=(MANIFEST,))
     try:
         if report is not None:
             report.manifest.write(out / MANIFEST)
