@@ -316,7 +316,7 @@ def _prepare(given: dict[str, Any]) -> Trainer:
 
 
 def _watchers(given: dict[str, Any], folder: RunFolder) -> list[Watcher]:
-    """What the options want to look on."""
+    """The watchers that the options ask for."""
     made: list[Watcher] = []
     if "report_every" in given:
         made.append(PageWriter(folder.path, given["report_every"], tqdm.write))

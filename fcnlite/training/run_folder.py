@@ -38,7 +38,7 @@ _VALIDATION = {"iteration": int, "labels": {str: {"mean_iu": float | None}}}
 
 
 class Validation(NamedTuple):
-    """What is read again of a validation; values are None where nothing could be measured."""
+    """The values that are read again of a validation; values are None where nothing could be measured."""
 
     iteration: int
     loss: float | None
