@@ -220,7 +220,7 @@ class Attack:
         out, words = self.folder / f"killed-{number}", None
         for _ in range(self.random.choice((1, 1, 2))):
             process = start(target, words or target.begin(out), self.folder / "log")
-            time.sleep(self.random.random() * self.whole[target.name][1])
+            time.sleep(self.random.random() * 0.8 * self.whole[target.name][1])
             os.kill(process, signal.SIGKILL)
             self.counts["kills"] += end(process) == -signal.SIGKILL
             words = target.go_on(out)

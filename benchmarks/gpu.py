@@ -235,7 +235,7 @@ def _full_errors(cases: Any) -> dict[str, float]:
 # How fast is it?
 
 
-def _options(args: argparse.Namespace) -> dict[str, int]:
+def _options(args: argparse.Namespace) -> dict[str, Any]:
     """Options of the nets' width."""
     return {"width": args.width, **({"fc": args.fc} if args.fc else {})}
 

@@ -172,6 +172,11 @@ _TRAFFIC: dict[str, Callable[[dict[str, Any], int], dict[str, float]]] = {
     "im2col": _columns,
     "col2im": _col2im,
     "bias_forward": lambda g, n: {"out": 2 * n},
+    "pick_lines": lambda g, n: {"in": g["in"].size, "out": n},
+    "sum_lines": lambda g, n: {"in": g["in"].size, "out": n},
+    "winograd_out": lambda g, n: {"in": 36 * n, "out": 16 * n},
+    "winograd_tiles": lambda g, n: {"in": 16 * n, "out": 36 * n},
+    "winograd_weights": lambda g, n: {"weight": 9 * n, "out": 36 * n},
     "add_scaled": lambda g, n: {"in": n, "out": 2 * n},
     "sgd_update": lambda g, n: {"diff": 2 * n, "history": 2 * n, "weight": 2 * n},
     "max_pool_forward": lambda g, n: {"in": g["in"].size, "out": n, "winner": n},
@@ -193,14 +198,17 @@ _TRAFFIC: dict[str, Callable[[dict[str, Any], int], dict[str, float]]] = {
 
 
 @contextmanager
-def counting() -> Iterator[Counter]:
+def counting(fast: bool = False) -> Iterator[Counter]:
     """A Counter as the current device."""
     counter = Counter()
+    counter.fast = fast
     with device.using(counter):
         yield counter
 
 
-def count(name: str, size: tuple[int, int], train: bool, **options: Any) -> tuple[list[Work], float]:
+def count(
+    name: str, size: tuple[int, int], train: bool, *, fast: bool = False, **options: Any
+) -> tuple[list[Work], float]:
     """Count the work that one image costs.
 
     Parameters
@@ -210,6 +218,8 @@ def count(name: str, size: tuple[int, int], train: bool, **options: Any) -> tupl
     size : (height, width)
     train : bool
         A whole iteration with its update, instead of inference.
+    fast : bool
+        Convolve by Winograd's algorithm.
     **options
         As for `fcnlite.models.build`.
 
@@ -218,7 +228,7 @@ def count(name: str, size: tuple[int, int], train: bool, **options: Any) -> tupl
     list of Work, float
         In order, and the seconds that fcnlite's own Python took to ask for it all.
     """
-    with counting() as counter:
+    with counting(fast) as counter:
         net = Net(models.build(name, deploy=not train, **options), phase="TRAIN" if train else "TEST")
         image = np.zeros((1, net.blobs["data"].shape[1], *size), np.float32)
         inputs = {"data": image, **({"label": np.zeros((1, 1, *size), np.float32)} if train else {})}
@@ -262,12 +272,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="of the image (default: %(default)s)",
     )
     parser.add_argument("--gpu", nargs="+", choices=[g.name for g in GPUS], help="of these only")
+    parser.add_argument("--fast", action="store_true", help="convolve by Winograd's algorithm")
     parser.add_argument("--layers", action="store_true", help="a line a layer, too")
     chosen = parser.parse_args(arguments)
     gpus = [gpu for gpu in GPUS if not chosen.gpu or gpu.name in chosen.gpu]
     for net in chosen.net:
         for train in (False, True):
-            work, python = count(net, chosen.size, train)
+            work, python = count(net, chosen.size, train, fast=chosen.fast)
             title = f"{net}, {chosen.size[0]} x {chosen.size[1]}, {'a training iteration' if train else 'inference'}"
             _print_table(title, work, gpus, chosen.layers)
             print(

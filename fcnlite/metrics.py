@@ -159,6 +159,18 @@ def table(result: Scores, classes: Sequence[str]) -> str:
     return "\n".join([*lines, str(result)])
 
 
+def comparison(results: Sequence[Scores], names: Sequence[str], classes: Sequence[str]) -> str:
+    """A text table of several results side by side: IU per class and the four metrics, in percent, "-" for 0/0."""
+    rows = [["IU", *names]]
+    for k, name in enumerate(classes):
+        rows.append([name, *(_percent(result.class_iu[k]) for result in results)])
+    for title in ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu"):
+        words = title.replace("_", " ").replace(" iu", " IU")
+        rows.append([words, *(_percent(getattr(result, title)) for result in results)])
+    lines = aligned(rows)
+    return "\n".join([*lines[:-4], "-" * max(map(len, lines)), *lines[-4:]])
+
+
 def _ratio(part: Any, whole: Any) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.divide(part, whole)

@@ -66,6 +66,9 @@ class Evaluation:
         Mean time an image took, reading included.
     loss : float
         Mean over the pixels that count of -log p of the true class, of the first label blob; NaN if not asked for.
+    each : array (images, 4 + classes) or None
+        The four metrics and each class's IU of every image alone, of the first label blob, in the order of
+        `fcnlite.metrics.Scores`; NaN for 0/0. None if not asked for.
     """
 
     images: int
@@ -73,6 +76,7 @@ class Evaluation:
     scores: dict[str, metrics.Scores]
     seconds: float = float("nan")
     loss: float = float("nan")
+    each: np.ndarray | None = None
 
     @property
     def main(self) -> metrics.Scores:
@@ -104,6 +108,7 @@ def evaluate(
     progress: str = "evaluating",
     with_loss: bool = False,
     world: World | None = None,
+    with_each: bool = False,
 ) -> Evaluation:
     """Segment the images of a data set and compare with the truth.
 
@@ -123,9 +128,13 @@ def evaluate(
         Measure the loss, too.
     world : World, optional
         The processes that share the images out; each returns the result of all.
+    with_each : bool
+        Score every image alone, too.
     """
     meter = LossMeter(dataset) if with_loss else None
     number = len(dataset) if limit is None else min(limit, len(dataset))
+    main = next(iter(dataset.heads))
+    each = np.zeros((number, 4 + len(dataset.heads[main]))) if with_each else None
 
     def maps() -> Iterator[Maps]:
         for index in range(number) if world is None else world.mine(range(number)):
@@ -134,6 +143,8 @@ def evaluate(
                 if save is not None:
                     folder = Path(save) if len(pairs) == 1 else Path(save) / head
                     write_prediction(folder, dataset.names[index], prediction)
+            if each is not None:
+                each[index] = _alone(*pairs[main], each.shape[1] - 4, dataset.not_scored)
             yield pairs
 
     begun = time.perf_counter()
@@ -141,8 +152,25 @@ def evaluate(
     found = tally(maps(), number, classes, dataset.not_scored, progress, world)
     elapsed = time.perf_counter() - begun
     seconds = elapsed / number if number else math.nan
-    loss = meter.mean(world if world is not None else World(None)) if meter else math.nan
-    return Evaluation(number, dataset.heads, found, seconds, loss)
+    here = world if world is not None else World(None)
+    loss = meter.mean(here) if meter else math.nan
+    if each is not None:
+        each = here.sum(each)  # a process leaves zeros for the images of others
+        each[each < 0] = math.nan
+    return Evaluation(number, dataset.heads, found, seconds, loss, each)
+
+
+def _alone(truth: np.ndarray, prediction: np.ndarray, classes: int, not_scored: Sequence[int]) -> np.ndarray:
+    """An image's row of `Evaluation.each`, -1 for 0/0, which can be summed over processes."""
+    found = metrics.scores(metrics.histogram(truth, prediction, classes), not_scored)
+    row = [
+        found.pixel_accuracy,
+        found.mean_accuracy,
+        found.mean_iu,
+        found.frequency_weighted_iu,
+        *found.class_iu,
+    ]
+    return np.nan_to_num(np.array(row), nan=-1.0)
 
 
 class LossMeter:

@@ -351,7 +351,13 @@ def test_a_manifest_may_be_damaged_or_its_part_unknown(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         OwnPictures(tmp_path / "nowhere.json")
     content = json.loads((tmp_path / MANIFEST).read_text())
-    for change in ({"parts": {"train": []}}, {"images": 3}, {"parts": {"train": [["a"]], "val": []}}):
+    outside = {"parts": {"train": [["../../x", "p0.jpg", "p0.png"]], "val": []}}
+    for change in (
+        {"parts": {"train": []}},
+        {"images": 3},
+        {"parts": {"train": [["a"]], "val": []}},
+        outside,
+    ):
         (tmp_path / MANIFEST).write_text(json.dumps(content | change))
         with pytest.raises(InputError, match="damaged"):
             OwnPictures(tmp_path)
@@ -361,3 +367,30 @@ def test_find_pairs_passes_over_hidden_files(tmp_path: Path) -> None:
     root = own.draw(tmp_path)
     (root / "images" / ".thumb.jpg").write_bytes(b"")
     assert [pair.name for pair in find_pairs(locate(root))] == [f"p{i}" for i in range(6)]
+
+
+def test_names_with_spaces_get_others_in_vocs_lists(tmp_path: Path) -> None:
+    root = own.draw(tmp_path / "own")
+    for folder, suffix in (("images", ".jpg"), ("masks", ".png")):
+        (root / folder / f"p0{suffix}").rename(root / folder / f"my photo{suffix}")
+    assert ends(main, ["convert", root, "--to", tmp_path / "voc"]) == 0
+    names = VOC(tmp_path / "voc", "train").names + VOC(tmp_path / "voc", "val").names
+    assert sorted(names) == ["my_photo", "p1", "p2", "p3", "p4", "p5"]
+
+
+def test_labelme_files_beside_their_pictures(tmp_path: Path) -> None:
+    root = own.draw(tmp_path, images="all", masks="x")
+    for index in range(6):
+        own.write_json(tmp_path / "all" / f"p{index}.json", own.labelme(index))
+    check_labels(opened(look(root / "all"), tmp_path), ("background", "cat", "dog"))
+
+
+def test_a_coco_file_beside_the_folder_of_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    own.draw(tmp_path / "a")
+    root = tmp_path / "a"
+    for path in list((root / "masks").iterdir()):
+        path.unlink()
+    (root / "masks").rmdir()
+    own.write_json(root / "annotations.json", own.coco(6))
+    check_labels(opened(look(root), tmp_path), ("background", "cat", "dog"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -130,3 +131,47 @@ def test_results_never_overwrite_data_or_weights(data: Path, weights: Path, tmp_
     before = weights.read_bytes()
     fails(capsys, main, [*arguments, "--json", weights], "is an input")
     assert weights.read_bytes() == before
+
+
+def test_each_image_alone_and_the_confusion_matrix(data: Path, weights: Path, tmp_path: Path) -> None:
+    each, confusion = tmp_path / "each.csv", tmp_path / "confusion.csv"
+    given = ["--data", data, "--weights", weights, "--csv", each, "--confusion", confusion]
+    assert ends(main, ["voc", *given]) == 0
+    with open(each, newline="") as file:
+        rows = list(csv.DictReader(file))
+    net, dataset = load(weights), VOC(data, "val")
+    total = np.zeros((7, 7), np.int64)
+    for row, sample in zip(rows, dataset, strict=True):
+        counts = metrics.histogram(sample.label, net.predict(sample.image), 7)
+        total += counts
+        scores = metrics.scores(counts)
+        assert row["image"] == sample.name and row["weights"] == str(weights)
+        assert float(row["mean IU"]) == pytest.approx(scores.mean_iu, abs=1e-6)
+        for name, iu in zip(dataset.classes, scores.class_iu):
+            told = row[f"IU {name}"]
+            assert (told == "") == np.isnan(iu) and (not told or float(told) == pytest.approx(iu, abs=1e-6))
+    with open(confusion, newline="") as file:
+        table = list(csv.reader(file))
+    assert table[0] == ["truth", *dataset.classes]
+    assert np.array_equal([[int(n) for n in row[1:]] for row in table[1:]], total)
+
+
+def test_several_weights_stand_side_by_side(data: Path, weights: Path, tmp_path: Path, capsys) -> None:
+    other = tmp_path / "other.h5"
+    shutil.copy(weights, other)
+    given = ["--data", data, "--limit", 2, "--json", tmp_path / "n.json", "--csv", tmp_path / "each.csv"]
+    assert ends(main, ["voc", "--weights", weights, other, *given]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.split()[:1] == ["IU"])
+    assert lines[head].split() == ["IU", "random", "other"]
+    told = json.loads((tmp_path / "n.json").read_text())
+    assert [each["weights"] for each in told] == [str(weights), str(other)]
+    means = next(line for line in lines[head:] if line.startswith("mean IU")).split()[2:]
+    assert means == [f"{100 * each['labels']['label']['mean_iu']:.1f}" for each in told]
+    assert len((tmp_path / "each.csv").read_text().splitlines()) == 1 + 2 * 2
+    fails(
+        capsys,
+        main,
+        ["voc", "--weights", weights, other, "--data", data, "--save", tmp_path / "s"],
+        "one file of weights",
+    )

@@ -284,3 +284,20 @@ def test_predict_scales_large_pictures_as_training_did(pictures: Path, tmp_path:
         len(np.unique(labels[y : y + 2, :2])) == 1 for y in range(0, 40, 2)
     )  # 24 x 20, each pixel four times
     np.testing.assert_array_equal(scores.argmax(axis=0), labels)
+
+
+def test_vocs_layout_with_classes_of_its_own_learns_at_once(run: Path, tmp_path: Path) -> None:
+    """Not 20,000 iterations with a first validation at 4,000, nor the paper's 1e-14 from a net of one's own."""
+    root = own.draw(tmp_path / "voc", images="JPEGImages", masks="SegmentationClass")
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("p0\np1\np2\np3\n")
+    (lists / "val.txt").write_text("p4\np5\n")
+    (root / "classes.txt").write_text("background\ncat\ndog\n")
+    given = {"data_set": "voc", "data": str(root), "net": "fcn8s"}
+    nothing, tuned = plan_from(given), plan_from(given | {"init": [str(run / "fcn8s.h5")]})
+    assert (nothing.iterations, nothing.snapshot, nothing.validate_first) == (1000, 50, True)
+    assert tuned.lr == pytest.approx(2e-3) and tuned.width == 2 and tuned.normalize
+    assert plan_from(given | {"init": [str(run / "fcn8s.h5")], "recipe": "heavy"}).lr == 1e-14
+    (root / "classes.txt").unlink()  # VOC itself keeps the paper's recipe
+    assert plan_from(given | {"init": [str(run / "fcn8s.h5")]}).lr == 1e-14

@@ -11,18 +11,27 @@ from fcnlite.net import Net
 SIZE = (60, 84)
 
 
+class Watched(Net):
+    """A net that notes each layer's multiply-adds, from the shapes in which the layers run."""
+
+    def __init__(self, param):
+        super().__init__(param, phase="TEST")
+        self.found = {}
+
+    def forward_node(self, node):
+        super().forward_node(node)
+        layer = node.layer
+        if layer.type in ("Convolution", "Deconvolution"):
+            image = (node.tops if layer.type == "Convolution" else node.bottoms)[0].shape
+            self.found[layer.name] = layer.blobs[0].count * image[2] * image[3]
+
+
 def products(name):
     """Multiply-adds of each layer with weights, forward, from the shapes alone."""
     with roofline.counting():
-        net = Net(models.build(name, width=8, deploy=True), phase="TEST")
-        net.blobs["data"].reshape(1, 3, *SIZE)
-        net.reshape()
-        found = {}
-        for layer, node in zip(net.layers, net.nodes, strict=True):
-            if layer.type in ("Convolution", "Deconvolution"):
-                image = (node.tops if layer.type == "Convolution" else node.bottoms)[0].shape
-                found[layer.name] = layer.blobs[0].count * image[2] * image[3]
-        return found
+        net = Watched(models.build(name, width=8, deploy=True))
+        net.infer(data=np.zeros((1, 3, *SIZE), np.float32))
+        return net.found
 
 
 @pytest.mark.parametrize("name", ["fcn32s", "fcn8s"])
@@ -44,6 +53,20 @@ def test_multiply_adds_are_those_of_the_shapes(name):
         count,
     ) in expected.items():  # towards weights and image; upsampling is fixed, the first image data
         assert back[layer] == (count if layer.startswith("up") or layer == "conv1_1" else 2 * count), layer
+
+
+def test_equal_windows_and_winograd_save_multiply_adds():
+    def total(**options):
+        return sum(w.products for w in roofline.count("fcn8s", (500, 334), train=False, **options)[0])
+
+    with roofline.counting():
+        net = Net(models.build("fcn8s", deploy=True))
+        net.blobs["data"].reshape(1, 3, 500, 334)
+        net.reshape()
+        whole = sum(n.layer.blobs[0].count * n.tops[0].count // n.tops[0].channels for n in net.nodes
+                    if n.layer.type == "Convolution")  # fmt: skip
+    assert total() < 0.82 * whole
+    assert total(fast=True) < 0.4 * whole
 
 
 def test_every_kernel_moves_its_arrays_at_least_once():

@@ -257,7 +257,9 @@ def test_started_from_a_classifier(data: Path, tmp_path: Path) -> None:
     learned, given = read_weights(out / "fcn32s.h5"), read_weights(tmp_path / "vgg.caffemodel")
     assert learned["fc6"][0].shape == (8, 16, 7, 7) and "scale_data" not in learned
     assert np.allclose(learned["fc6"][0].ravel(), given["fc6"][0].ravel(), atol=1e-4)
-    assert np.abs(learned["score_fr"][0]).max() <= 1e-3  # it started at zero
+    assert (
+        np.abs(learned["score_fr"][0]).max() <= 2e-3 * 2
+    )  # from zero, by at most the rate times the clipped norm
 
 
 def test_scores_for_other_classes_start_afresh(run: Path, data: Path, tmp_path: Path, capsys) -> None:
@@ -338,7 +340,7 @@ def test_nets_and_splits_of_other_data_sets() -> None:
     assert (plan.net, plan.split, plan.val_split) == ("siftflow-fcn8s", "trainval", "test")
     plan = plan_from({"data_set": "nyudv2", "net": "nyud-fcn32s-color-hha"})
     assert plan.data_options == {"mode": "rgb-hha"} == plan.val_options
-    plan = plan_from({"data_set": "nyudv2", "net": "nyud-fcn16s-color-hha"})
+    plan = plan_from({"data_set": "nyudv2", "net": "nyud-fcn16s-color-hha", "recipe": "heavy"})
     assert plan.data_options == {"mode": "rgb-hha"} and plan.lr == 1e-14
 
 

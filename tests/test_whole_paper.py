@@ -69,7 +69,19 @@ def test_trains_as_the_recipe_says_and_is_evaluated(
     data_set = next((name for name in ("nyud", "siftflow", "pascalcontext") if net.startswith(name)), "voc")
     inits = [word for name in HEAVY[net].start for word in ("--init", start / f"{name}.h5")]
     out = tmp_path / "run"
-    given = [data_set, "--data", data / data_set, "--net", net, *inits, "--out", out, "--no-chain"]
+    given = [
+        data_set,
+        "--data",
+        data / data_set,
+        "--net",
+        net,
+        *inits,
+        "--out",
+        out,
+        "--no-chain",
+        "--recipe",
+        "heavy",
+    ]
     small = ["--iterations", 1, "--iter-size", 1, "--lr", 1e-6, "--validate", 1]
     assert ends(train.main, [*given, *small]) == 0
     plan = json.loads((out / "settings.json").read_text())["plan"]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fcnlite import metrics
 from fcnlite.commands import paper
 from fcnlite.commands.options import (
     Parser,
@@ -24,7 +28,9 @@ from fcnlite.data.survey import survey, warn_of_absent
 from fcnlite.errors import InputError
 from fcnlite.io import write_text
 from fcnlite.parallel import world
-from fcnlite.scoring import check_fits, evaluate
+from fcnlite.scoring import Evaluation, check_fits, evaluate
+
+_METRICS = ("pixel accuracy", "mean accuracy", "mean IU", "frequency weighted IU")
 
 _HELP = """\
 Measure weights on a data set: pixel accuracy, mean accuracy, mean IU and frequency weighted IU, and each class's.
@@ -34,6 +40,8 @@ Measure weights on a data set: pixel accuracy, mean accuracy, mean IU and freque
   fcnlite evaluate voc --weights fcn8s.h5 --data VOCdevkit --year 2012 --split test --upload FOLDER
                                             no truth is published: writes what VOC's evaluation server takes
   fcnlite evaluate shapes --weights runs/shapes-fcn8s/fcn8s.h5 --data runs/shapes-fcn8s/data
+  fcnlite evaluate shapes --weights first.h5 second.h5 --data shapes --csv images.csv
+                                            side by side, and a line for each image
   fcnlite evaluate folder --weights runs/folder-fcn8s/fcn8s.h5 --data runs/folder-fcn8s
                                             the pictures that a run on your own was validated on
   fcnlite evaluate folder --weights runs/folder-fcn8s/fcn8s.h5 --data runs/folder-fcn8s --images DIR --masks DIR
@@ -47,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = Parser("fcnlite evaluate", description=_HELP)
     made.add_argument("data_set", metavar="DATA_SET", help=", ".join(catalogue.names()))
-    add_weights_options(made)
+    add_weights_options(made, several=True)
     made.add_argument("--mode", choices=("rgb", "rgbd", "hha", "rgb-hha"), help="nyud: what the net reads")
     add_data_options(made)
     made.add_argument(
@@ -68,6 +76,15 @@ def parser() -> argparse.ArgumentParser:
         choices=voc_upload.COMPETITIONS,
         default="comp6",
         help="for --upload: comp5 if trained on VOC's images alone, comp6 if on others too (default: comp6)",
+    )
+    made.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write the scores of each image alone, a line each"
+    )
+    made.add_argument(
+        "--confusion",
+        type=Path,
+        metavar="FILE",
+        help="write the confusion matrix as CSV: pixels, a true class a row",
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write all numbers as JSON")
     add_device_options(made)
@@ -117,6 +134,8 @@ def _open(options: argparse.Namespace) -> Dataset:
         if options.save is not None or options.limit is not None:
             raise InputError("--upload hands in all predictions; leave --save and --limit out")
         options.save = voc_upload.segmentation_folder(options.upload, dataset, options.competition)
+    if not dataset.has_labels and (options.csv is not None or options.confusion is not None):
+        raise InputError(f"{dataset.split} has no truth to compare with; leave --csv and --confusion out")
     if not dataset.has_labels and options.save is None:
         raise InputError(
             f"{dataset.split} has no published truth to compare with; --upload DIR or --save DIR write the predictions"
@@ -124,28 +143,89 @@ def _open(options: argparse.Namespace) -> Dataset:
     return dataset
 
 
-@guarded("fcnlite evaluate", together=True)
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
-    options = parser().parse_args(arguments)
-    use_device(options.device, options.threads, options.fast)
-    refuse_overwrite([options.weights], [options.json] if options.json else [])
+def _measure(options: argparse.Namespace, weights: str) -> tuple[Dataset, Evaluation]:
+    """The data set, and how one file of weights does on it."""
     dataset = world().leader_first(lambda: _open(options))
-    net = load_net(options)
-    check_fits(net, dataset, options.weights)
+    net = load_net(argparse.Namespace(**{**vars(options), "weights": weights}))
+    check_fits(net, dataset, weights)
     survey(dataset)
     pixels = net.notes.feed(dataset, options.mean, options.scale)
     if world().leads:
         print(f"pixels: {pixels}")
-    found = evaluate(net, dataset, options.limit, options.save, world=world())
+    with_each = options.csv is not None
+    return dataset, evaluate(net, dataset, options.limit, options.save, world=world(), with_each=with_each)
+
+
+def _tell(options: argparse.Namespace, dataset: Dataset, found: Sequence[Evaluation]) -> None:
+    """Print the scores: one table, or one with a column for each file of weights."""
+    first = found[0]
+    if options.limit is None:
+        warn_of_absent(dataset, [i for i, pixels in enumerate(first.main.class_pixels) if not pixels])
+    if len(found) == 1:
+        print(first)
+    for head, classes in first.classes.items() if len(found) > 1 else ():
+        title = [] if len(first.classes) == 1 else [head]
+        each = [result.scores[head] for result in found]
+        print("\n".join([*title, metrics.comparison(each, _short(options.weights), classes)]))
+    seconds = ", ".join(f"{result.seconds:.2f}" for result in found)
+    print(f"{first.images} images of {dataset.folder} ({dataset.split}), {seconds} s each")
+
+
+def _short(paths: Sequence[str]) -> list[str]:
+    """Names that tell files apart: without folders and suffixes where these are needless."""
+    names = [Path(path).name.removesuffix(".h5").removesuffix(".caffemodel") for path in paths]
+    return names if len(set(names)) == len(names) else list(paths)
+
+
+def _write_tables(options: argparse.Namespace, dataset: Dataset, found: Sequence[Evaluation]) -> None:
+    """Write what --csv, --confusion and --json ask for."""
+    classes = next(iter(found[0].classes.values()))
+    if options.csv is not None:
+        rows: list[list[Any]] = [["weights", "image", *_METRICS, *(f"IU {name}" for name in classes)]]
+        for weights, result in zip(options.weights, found):
+            assert result.each is not None
+            for name, scores in zip(dataset.names, result.each):
+                rows.append([weights, name, *("" if math.isnan(v) else f"{v:.6f}" for v in scores)])
+        _write_csv(options.csv, rows)
+    if options.confusion is not None:
+        counts = found[0].main.histogram
+        _write_csv(
+            options.confusion, [["truth", *classes], *([name, *row] for name, row in zip(classes, counts))]
+        )
+    if options.json is not None:
+        where = {"data": str(dataset.folder), "split": dataset.split}
+        tables = [{"weights": w} | where | result.to_json() for w, result in zip(options.weights, found)]
+        write_text(options.json, json.dumps(tables[0] if len(tables) == 1 else tables, indent=2) + "\n")
+
+
+def _write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    """Write a table, as spreadsheets read it."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def _refuse_for_several(options: argparse.Namespace) -> None:
+    """Refuse options about one net's predictions beside several files of weights."""
+    given = [name for name in ("save", "upload", "confusion") if getattr(options, name) is not None]
+    if len(options.weights) > 1 and given:
+        raise InputError(f"--{given[0]} goes with one file of weights")
+
+
+@guarded("fcnlite evaluate", together=True)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    options = parser().parse_args(arguments)
+    _refuse_for_several(options)
+    use_device(options.device, options.threads, options.fast)
+    written = [path for path in (options.json, options.csv, options.confusion) if path is not None]
+    refuse_overwrite(options.weights, written)
+    measured = [_measure(options, weights) for weights in options.weights]
     if not world().leads:
         return 0
+    dataset, found = measured[0][0], [result for _, result in measured]
     if dataset.has_labels:
-        if options.limit is None:
-            warn_of_absent(dataset, [i for i, pixels in enumerate(found.main.class_pixels) if not pixels])
-        print(
-            f"{found}\n{found.images} images of {dataset.folder} ({dataset.split}), {found.seconds:.2f} s each"
-        )
+        _tell(options, dataset, found)
     if options.save is not None:
         print(f"predictions: {options.save}")
     if options.upload is not None:
@@ -155,7 +235,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(
                 f"published: mean IU {paper.VOC_TEST[year]} on VOC {year} test, FCN-8s ({paper.PAPERS['cvpr']})"
             )
-    if options.json is not None:
-        about = {"weights": options.weights, "data": str(dataset.folder), "split": dataset.split}
-        write_text(options.json, json.dumps(about | found.to_json(), indent=2) + "\n")
+    _write_tables(options, dataset, found)
     return 0

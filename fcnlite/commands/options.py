@@ -215,10 +215,14 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_weights_options(parser: argparse.ArgumentParser) -> None:
-    """Add --weights and what `add_net_options` adds."""
+def add_weights_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Add --weights, which may name several files or one, and what `add_net_options` adds."""
     parser.add_argument(
-        "--weights", required=True, metavar="FILE", help="NET.h5, a snapshot, or a .caffemodel"
+        "--weights",
+        required=True,
+        nargs="+" if several else None,
+        metavar="FILE",
+        help="NET.h5, a snapshot, or a .caffemodel" + ("; several are compared" if several else ""),
     )
     add_net_options(parser)
 

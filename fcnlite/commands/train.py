@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from fcnlite import device, models
 from fcnlite.commands.data import add_data_options as add_own_data_options
 from fcnlite.commands.data import look
@@ -38,6 +40,7 @@ from fcnlite.training.plan import Plan, net_name, own_images, plan_from, resumed
 from fcnlite.training.recipes import HEAVY
 from fcnlite.training.run_folder import SETTINGS, RunFolder
 from fcnlite.training.trainer import Trainer
+from fcnlite.training.watchers import EventWriter, PageWriter, Watcher
 
 _HELP = """\
 Train a fully convolutional net.
@@ -272,6 +275,19 @@ def _add_run_options(group: Any) -> None:
         metavar="N",
         help="stop when N validations in a row bring no better mean IU; 0: never (default)",
     )
+    group.add_argument(
+        "--report-every",
+        type=at_least(1),
+        nargs="?",
+        const=1,
+        metavar="N",
+        help="write report.html in the run's folder after every Nth validation (default without N: every one)",
+    )
+    group.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write event files for TensorBoard in the run's folder, too",
+    )
 
 
 def at_least_one(text: str) -> float:
@@ -291,10 +307,22 @@ def _prepare(given: dict[str, Any]) -> Trainer:
             folder.begin(plan, state)
         trainer = Trainer(plan, folder, state, world=here, exact=given.get("exact", False))
         trainer.write_description()
+        if here.leads:
+            trainer.watchers = _watchers(given, folder)
     except BaseException:
         folder.discard()
         raise
     return trainer
+
+
+def _watchers(given: dict[str, Any], folder: RunFolder) -> list[Watcher]:
+    """The watchers that the options ask for."""
+    made: list[Watcher] = []
+    if "report_every" in given:
+        made.append(PageWriter(folder.path, given["report_every"], tqdm.write))
+    if given.get("tensorboard"):
+        made.append(EventWriter(folder.path))
+    return made
 
 
 def _plan(given: dict[str, Any]) -> tuple[Plan, RunFolder, Path | None]:
@@ -307,7 +335,7 @@ def _plan(given: dict[str, Any]) -> tuple[Plan, RunFolder, Path | None]:
         return _resumed(folder, given)
     out = Path(given["out"]) if "out" in given else _unused(given)
     report = _look(given)
-    folder = RunFolder.create(out)
+    folder = RunFolder.create(out, begun=(MANIFEST,))
     try:
         if report is not None:
             report.manifest.write(out / MANIFEST)
@@ -439,7 +467,10 @@ def _train(given: dict[str, Any], again: Path | None = None) -> int:
         with stopping("fcnlite train") as stop:
             finished = trainer.run(stop)
         if finished:
-            _conclude(trainer, *trainer.finish())
+            weights, iteration = trainer.finish()
+            if trainer.world.leads:  # the others might look for its files before they are there
+                _conclude(trainer, weights, iteration)
+            _close_watchers(trainer, finished=True)
             return 0
     except KeyboardInterrupt:
         _say_how_to_go_on(trainer, again)
@@ -456,8 +487,16 @@ def _train(given: dict[str, Any], again: Path | None = None) -> int:
         )
         going_on = _how_to_go_on(trainer, again)
         raise InputError(f"{in_one_line(error)}; the run stopped {at}; go on with: {going_on}") from error
+    finally:
+        _close_watchers(trainer, finished=False)
     _say_how_to_go_on(trainer, again)
     return 128 + stop.signal
+
+
+def _close_watchers(trainer: Trainer, finished: bool) -> None:
+    """End what looks on, once."""
+    while trainer.watchers:
+        trainer.watchers.pop().close(finished)
 
 
 def _how_to_go_on(trainer: Trainer, again: Path | None) -> str:

@@ -111,11 +111,16 @@ def _is_image(name: str) -> bool:
     return name.endswith(IMAGE_SUFFIXES)
 
 
+def is_id(name: str) -> bool:
+    """True if a name, as part of a path, cannot lead out of its folder."""
+    parts = PurePosixPath(name)
+    return not ("\\" in name or "\0" in name or parts.is_absolute() or ".." in parts.parts)
+
+
 def _check_inside(name: str, path: Path | str | os.PathLike) -> None:
     """Refuse an id that leads out of a folder: ids become file names, for reading and (predictions) for writing."""
     check_name(name, f"split list {path}")
-    parts = PurePosixPath(name)
-    if "\\" in name or "\0" in name or parts.is_absolute() or ".." in parts.parts:
+    if not is_id(name):
         raise InputError(f"split list {path}: {name!r} is not an image id")
 
 

@@ -20,11 +20,10 @@ from fcnlite.proto import read_net
 from fcnlite.report import Picture, Run, Validation, write_report
 from fcnlite.training.build import open_data
 from fcnlite.training.plan import Plan
-from fcnlite.training.run_folder import STATE, RunFolder, weights_of
+from fcnlite.training.run_folder import SEEN, STATE, RunFolder, weights_of
 
 PAGE = "report.html"
 PICTURES = 24  # images shown, unless told otherwise
-_CACHE = "report"  # folder in a run's: what snapshots that may be gone by now made of the images
 _ABOUT = ("fcnlite", "started", "device", "train_images")
 
 _SCORES = {
@@ -143,7 +142,7 @@ class _Predictions:
 
     def kept(self) -> set[int]:
         """Iterations of which something was kept."""
-        names = (path.name for path in (self._folder.path / _CACHE).glob("iter_*"))
+        names = (path.name for path in (self._folder.path / SEEN).glob("iter_*"))
         return {int(name[5:]) for name in names if name[5:].isdecimal()}
 
     def of(self, iteration: int, weights: Path) -> list[np.ndarray]:
@@ -163,7 +162,7 @@ class _Predictions:
         return maps
 
     def read(self, iteration: int, stamp: dict[str, int] | None = None) -> list[np.ndarray] | None:
-        """What was kept of an iteration; None if it is not whole, or not of the weights that are there now."""
+        """The record kept of an iteration; None if it is not whole, or not of the weights that are there now."""
         place = self._place(iteration)
         paths = [place / f"{i}.png" for i in self._chosen]
         note = place / "weights.json"
@@ -186,4 +185,4 @@ class _Predictions:
         return [np.asarray(segment(self._net, self._data, i)[head][1]) for i in self._chosen]
 
     def _place(self, iteration: int) -> Path:
-        return self._folder.path / _CACHE / f"iter_{iteration}"
+        return self._folder.path / SEEN / f"iter_{iteration}"

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -21,6 +21,7 @@ from fcnlite.training.plan import Plan
 
 SETTINGS = "settings.json"
 SNAPSHOTS = "snapshots"
+SEEN = "report"  # what snapshots made of the report's pictures
 STATE = ".solverstate.h5"
 
 
@@ -37,7 +38,7 @@ _VALIDATION = {"iteration": int, "labels": {str: {"mean_iu": float | None}}}
 
 
 class Validation(NamedTuple):
-    """What is read again of a validation; values are None where nothing could be measured."""
+    """The values that are read again of a validation; values are None where nothing could be measured."""
 
     iteration: int
     loss: float | None
@@ -65,6 +66,10 @@ class RunFolder:
         The losses in training and validation, and the mean IU.
     `snapshots/NET_iter_N.caffemodel.h5`, `.solverstate.h5`
         Weights and solver states in Caffe's HDF5: the newest ones and the best.
+    `report.html`, `report/iter_N`
+        The page about the run, if it was asked for, and what its snapshots made of the page's pictures.
+    `tensorboard`
+        Event files, if they were asked for.
     `NET.h5`
         The weights that the run ends with.
 
@@ -87,8 +92,14 @@ class RunFolder:
         return SeenFolder, (self.path,)
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> RunFolder:
+    def create(cls, path: str | os.PathLike[str], begun: Collection[str] = ()) -> RunFolder:
         """A new run's folder, owned by this process.
+
+        Parameters
+        ----------
+        path : path
+        begun : collection of str
+            Names of files that a run writes before its settings, and that a killed one may have left.
 
         Raises
         ------
@@ -105,7 +116,7 @@ class RunFolder:
                 f"{folder.path} holds another run; go on with it by --resume {folder.path}, "
                 "or name another folder with --out"
             )
-        if not all(map(is_debris, folder.path.iterdir())):
+        if not all(is_debris(entry) or entry.name in begun for entry in folder.path.iterdir()):
             raise InputError(f"{folder.path} holds other files; name a new or empty folder with --out")
         folder._is_new = True
         return folder
@@ -218,6 +229,9 @@ class RunFolder:
             if validation.iteration > iteration:
                 for path in (self.path / "validation").glob(f"iter_{validation.iteration}.*"):
                     path.unlink()
+        for path in (self.path / SEEN).glob("iter_*"):
+            if path.name[5:].isdecimal() and int(path.name[5:]) > iteration:
+                shutil.rmtree(path)
         kept = [record for record in self.records() if record["iteration"] <= iteration]
         self.close()
         if (self.path / "log.jsonl").is_file():

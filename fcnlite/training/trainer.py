@@ -34,6 +34,7 @@ from fcnlite.training.build import describe_net, open_data, solver_of
 from fcnlite.training.class_weights import CLASS_WEIGHTS, write_matrix
 from fcnlite.training.plan import Plan
 from fcnlite.training.run_folder import STATE, RunFolder, damage, iteration_of, weights_of
+from fcnlite.training.watchers import Watcher
 
 PICTURES = 8  # images in a validation's picture
 SILENCE = 60  # seconds without a line off a terminal
@@ -152,6 +153,8 @@ class Trainer:
         The images of the last iteration begun.
     warned : list of str
         What was warned of, which the log keeps.
+    watchers : list of Watcher
+        Told of every step and validation.
     """
 
     def __init__(
@@ -169,6 +172,7 @@ class Trainer:
         self.folder = folder
         self.say = say
         self.warned: list[str] = []
+        self.watchers: list[Watcher] = []
         with noting(self.warned):
             if plan.class_weights and self.world.leads:
                 write_matrix(folder.path / CLASS_WEIGHTS, plan.class_weights)
@@ -351,6 +355,8 @@ class Trainer:
             picture = sheet(net, images, min(PICTURES, found.images))
             self.folder.write_validation(iteration, found.to_json(), str(found), picture)
             self.say(f"iteration {iteration}: loss {found.loss:.4g}, {found.main} ({found.images} images)")
+            for watcher in self.watchers:
+                watcher.validated(iteration, found)
         return found
 
     def _make_up_validations(self) -> None:
@@ -418,6 +424,8 @@ class Trainer:
                 record["warnings"] = self.warned[self._logged :]
                 self._logged = len(self.warned)
             self.folder.log(record)
+            for watcher in self.watchers:
+                watcher.stepped(record)
             bar.update()
             bar.set_postfix_str(f"loss {smoothed:.4g}", refresh=False)
             if bar.disable:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fcnlite.data.dataset import Dataset, Sample
-from fcnlite.data.files import open_image, to_rgb
+from fcnlite.data.files import is_id, open_image, to_rgb
 from fcnlite.data.folder.encoding import Encoding
 from fcnlite.data.folder.layout import Pair, find_pairs, locate
 from fcnlite.data.folder.masks import COLOURS, NAMES, NUMBERS, read_mask
@@ -87,6 +87,10 @@ class Manifest:
         check(values["parts"], dict.fromkeys(("train", "val"), list[list[str]]), file, "parts")
         if any(len(row) != 3 for rows in values["parts"].values() for row in rows):
             raise InputError(f"{file} is damaged: a pair is a name and two files")
+        names = [row[0] for rows in values["parts"].values() for row in rows]
+        outside = next((name for name in names if not is_id(name)), None)
+        if outside is not None:  # names become names of files, for predictions
+            raise InputError(f"{file} is damaged: {outside!r} is not the name of a picture")
         parts = {part: [(row[0], row[1], row[2]) for row in rows] for part, rows in values["parts"].items()}
         known = {name: values[name] for name in ("images", "masks", "turned", "max_size", "resize_masks")}
         return cls(encoding=encoding, parts=parts, **known)

@@ -38,16 +38,28 @@ def write_voc(manifest_path: Path, manifest: Manifest, folder: Path) -> int:
         if not rows:
             continue
         dataset = OwnPictures(manifest_path, part)
-        for name in tqdm(dataset.names, desc=part, unit="image", disable=None, leave=False):
+        written = [_without_spaces(name) for name in dataset.names]
+        if len(set(written)) < len(written):
+            raise InputError(
+                f"{manifest.images}: two names differ in spaces only, which VOC's lists cannot tell apart"
+            )
+        for name, plain in zip(
+            tqdm(dataset.names, desc=part, unit="image", disable=None, leave=False), written
+        ):
             sample = dataset.load(name)
-            _write(folder / "JPEGImages" / f"{name}.png", Image.fromarray(sample.image))
+            _write(folder / "JPEGImages" / f"{plain}.png", Image.fromarray(sample.image))
             label = Image.fromarray(sample.label)
             label.putpalette(voc_palette().tobytes())
-            _write(folder / "SegmentationClass" / f"{name}.png", label)
+            _write(folder / "SegmentationClass" / f"{plain}.png", label)
             number += 1
-        write_text(lists / f"{part}.txt", "".join(f"{name}\n" for name in dataset.names))
+        write_text(lists / f"{part}.txt", "".join(f"{name}\n" for name in written))
     write_text(folder / "classes.txt", "".join(f"{name}\n" for name in manifest.encoding.classes))
     return number
+
+
+def _without_spaces(name: str) -> str:
+    """A name as a list of VOC's can hold it, whose columns are parted by spaces."""
+    return "_".join(name.split())
 
 
 def _write(path: Path, image: Image.Image) -> None:

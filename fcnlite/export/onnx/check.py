@@ -99,7 +99,7 @@ def _picture(draw: Any, height: int, width: int) -> np.ndarray:
 
 @dataclass
 class Difference:
-    """How far a runtime's outputs lie from ours.
+    """The distance of a runtime's outputs from ours.
 
     Attributes
     ----------

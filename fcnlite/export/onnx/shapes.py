@@ -170,7 +170,7 @@ def parameter(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
 
 @converts("DummyData")
 def dummy_data(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
-    """What its fillers give, if they draw nothing."""
+    """The values that its fillers give, if they draw nothing."""
     return [graph.constant(array) for array in dummy_tops(node)]
 
 
