@@ -405,7 +405,7 @@ def _seed(seed: int, world: World | None) -> None:
 
 
 def _next_inputs(net: Net, source: Iterator[Mapping[str, Any]] | None, iteration: int) -> Mapping[str, Any]:
-    """What the next pass reads: the source's next item, or nothing for a net that fetches its data itself."""
+    """The inputs of the next pass: the source's next item, or nothing for a net that fetches its data itself."""
     if source is None:
         return {}
     try:

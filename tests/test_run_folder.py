@@ -123,6 +123,15 @@ def test_of_runs_started_at_once_one_goes_through(data: Path, whole: Path, tmp_p
     assert same_run(whole, out)
 
 
+def test_what_a_killed_run_wrote_before_its_settings_is_in_nobodys_way(tmp_path: Path) -> None:
+    for name in (LOCK, ".settings.json.0a1b.part", "first.json"):
+        (tmp_path / name).write_text("left")
+    with pytest.raises(InputError, match="holds other files"), owning():
+        RunFolder.create(tmp_path)
+    RunFolder.create(tmp_path, begun=("first.json",)).release()
+    assert [path.name for path in tmp_path.iterdir()] == ["first.json"]
+
+
 def test_only_a_folder_of_its_own_making_is_discarded(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text("{}")
     folder = RunFolder(tmp_path)

@@ -179,7 +179,7 @@ class Layer:
         raise self.fail(f"'{name}' is neither in {Path.cwd()} nor beside the prototxt")
 
     def learns(self, index: int) -> bool:
-        """Whether parameter `index` gets a gradient."""
+        """True if parameter `index` gets a gradient."""
         planned = index >= len(self.param_propagate_down) or self.param_propagate_down[index]
         return planned and self.blobs[index].needs_diff
 
@@ -275,7 +275,7 @@ class Layer:
 
     @property
     def is_built(self) -> bool:
-        """Whether the layer has been set up, and so has its parameters."""
+        """True if the layer has been set up, and so has its parameters."""
         return self._ready
 
     def _new_tops(self) -> list[Blob]:

@@ -28,7 +28,7 @@ _may_import = False
 
 
 def allow_python_layers(allow: bool = True) -> None:
-    """Whether nets may import the modules of their Python layers, from the prototxt's folder or `sys.path`.
+    """True if nets may import the modules of their Python layers, from the prototxt's folder or `sys.path`.
 
     That runs code: allow it for nets whose folder you trust.
     """

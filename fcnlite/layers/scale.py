@@ -56,7 +56,7 @@ class _Channelwise(Layer):
         device.current().launch("scale_forward", rows, *arguments)
 
     def learn(self, bottom: Sequence[Blob], propagate_down: Sequence[bool]) -> bool:
-        """Whether the operand gets a gradient."""
+        """True if the operand gets a gradient."""
         return propagate_down[1] if len(bottom) > 1 else self.learns(0)
 
     def operand_gradient(self, bottom: Sequence[Blob], terms: Any) -> None:

@@ -65,7 +65,7 @@ class Window:
 
     @property
     def pointwise(self) -> bool:
-        """Whether the image is its own column matrix."""
+        """True if the image is its own column matrix."""
         return {*self.kernel, *self.stride} <= {1} and not any(self.pad)
 
     def output_size(self, size: Sequence[int]) -> Sizes:

@@ -21,6 +21,7 @@ from fcnlite.layers.base import phase_number
 from fcnlite.net.build import Builder, Origin
 from fcnlite.net.graph import Graph
 from fcnlite.net.parameters import copy_layer, is_given, lacking, share
+from fcnlite.net.summary import Summary, one_line, summary
 from fcnlite.proto import (
     TEST,
     NetParameter,
@@ -104,6 +105,16 @@ class Net(Graph):
             told = lacking(self.copy_from(weights), weights)
             if told and self.phase == TEST:
                 warn(told)
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def summary(self) -> Summary:
+        """A table of the layers, their tops' shapes and their parameters: `print(net.summary())`."""
+        return summary(self)
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
 
     def form_of(self, param: NetParameter) -> NetParameter:
         """The form of a description that is built: here the description itself."""

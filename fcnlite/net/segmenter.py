@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
+from tqdm.auto import tqdm
 
 from fcnlite import device
 from fcnlite.data import Dataset
@@ -28,6 +29,7 @@ from fcnlite.models import recognise
 from fcnlite.net.core import Net
 from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.parameters import lacking
+from fcnlite.net.segmentation import Segmentation
 from fcnlite.proto import NetParameter, parse_net
 
 _ALLOW = "name the layers as in the file, or allow it (--allow-missing, load(allow_missing=True))"
@@ -58,14 +60,14 @@ class Segmenter(Net):
         mean_bgr: Sequence[float] | None = None,
         output: str | None = None,
         scale: float | None = None,
-    ) -> np.ndarray:
+    ) -> Any:
         """Segment an image, freeing activations on the way; threads that call it at once are served in turn.
 
         A net that learned from pictures scaled down to a largest size (its notes tell) sees larger ones so, too.
 
         Parameters
         ----------
-        image : path, PIL.Image or numpy.ndarray
+        image : path, PIL.Image or numpy.ndarray, or a list of such
             An array is H x W x 3 uint8, RGB. A file is turned upright if its EXIF says that it lies on a side.
         mean_bgr : sequence of float, optional
             Mean colour to subtract (that of the notes, VOC's unless the weights say otherwise, by default).
@@ -77,13 +79,16 @@ class Segmenter(Net):
         Returns
         -------
         numpy.ndarray
-            H x W uint8: each pixel's class.
+            H x W uint8: each pixel's class; a list of such for a list.
 
         Raises
         ------
         InputError
             The net takes more than one picture.
         """
+        if isinstance(image, (list, tuple)):
+            bar = tqdm(image, unit="image", disable=None, leave=False)
+            return [self.predict(one, mean_bgr, output, scale) for one in bar]
         data, size = self._input(image, mean_bgr, scale)
         with self.exclusive():
             labels = argmax_channels(self.infer(output, **{self.picture: data}))[0]
@@ -110,6 +115,20 @@ class Segmenter(Net):
             found = device.current().tonumpy(self.infer(output, **{self.picture: data}))[0].astype(np.float32)
             self.drop_blobs()
         return _at_size(found, data, size)
+
+    def segment(self, image: Any, output: str | None = None) -> Segmentation:
+        """Segment an image, with its scores: an object that notebooks show.
+
+        Parameters
+        ----------
+        image, output
+            As for `predict`.
+        """
+        found = self.scores(image, output=output)
+        kind = np.uint8 if len(found) <= 256 else np.int32
+        names = self.notes.classes.get(output or self.outputs[0]) or [str(k) for k in range(len(found))]
+        labels = found.argmax(0).astype(kind)
+        return Segmentation(_pixels(image), labels, tuple(names), found, self.notes.background)
 
     def _input(
         self, image: Any, mean_bgr: Sequence[float] | None, scale: float | None

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -38,7 +38,7 @@ _VALIDATION = {"iteration": int, "labels": {str: {"mean_iu": float | None}}}
 
 
 class Validation(NamedTuple):
-    """What is read again of a validation; values are None where nothing could be measured."""
+    """The values that are read again of a validation; values are None where nothing could be measured."""
 
     iteration: int
     loss: float | None
@@ -200,8 +200,14 @@ class RunFolder(Snapshots):
         return SeenFolder, (self.path,)
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> RunFolder:
+    def create(cls, path: str | os.PathLike[str], begun: Collection[str] = ()) -> RunFolder:
         """A new run's folder, owned by this process.
+
+        Parameters
+        ----------
+        path : path
+        begun : collection of str
+            Names of files that a run writes before its settings, and that a killed one may have left.
 
         Raises
         ------
@@ -218,7 +224,7 @@ class RunFolder(Snapshots):
                 f"{folder.path} holds another run; go on with it by --resume {folder.path}, "
                 "or name another folder with --out"
             )
-        if not all(map(is_debris, folder.path.iterdir())):
+        if not all(is_debris(entry) or entry.name in begun for entry in folder.path.iterdir()):
             raise InputError(f"{folder.path} holds other files; name a new or empty folder with --out")
         folder._is_new = True
         return folder

@@ -26,7 +26,7 @@ class _Kernel(NamedTuple):
     ones: Any
 
     def filter(self, values: Any) -> Any:
-        """What the kernel makes of (channels, pixels) values."""
+        """Filter (channels, pixels) values by the kernel."""
         return self.lattice.filter(values, self.factor)
 
     def filter_back(self, diff: Any) -> Any:
@@ -47,7 +47,7 @@ def _kernel(features: np.ndarray) -> _Kernel:
 
 
 class _Step(NamedTuple):
-    """What an iteration over an image keeps for backward; arrays (channels, pixels)."""
+    """The arrays that an iteration over an image keeps for backward; arrays (channels, pixels)."""
 
     prob: Any
     spatial: Any
