@@ -440,11 +440,11 @@ def test_unwritable_folder(data: Path, capsys, monkeypatch) -> None:
     """Root would write anywhere; where the tests are run by root, the run's folder is made as another user."""
     create = RunFolder.create
 
-    def create_as_user(path: Path) -> RunFolder:
+    def create_as_user(path: Path, **options: Any) -> RunFolder:
         user = os.geteuid()
         os.seteuid(user or 65534)
         try:
-            return create(path)
+            return create(path, **options)
         finally:
             os.seteuid(user)
 
