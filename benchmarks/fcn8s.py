@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _installed(side: str, args: argparse.Namespace) -> bool:
-    """Whether the library of a side can be imported."""
+    """True if the library of a side can be imported."""
     if side in ("fcnlite", "fast"):
         return True
     python, module = _python(side, args), {"torch": "torch", **_PEERS}[side]

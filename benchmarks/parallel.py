@@ -1,4 +1,4 @@
-"""How training scales over processes: measured here with one and two, and predicted for many by a model.
+"""Scaling of training over processes: measured here with one and two, and predicted for many by a model.
 
     python -m benchmarks.parallel                      measure, check the model, print the table
     python -m benchmarks.parallel --no-measure --plot docs/parallel.png

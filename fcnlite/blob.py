@@ -42,7 +42,7 @@ def no_tape() -> Iterator[None]:
 
 
 def recording() -> bool:
-    """Whether layers that are applied now are remembered."""
+    """True if layers that are applied now are remembered."""
     return _recording.get()
 
 
@@ -131,12 +131,12 @@ class Blob:
 
     @property
     def has_data(self) -> bool:
-        """Whether data has been written (and not dropped) since the last reshape."""
+        """True if data has been written (and not dropped) since the last reshape."""
         return self._data is not None
 
     @property
     def has_diff(self) -> bool:
-        """Whether a diff has been written since it was last dropped or cleared."""
+        """True if a diff has been written since it was last dropped or cleared."""
         return self._diff is not None and not self._stale
 
     @property

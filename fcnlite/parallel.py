@@ -111,7 +111,7 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes the files and the messages."""
+        """True if this process writes the files and the messages."""
         return self.rank == 0
 
     def sum(self, values: np.ndarray) -> np.ndarray:
@@ -124,11 +124,11 @@ class World:
         return total
 
     def any(self, flag: object) -> bool:
-        """Whether the flag is true in any process."""
+        """True if the flag is true in any process."""
         return bool(self.sum(np.array([bool(flag)], np.int64))[0])
 
     def from_leader(self, make: Callable[[], T]) -> T:
-        """What `make()` returns in process 0, which alone calls it; it must be plain data."""
+        """Return the result of `make()` in process 0, which alone calls it; it must be plain data."""
         if self.size == 1:
             return make()
         made = make() if self.leads else None
@@ -158,7 +158,7 @@ class World:
         return [item] if self.size == 1 else self._comm.allgather(item)
 
     def leader_first(self, make: Callable[[], T]) -> T:
-        """What `make()` returns, called in process 0 first, where it may write what the others then find."""
+        """Return the result of `make()`, called in process 0 first, where it may write what the others then find."""
         made = make() if self.leads else None
         if self.size > 1:
             self._comm.Barrier()
@@ -232,7 +232,7 @@ class World:
         self.copy_masks()
 
     def writes(self, net: Net) -> bool:
-        """Whether this process saves the net, after checking that all have the same."""
+        """True if this process saves the net, after checking that all have the same."""
         self.check_same(net)
         return self.leads
 
@@ -254,7 +254,7 @@ class World:
                 )
 
     def transport(self) -> Transport:
-        """What moves arrays of the current device between the processes."""
+        """The transport that moves arrays of the current device between the processes."""
         if device.current().name.startswith("cuda"):
             return NCCLTransport(self)
         return MPITransport(self._comm)
@@ -484,7 +484,7 @@ class Passes:
         return list(losses)
 
     def _count_draws(self, given: Mapping[str, Any]) -> int:
-        """How many numbers of the stream of masks the coming pass draws."""
+        """Count the numbers of the stream of masks that the coming pass draws."""
         shapes = tuple((name, np.shape(value)) for name, value in given.items())
         if self._fetches or shapes not in self._known:
             for name, shape in shapes:

@@ -137,7 +137,7 @@ class UpdateRule:
         return np.float32(1)
 
     def _rests(self, number: int) -> bool:
-        """Whether a parameter with lr_mult 0 and its history stay as they are."""
+        """True if a parameter with lr_mult 0 and its history stay as they are."""
         return False
 
     def _update(

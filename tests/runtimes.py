@@ -61,9 +61,9 @@ def check_torch(net: Net, feeds: Arrays, diffs: Arrays, bound: float, gradient_b
     found = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
     error = worst(ours(net, feeds), found)
     assert error <= bound, error
-    seeds = {name: diffs[name] for name, tensor in tensors.items() if tensor.requires_grad}
-    if not seeds:
+    if not any(tensor.requires_grad for tensor in tensors.values()):
         return
+    seeds = {name: diffs[name] for name, tensor in tensors.items() if tensor.requires_grad}
     net.backward(**diffs)
     torch.autograd.backward([tensors[name] for name in seeds], [torch.tensor(seeds[name]) for name in seeds])
     parameters = dict(module.named_parameters(remove_duplicate=False))

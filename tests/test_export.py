@@ -153,10 +153,12 @@ def test_a_file_that_differs_is_not_kept(weights: Path, tmp_path: Path, monkeypa
 
 def test_layers_that_onnx_cannot_express_are_named(tmp_path: Path) -> None:
     text = """
-    layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 6 dim: 6 } } }
-    layer { name: "columns" type: "Im2col" bottom: "data" top: "columns" convolution_param { kernel_size: 3 } }
+    layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 6 } } }
+    layer { name: "cont" type: "Input" top: "cont" input_param { shape { dim: 1 dim: 3 } } }
+    layer { name: "memory" type: "LSTM" bottom: "data" bottom: "cont" top: "memory"
+            recurrent_param { num_output: 2 } }
     """
-    with pytest.raises(InputError, match=r"ONNX cannot express the layers 'columns' \(Im2col\)"):
+    with pytest.raises(InputError, match=r"ONNX cannot express the layers 'memory' \(LSTM\)"):
         fcnlite.export.write_onnx(Net(text), tmp_path / "net.onnx")
 
 

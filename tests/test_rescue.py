@@ -42,7 +42,7 @@ def options(data: Path, out: Path, *more: object) -> list[object]:
         "--order",
         "file",
     ]
-    return [*start, "--iterations", 4, "--snapshot", 0, "--validate", 0, *more]
+    return [*start, "--recipe", "scratch", "--iterations", 4, "--snapshot", 0, "--validate", 0, *more]
 
 
 @pytest.fixture(scope="module")

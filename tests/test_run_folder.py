@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(data: Path, out: Path, *more: object) -> list[object]:
     start = ["voc", "--data", data, "--net", "fcn8s", *NARROW, "--device", "cpu", "--out", out]
-    return [*start, "--iterations", 4, "--snapshot", 2, *more]
+    return [*start, "--recipe", "scratch", "--iterations", 4, "--snapshot", 2, *more]
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,15 @@ def test_of_runs_started_at_once_one_goes_through(data: Path, whole: Path, tmp_p
     assert sorted(process.returncode for process in both) == [0, 2], told
     assert "is in use by process" in "".join(told) or "holds another run" in "".join(told)
     assert same_run(whole, out)
+
+
+def test_what_a_killed_run_wrote_before_its_settings_is_in_nobodys_way(tmp_path: Path) -> None:
+    for name in (LOCK, ".settings.json.0a1b.part", "first.json"):
+        (tmp_path / name).write_text("left")
+    with pytest.raises(InputError, match="holds other files"), owning():
+        RunFolder.create(tmp_path)
+    RunFolder.create(tmp_path, begun=("first.json",)).release()
+    assert [path.name for path in tmp_path.iterdir()] == ["first.json"]
 
 
 def test_only_a_folder_of_its_own_making_is_discarded(tmp_path: Path) -> None:
@@ -220,7 +229,7 @@ def test_a_run_begun_from_a_state_is_begun_from_it_again(data: Path, whole: Path
     for path in (whole / "snapshots").glob("*_2.*"):
         shutil.copy(path, tmp_path)
     state, out = tmp_path / "fcn8s_iter_2.solverstate.h5", tmp_path / "run"
-    more = ["--resume", state, "--recipe", "scratch"]
+    more = ["--resume", state]
     assert ends(main, options(data, out, *more)) == 0
     shutil.rmtree(out / "snapshots")
     assert ends(main, ["voc", "--resume", out, "--device", "cpu"]) == 0

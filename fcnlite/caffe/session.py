@@ -87,7 +87,7 @@ def log(message: str) -> None:
 
 
 def has_nccl() -> bool:
-    """Whether solvers train together, as the processes that mpiexec starts do: by NCCL on GPUs, else by MPI."""
+    """True if solvers train together, as the processes that mpiexec starts do: by NCCL on GPUs, else by MPI."""
     return world().size > 1
 
 

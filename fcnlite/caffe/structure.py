@@ -1,4 +1,4 @@
-"""What a net consists of, as pycaffe shows it: blobs, parameters, layers and their numbers."""
+"""The parts of a net as pycaffe shows them: blobs, parameters, layers and their numbers."""
 
 from __future__ import annotations
 

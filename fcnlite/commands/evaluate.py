@@ -206,7 +206,7 @@ def _write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
 
 
 def _refuse_for_several(options: argparse.Namespace) -> None:
-    """What is about one net's predictions goes with one file of weights."""
+    """Refuse options about one net's predictions beside several files of weights."""
     given = [name for name in ("save", "upload", "confusion") if getattr(options, name) is not None]
     if len(options.weights) > 1 and given:
         raise InputError(f"--{given[0]} goes with one file of weights")

@@ -128,7 +128,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Style:
-    """How results look, and which there are.
+    """The form of the results, and which of them are written.
 
     Attributes
     ----------

@@ -316,7 +316,7 @@ def _prepare(given: dict[str, Any]) -> Trainer:
 
 
 def _watchers(given: dict[str, Any], folder: RunFolder) -> list[Watcher]:
-    """What the options want to look on."""
+    """The watchers that the options ask for."""
     made: list[Watcher] = []
     if "report_every" in given:
         made.append(PageWriter(folder.path, given["report_every"], tqdm.write))
@@ -335,7 +335,7 @@ def _plan(given: dict[str, Any]) -> tuple[Plan, RunFolder, Path | None]:
         return _resumed(folder, given)
     out = Path(given["out"]) if "out" in given else _unused(given)
     report = _look(given)
-    folder = RunFolder.create(out)
+    folder = RunFolder.create(out, begun=(MANIFEST,))
     try:
         if report is not None:
             report.manifest.write(out / MANIFEST)

@@ -27,7 +27,11 @@ _HEADER_MOST = 100_000_000  # bytes; the format's own bound
 _TYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2"}
 _ENTRY = {"dtype": str, "shape": list[int], "data_offsets": list[int]}
 # Names of the parameters of a layer by its type; others than these have a weight, a bias, and then numbers.
-_NAMES = {"BatchNorm": ("mean", "variance", "scale_factor"), "Bias": ("bias",)}
+_NAMES = {
+    "BatchNorm": ("mean", "variance", "scale_factor"),
+    "Bias": ("bias",),
+    "BN": ("weight", "bias", "mean", "variance"),
+}
 
 
 def parameter_names(kind: str, count: int, bottoms: int = 1) -> list[str]:
@@ -136,7 +140,7 @@ def iter_safetensors(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[n
 
 def _grouped(path: object, header: Mapping[str, Any]) -> dict[str, list[str]]:
     """Tensor names by layer, in Caffe's order of parameters, told from the names alone."""
-    order = ["weight", "mean", "bias", "variance", "scale_factor"]
+    order = ["weight", "bias", "mean", "variance", "scale_factor"]
     layers: dict[str, list[str]] = {}
     for name in header:
         layer, _, own = name.rpartition(".")

@@ -194,7 +194,7 @@ class Convolution(_Sliding):
             gradients(image, weight, out_diff, image_diff, weight_diff, held, self._trimmed(), self.group)
 
     def _fast(self) -> bool:
-        """Whether to go Winograd's way."""
+        """True to go Winograd's way."""
         channels = self._input_channels() // self.group
         return device.current().fast and winograd.suits(self.lifted, channels, self.outputs // self.group)
 

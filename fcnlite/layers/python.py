@@ -23,12 +23,13 @@ from fcnlite.data.python_layers import is_data_layer, open_data_layer
 from fcnlite.errors import InputError, warn
 from fcnlite.hostblob import HostBlob, HostBlobs, push, wrap
 from fcnlite.layers.base import MANY, Layer, register
+from fcnlite.proto import Message
 
 _may_import = False
 
 
 def allow_python_layers(allow: bool = True) -> None:
-    """Whether nets may import the modules of their Python layers, from the prototxt's folder or `sys.path`.
+    """True if nets may import the modules of their Python layers, from the prototxt's folder or `sys.path`.
 
     That runs code: allow it for nets whose folder you trust.
     """
@@ -64,7 +65,7 @@ class PythonLayer:
         layer.blobs = HostBlobs()  # here, for subclasses whose __init__ does not call ours
         return layer
 
-    def __init__(self, param: Any = None) -> None:
+    def __init__(self, param: Message = None) -> None:
         """Made by the net, with the layer's LayerParameter."""
 
     def setup(self, bottom: Sequence[HostBlob], top: Sequence[HostBlob]) -> None:

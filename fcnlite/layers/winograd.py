@@ -24,7 +24,7 @@ MOST_PAD = 2  # of a window whose image gradient goes this way
 
 
 def suits(window: Window, channels: int, outputs: int) -> bool:
-    """Whether a convolution of so many channels a group can go this way, and gains by it."""
+    """True if a convolution of so many channels a group can go this way, and gains by it."""
     plain = window.kernel == (3, 3) and window.stride == window.dilation == (1, 1)
     return plain and min(channels, outputs) >= _FEW_CHANNELS
 

@@ -26,7 +26,7 @@ def warn_of_doubts(net: Net, where: object = "") -> None:
 
 
 def doubts(net: Net) -> Iterator[str]:
-    """What can hardly be meant in a net whose weights are in place."""
+    """Find what can hardly be meant in a net whose weights are in place."""
     yield from map(str, misplaced_crops(net.param))
     yield from _zero_upsampling(net)
     yield from _drawn_apart(net)

@@ -41,7 +41,7 @@ WHOLE: Axes = ((), ())
 
 
 class Margin(NamedTuple):
-    """How long a plateau is kept so that the layers up to the next stride find a whole window on it.
+    """The length at which a plateau is kept so that the layers up to the next stride find a whole window on it.
 
     `multiple` is what its cut is to be divisible by: the stride of the layers that read it.
     """

@@ -1,4 +1,4 @@
-"""What a net looks like: a line of text, and a table of its layers for terminals and notebooks."""
+"""A net in text: a line of text, and a table of its layers for terminals and notebooks."""
 
 from __future__ import annotations
 

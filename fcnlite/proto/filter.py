@@ -50,7 +50,7 @@ def left_out(blob: str, net: Any, state: Any) -> str:
 
 
 def _unmet(rule: Any, state: Any) -> str:
-    """What an include rule asks for and the state lacks."""
+    """Name the condition of an include rule that the state lacks."""
     wanted = []
     if rule.HasField("phase") and rule.phase != state.phase:
         wanted.append(f"phase {_PHASES[rule.phase]}")
@@ -66,7 +66,7 @@ def _unmet(rule: Any, state: Any) -> str:
 
 
 def _met(rule: Any) -> str:
-    """What an exclude rule asks for, and has."""
+    """Name the condition of an exclude rule that the state meets."""
     told = [f"phase {_PHASES[rule.phase]}"] if rule.HasField("phase") else []
     told += [f"stage '{stage}'" for stage in rule.stage] + [f"no stage '{stage}'" for stage in rule.not_stage]
     if rule.HasField("min_level") or rule.HasField("max_level"):

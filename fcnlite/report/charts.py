@@ -112,7 +112,7 @@ def class_bars(runs: Sequence[Run]) -> Chart:
 
 
 def confusion(run: Run) -> Chart | None:
-    """What the pixels of each class were taken for, in percent of the class; counts where one points."""
+    """The classes that the pixels of each class were taken for, in percent of the class; counts where one points."""
     last = next((v for v in reversed(run.validations) if v.histogram is not None), None)
     if last is None or last.histogram is None:
         return None

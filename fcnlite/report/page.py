@@ -171,7 +171,7 @@ def _by_name(runs: Sequence[Run]) -> dict[str, list[Picture | None]]:
 
 
 def _pictures(runs: Sequence[Run]) -> Iterator[dict[str, str]]:
-    """What each image's row starts with: itself and its truth."""
+    """The start of each image's row: itself and its truth."""
     for name, shown in _by_name(runs).items():
         picture = next(p for p in shown if p is not None)
         classes = next(len(run.classes) for run, p in zip(runs, shown) if p is not None)

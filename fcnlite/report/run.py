@@ -1,4 +1,4 @@
-"""What the page tells of a run, as plain values and arrays: whoever reads run folders or nets fills it in."""
+"""The facts that the page tells of a run, as plain values and arrays: whoever reads run folders or nets fills it in."""
 
 from __future__ import annotations
 

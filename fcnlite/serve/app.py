@@ -42,7 +42,7 @@ _HEADERS = {
 
 
 class Server:
-    """What answers requests.
+    """The application that answers requests.
 
     Parameters
     ----------

@@ -162,7 +162,7 @@ class _Predictions:
         return maps
 
     def read(self, iteration: int, stamp: dict[str, int] | None = None) -> list[np.ndarray] | None:
-        """What was kept of an iteration; None if it is not whole, or not of the weights that are there now."""
+        """The record kept of an iteration; None if it is not whole, or not of the weights that are there now."""
         place = self._place(iteration)
         paths = [place / f"{i}.png" for i in self._chosen]
         note = place / "weights.json"

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -38,14 +38,122 @@ _VALIDATION = {"iteration": int, "labels": {str: {"mean_iu": float | None}}}
 
 
 class Validation(NamedTuple):
-    """What is read again of a validation; values are None where nothing could be measured."""
+    """The values that are read again of a validation; values are None where nothing could be measured."""
 
     iteration: int
     loss: float | None
     mean_iu: float | None
 
 
-class RunFolder:
+class Snapshots:
+    """The snapshots of a run and the validations by which the best is told.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The run's folder.
+    """
+
+    path: Path
+
+    @property
+    def snapshots(self) -> Path:
+        """Where the snapshots are."""
+        return self.path / SNAPSHOTS
+
+    def write_validation(
+        self, iteration: int, scores: Mapping[str, Any], table: str, picture: np.ndarray
+    ) -> None:
+        """Write validation/iter_N.json, .txt and .png."""
+        folder = self.path / "validation"
+        folder.mkdir(exist_ok=True)
+        write_text(folder / f"iter_{iteration}.txt", table + "\n")
+        vis.write_image(folder / f"iter_{iteration}.png", picture)
+        scores = {"iteration": iteration, **scores}
+        write_text(self._scores(iteration), json.dumps(scores, indent=2) + "\n")  # last: a sign of all three
+
+    def is_validated(self, iteration: int) -> bool:
+        """True if the validation of an iteration has been written, to the end."""
+        return self._scores(iteration).is_file()
+
+    def _scores(self, iteration: int) -> Path:
+        return self.path / "validation" / f"iter_{iteration}.json"
+
+    def validations(self) -> list[Validation]:
+        """The validations so far, in order.
+
+        Raises
+        ------
+        InputError
+            A file is damaged.
+        """
+        found = []
+        for path in (self.path / "validation").glob("iter_*.json"):
+            scores = read_json(path, _VALIDATION)
+            head = next(iter(scores["labels"].values()), {"mean_iu": None})
+            found.append(Validation(scores["iteration"], scores.get("loss"), head["mean_iu"]))
+        return sorted(found, key=lambda validation: validation.iteration)
+
+    def snapshot(self, solver: SGDSolver, name: str) -> Path:
+        """Save weights and the solver's state, from which the run can go on exactly; returns the state's file."""
+        self.snapshots.mkdir(exist_ok=True)
+        return solver.snapshot(self.snapshots / name)[1]
+
+    def states(self) -> dict[int, Path]:
+        """The states of the snapshots by their iterations, the last one first."""
+        found = {
+            int(number[1]): path
+            for path in self.snapshots.glob(f"*{STATE}")
+            if (number := re.search(r"_iter_(\d+)\.", path.name))
+        }
+        return dict(sorted(found.items(), reverse=True))
+
+    def latest(self, say: Callable[[str], object] = print) -> Path | None:
+        """The state of the last snapshot that is whole; None where there is none, to go on from iteration 0.
+
+        Parameters
+        ----------
+        say : callable
+            Told of each damaged snapshot that is passed over.
+        """
+        for state in self.states().values():
+            fault = damage(state)
+            if not fault:
+                return state
+            say(f"passing over a snapshot: {fault}")
+        return None
+
+    def best(self, name: str) -> Path | None:
+        """The state of the snapshot with the best mean IU in validation; the earliest of equals."""
+        found = [
+            (-validation.mean_iu, validation.iteration, state)
+            for validation in self.validations()
+            if validation.mean_iu is not None
+            and weights_of(state := self.state(name, validation.iteration)).is_file()
+        ]
+        return min(found)[2] if found else None
+
+    def state(self, name: str, iteration: int) -> Path:
+        """The file of a snapshot's state."""
+        return self.snapshots / f"{name}_iter_{iteration}{STATE}"
+
+    def prune(self, name: str, keep: int, iteration: int) -> None:
+        """Remove the snapshots up to an iteration but the newest `keep` and the best; 0 keeps all."""
+        if not keep:
+            return
+        states = self.states()
+        best = self.best(name)
+        for older in sorted(at for at in states if at <= iteration)[:-keep]:
+            if states[older] != best:
+                states[older].unlink(missing_ok=True)
+                weights_of(states[older]).unlink(missing_ok=True)
+
+    def write_final(self, state: Path, name: str) -> Path:
+        """Give the weights of a snapshot the name NAME.h5, as a second link to the file where the disk can."""
+        return link_or_copy(weights_of(state), self.path / f"{name}.h5")
+
+
+class RunFolder(Snapshots):
     """A run's files.
 
     `settings.json`
@@ -92,8 +200,14 @@ class RunFolder:
         return SeenFolder, (self.path,)
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> RunFolder:
+    def create(cls, path: str | os.PathLike[str], begun: Collection[str] = ()) -> RunFolder:
         """A new run's folder, owned by this process.
+
+        Parameters
+        ----------
+        path : path
+        begun : collection of str
+            Names of files that a run writes before its settings, and that a killed one may have left.
 
         Raises
         ------
@@ -110,7 +224,7 @@ class RunFolder:
                 f"{folder.path} holds another run; go on with it by --resume {folder.path}, "
                 "or name another folder with --out"
             )
-        if not all(map(is_debris, folder.path.iterdir())):
+        if not all(is_debris(entry) or entry.name in begun for entry in folder.path.iterdir()):
             raise InputError(f"{folder.path} holds other files; name a new or empty folder with --out")
         folder._is_new = True
         return folder
@@ -154,11 +268,6 @@ class RunFolder:
             number += 1
             path = Path("runs") / f"{name}-{number}"
         return path
-
-    @property
-    def snapshots(self) -> Path:
-        """Where the snapshots are."""
-        return self.path / SNAPSHOTS
 
     def holds_run(self) -> bool:
         """True if a run was started here."""
@@ -249,99 +358,6 @@ class RunFolder:
         if self._log is not None:
             self._log.close()
             self._log = None
-
-    def write_validation(
-        self, iteration: int, scores: Mapping[str, Any], table: str, picture: np.ndarray
-    ) -> None:
-        """Write validation/iter_N.json, .txt and .png."""
-        folder = self.path / "validation"
-        folder.mkdir(exist_ok=True)
-        write_text(folder / f"iter_{iteration}.txt", table + "\n")
-        vis.write_image(folder / f"iter_{iteration}.png", picture)
-        scores = {"iteration": iteration, **scores}
-        write_text(self._scores(iteration), json.dumps(scores, indent=2) + "\n")  # last: a sign of all three
-
-    def is_validated(self, iteration: int) -> bool:
-        """True if the validation of an iteration has been written, to the end."""
-        return self._scores(iteration).is_file()
-
-    def _scores(self, iteration: int) -> Path:
-        return self.path / "validation" / f"iter_{iteration}.json"
-
-    def validations(self) -> list[Validation]:
-        """The validations so far, in order.
-
-        Raises
-        ------
-        InputError
-            A file is damaged.
-        """
-        found = []
-        for path in (self.path / "validation").glob("iter_*.json"):
-            scores = read_json(path, _VALIDATION)
-            head = next(iter(scores["labels"].values()), {"mean_iu": None})
-            found.append(Validation(scores["iteration"], scores.get("loss"), head["mean_iu"]))
-        return sorted(found, key=lambda validation: validation.iteration)
-
-    # Snapshots
-
-    def snapshot(self, solver: SGDSolver, name: str) -> Path:
-        """Save weights and the solver's state, from which the run can go on exactly; returns the state's file."""
-        self.snapshots.mkdir(exist_ok=True)
-        return solver.snapshot(self.snapshots / name)[1]
-
-    def states(self) -> dict[int, Path]:
-        """The states of the snapshots by their iterations, the last one first."""
-        found = {
-            int(number[1]): path
-            for path in self.snapshots.glob(f"*{STATE}")
-            if (number := re.search(r"_iter_(\d+)\.", path.name))
-        }
-        return dict(sorted(found.items(), reverse=True))
-
-    def latest(self, say: Callable[[str], object] = print) -> Path | None:
-        """The state of the last snapshot that is whole; None where there is none, to go on from iteration 0.
-
-        Parameters
-        ----------
-        say : callable
-            Told of each damaged snapshot that is passed over.
-        """
-        for state in self.states().values():
-            fault = damage(state)
-            if not fault:
-                return state
-            say(f"passing over a snapshot: {fault}")
-        return None
-
-    def best(self, name: str) -> Path | None:
-        """The state of the snapshot with the best mean IU in validation; the earliest of equals."""
-        found = [
-            (-validation.mean_iu, validation.iteration, state)
-            for validation in self.validations()
-            if validation.mean_iu is not None
-            and weights_of(state := self.state(name, validation.iteration)).is_file()
-        ]
-        return min(found)[2] if found else None
-
-    def state(self, name: str, iteration: int) -> Path:
-        """The file of a snapshot's state."""
-        return self.snapshots / f"{name}_iter_{iteration}{STATE}"
-
-    def prune(self, name: str, keep: int, iteration: int) -> None:
-        """Remove the snapshots up to an iteration but the newest `keep` and the best; 0 keeps all."""
-        if not keep:
-            return
-        states = self.states()
-        best = self.best(name)
-        for older in sorted(at for at in states if at <= iteration)[:-keep]:
-            if states[older] != best:
-                states[older].unlink(missing_ok=True)
-                weights_of(states[older]).unlink(missing_ok=True)
-
-    def write_final(self, state: Path, name: str) -> Path:
-        """Give the weights of a snapshot the name NAME.h5, as a second link to the file where the disk can."""
-        return link_or_copy(weights_of(state), self.path / f"{name}.h5")
 
 
 def iteration_of(state: Path) -> int:

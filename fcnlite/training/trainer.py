@@ -122,7 +122,132 @@ class Diverged(InputError):
     """The loss is not a finite number any more, and the weights are nothing to save."""
 
 
-class Trainer:
+class _Validating:
+    """The part of a run that measures its net on the validation images."""
+
+    net: Net
+    plan: Plan
+    folder: RunFolder
+    world: World
+    say: Say
+    watchers: list[Any]
+    val_data: Dataset | None
+    evaluation: Evaluation | None
+    solver: SGDSolver
+    _test_net: Net | None
+
+    def validate(self) -> None:
+        """Measure the net on the validation images: scores, table and pictures into the run's folder."""
+        if self.val_data is None:
+            return
+        if self._test_net is None:
+            self._test_net = Net(deploy(self.net.param), phase="TEST")
+        self._test_net.share_with(self.net)
+        self.evaluation = self._validate(self._test_net, self.val_data, self.solver.iter)
+
+    def _validate(self, net: Net, images: Dataset, iteration: int) -> Evaluation:
+        found = evaluate(
+            net, images, self.plan.validate, progress="validating", with_loss=True, world=self.world
+        )
+        if self.world.leads:
+            picture = sheet(net, images, min(PICTURES, found.images))
+            self.folder.write_validation(iteration, found.to_json(), str(found), picture)
+            self.say(f"iteration {iteration}: loss {found.loss:.4g}, {found.main} ({found.images} images)")
+            for watcher in self.watchers:
+                watcher.validated(iteration, found)
+        return found
+
+    def _make_up_validations(self) -> None:
+        """Validate the snapshots whose validation the end of the process prevented, with the weights in their files."""
+        if self.val_data is None or not self.plan.snapshot:
+            return
+        for iteration, state in self.world.from_leader(self._not_validated):
+            net = Net(deploy(self.net.param), phase="TEST")
+            net.copy_from(weights_of(state))
+            self._validate(net, self.val_data, iteration)
+
+    def _not_validated(self) -> list[tuple[int, Path]]:
+        """The whole snapshots up to here that lack the validation which follows each."""
+        last = min(self.solver.iter, self.plan.iterations - 1)
+        due = [i for i in self.folder.states() if 0 < i <= last and i % self.plan.snapshot == 0]
+        states = {i: self.folder.states()[i] for i in reversed(due) if not self.folder.is_validated(i)}
+        return [(iteration, state) for iteration, state in states.items() if not damage(state)]
+
+
+class _Logging:
+    """The part of a run that tells how far it is: the bar, the log, and a line now and then."""
+
+    plan: Plan
+    folder: RunFolder
+    say: Say
+    watchers: list[Any]
+    losses: deque[float]
+    warned: list[str]
+    solver: SGDSolver
+    _under_way: deque[_Step]
+    _noted: float
+    _logged: int
+    _told: tuple[float, int] | None
+    _begun: tuple[float, int]
+
+    def _bar(self) -> Any:
+        return tqdm(
+            total=self.plan.iterations,
+            initial=self.solver.iter,
+            desc="training",
+            unit="it",
+            disable=None,
+            dynamic_ncols=True,
+        )
+
+    def _note(self, bar: Any, ahead: int = 0) -> None:
+        """Check and log finished steps, leaving the last `ahead` in flight so that a GPU never waits."""
+        while len(self._under_way) > ahead:
+            step = self._under_way.popleft()
+            loss = float(step.loss)
+            if not math.isfinite(loss):
+                raise Diverged(
+                    f"the loss became {loss} at iteration {step.iteration} ({', '.join(step.images)}): lower the "
+                    f"learning rate, --lr, from {self.plan.lr:g}"
+                )
+            self.losses.append(loss)
+            smoothed = sum(self.losses) / len(self.losses)
+            begun, self._noted = max(step.begun, self._noted), time.perf_counter()
+            record = {
+                "iteration": step.iteration,
+                "loss": loss,
+                "smoothed_loss": smoothed,
+                "lr": step.rate,
+                "seconds": round(self._noted - begun, 4),
+                "images": step.images,
+            }
+            if self.warned[self._logged :]:
+                record["warnings"] = self.warned[self._logged :]
+                self._logged = len(self.warned)
+            self.folder.log(record)
+            for watcher in self.watchers:
+                watcher.stepped(record)
+            bar.update()
+            bar.set_postfix_str(f"loss {smoothed:.4g}", refresh=False)
+            if bar.disable:
+                self._tell(step.iteration, smoothed)
+
+    def _tell(self, iteration: int, loss: float) -> None:
+        """A line now and then where there is no bar: at every tenth of the run, and at least once a minute."""
+        now = time.perf_counter()
+        if self._told is None:
+            self._told = self._begun = now, iteration - 1
+        if iteration % max(1, self.plan.iterations // 10) and now - self._told[0] < SILENCE:
+            return
+        self._told = now, iteration
+        each = (now - self._begun[0]) / (iteration - self._begun[1])
+        left = tqdm.format_interval(each * (self.plan.iterations - iteration))
+        self.say(
+            f"iteration {iteration} of {self.plan.iterations}: loss {loss:.4g} ({each:.2g} s each, {left} left)"
+        )
+
+
+class Trainer(_Validating, _Logging):
     """A run under way.
 
     Parameters
@@ -338,53 +463,6 @@ class Trainer:
                 self.save()
         self.folder.close()
 
-    def validate(self) -> None:
-        """Measure the net on the validation images: scores, table and pictures into the run's folder."""
-        if self.val_data is None:
-            return
-        if self._test_net is None:
-            self._test_net = Net(deploy(self.net.param), phase="TEST")
-        self._test_net.share_with(self.net)
-        self.evaluation = self._validate(self._test_net, self.val_data, self.iteration)
-
-    def _validate(self, net: Net, images: Dataset, iteration: int) -> Evaluation:
-        found = evaluate(
-            net, images, self.plan.validate, progress="validating", with_loss=True, world=self.world
-        )
-        if self.world.leads:
-            picture = sheet(net, images, min(PICTURES, found.images))
-            self.folder.write_validation(iteration, found.to_json(), str(found), picture)
-            self.say(f"iteration {iteration}: loss {found.loss:.4g}, {found.main} ({found.images} images)")
-            for watcher in self.watchers:
-                watcher.validated(iteration, found)
-        return found
-
-    def _make_up_validations(self) -> None:
-        """Validate the snapshots whose validation the end of the process prevented, with the weights in their files."""
-        if self.val_data is None or not self.plan.snapshot:
-            return
-        for iteration, state in self.world.from_leader(self._not_validated):
-            net = Net(deploy(self.net.param), phase="TEST")
-            net.copy_from(weights_of(state))
-            self._validate(net, self.val_data, iteration)
-
-    def _not_validated(self) -> list[tuple[int, Path]]:
-        """The whole snapshots up to here that lack the validation which follows each."""
-        last = min(self.iteration, self.plan.iterations - 1)
-        due = [i for i in self.folder.states() if 0 < i <= last and i % self.plan.snapshot == 0]
-        states = {i: self.folder.states()[i] for i in reversed(due) if not self.folder.is_validated(i)}
-        return [(iteration, state) for iteration, state in states.items() if not damage(state)]
-
-    def _bar(self) -> Any:
-        return tqdm(
-            total=self.plan.iterations,
-            initial=self.iteration,
-            desc="training",
-            unit="it",
-            disable=None,
-            dynamic_ncols=True,
-        )
-
     def _step(self, order: ImageOrder, bar: Any) -> None:
         rate, begun = self.solver.rate, time.perf_counter()
         indices = [next(order) for _ in range(self.plan.iter_size)]
@@ -398,49 +476,3 @@ class Trainer:
         """Name of the image shown for an index."""
         data = self.train_data
         return data.shown(index) if isinstance(data, Skipping) else data.names[index]
-
-    def _note(self, bar: Any, ahead: int = 0) -> None:
-        """Check and log finished steps, leaving the last `ahead` in flight so that a GPU never waits."""
-        while len(self._under_way) > ahead:
-            step = self._under_way.popleft()
-            loss = float(step.loss)
-            if not math.isfinite(loss):
-                raise Diverged(
-                    f"the loss became {loss} at iteration {step.iteration} ({', '.join(step.images)}): lower the "
-                    f"learning rate, --lr, from {self.plan.lr:g}"
-                )
-            self.losses.append(loss)
-            smoothed = sum(self.losses) / len(self.losses)
-            begun, self._noted = max(step.begun, self._noted), time.perf_counter()
-            record = {
-                "iteration": step.iteration,
-                "loss": loss,
-                "smoothed_loss": smoothed,
-                "lr": step.rate,
-                "seconds": round(self._noted - begun, 4),
-                "images": step.images,
-            }
-            if self.warned[self._logged :]:
-                record["warnings"] = self.warned[self._logged :]
-                self._logged = len(self.warned)
-            self.folder.log(record)
-            for watcher in self.watchers:
-                watcher.stepped(record)
-            bar.update()
-            bar.set_postfix_str(f"loss {smoothed:.4g}", refresh=False)
-            if bar.disable:
-                self._tell(step.iteration, smoothed)
-
-    def _tell(self, iteration: int, loss: float) -> None:
-        """A line now and then where there is no bar: at every tenth of the run, and at least once a minute."""
-        now = time.perf_counter()
-        if self._told is None:
-            self._told = self._begun = now, iteration - 1
-        if iteration % max(1, self.plan.iterations // 10) and now - self._told[0] < SILENCE:
-            return
-        self._told = now, iteration
-        each = (now - self._begun[0]) / (iteration - self._begun[1])
-        left = tqdm.format_interval(each * (self.plan.iterations - iteration))
-        self.say(
-            f"iteration {iteration} of {self.plan.iterations}: loss {loss:.4g} ({each:.2g} s each, {left} left)"
-        )

@@ -1,4 +1,4 @@
-"""What looks on while a run trains: a page that is written anew, and event files for TensorBoard."""
+"""Watchers of a run that trains: a page that is written anew, and event files for TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fcnlite.scoring import Evaluation
 
 
 class Watcher(Protocol):
-    """What a `Trainer` tells of its progress, in the process that leads."""
+    """The progress that a `Trainer` tells, in the process that leads."""
 
     def stepped(self, record: Mapping[str, Any]) -> None:
         """Take a line of the log, written after an iteration."""

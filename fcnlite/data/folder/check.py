@@ -23,7 +23,7 @@ LARGE = 1500  # pixels on the longer side, from which on a net is slow and a pho
 
 @dataclass(frozen=True)
 class Choices:
-    """What a user says of the data.
+    """The user's statements on the data.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Choices:
 
 @dataclass
 class Report:
-    """What `inspect` found.
+    """The findings of `inspect`.
 
     Attributes
     ----------

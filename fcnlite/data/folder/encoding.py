@@ -1,4 +1,4 @@
-"""What the values, colours or names of masks mean: the classes, and which pixels are void."""
+"""The meaning of the values, colours or names of masks: the classes, and which pixels are void."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def decide(
     colours: Mapping[str, int] | None = None,
     void: int | None = IGNORE,
 ) -> Encoding:
-    """What the masks mean, from all that is in them.
+    """Find the meaning of the masks from all that is in them.
 
     Parameters
     ----------

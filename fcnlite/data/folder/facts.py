@@ -19,7 +19,7 @@ from fcnlite.errors import InputError
 
 @dataclass
 class Facts:
-    """What one pair holds.
+    """The contents of one pair.
 
     Attributes
     ----------

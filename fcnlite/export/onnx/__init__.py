@@ -106,7 +106,7 @@ def write_onnx(
                 f"{os.fspath(path)}: not kept, since in ONNX Runtime its scores differ by {difference.largest:.1e} "
                 f"of the largest score at {difference.where}; --force keeps it all the same"
             )
-    shapes = [next(iter(sample.feeds.values())).shape for sample in samples]
+    shapes = [each.shape for sample in samples for each in list(sample.feeds.values())[:1]]
     return Report(
         _described(model.proto.graph.input), _described(model.proto.graph.output), difference, shapes
     )

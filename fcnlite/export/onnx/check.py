@@ -45,6 +45,8 @@ def make_samples(net: Net, outputs: list[str], whole: bool, count: int = 2) -> l
 
     They are small, so that a check takes a moment.
     """
+    if not net.inputs:
+        return [_sample(net, outputs, (), np.random.default_rng(0), whole)]
     first = net.blobs[net.inputs[0]].shape
     sizes: list[tuple[int, ...]] = [first[2:]] * count
     if len(first) == 4 and any(isinstance(n, str) for n in Sizes(net).dims(net.inputs[0])[2:]):
@@ -56,7 +58,7 @@ def make_samples(net: Net, outputs: list[str], whole: bool, count: int = 2) -> l
 
 def _shapes(net: Net, size: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """Input shapes for one image of another size, for those inputs that are as large as the first."""
-    first = net.blobs[net.inputs[0]].shape
+    first = net.blobs[net.inputs[0]].shape if net.inputs else ()
     shapes = {name: net.blobs[name].shape for name in net.inputs}
     return {name: (*s[:2], *size) if s[2:] == first[2:] and len(s) == 4 else s for name, s in shapes.items()}
 
@@ -97,7 +99,7 @@ def _picture(draw: Any, height: int, width: int) -> np.ndarray:
 
 @dataclass
 class Difference:
-    """How far a runtime's outputs lie from ours.
+    """The distance of a runtime's outputs from ours.
 
     Attributes
     ----------

@@ -76,7 +76,7 @@ def writing(path: str | os.PathLike[str], model: Model, most: int = EMBEDDED_MOS
 
 
 def _tensor_frame(name: str, array: np.ndarray) -> bytes:
-    """What stands before the raw numbers of a TensorProto."""
+    """Encode the bytes of a TensorProto before its raw numbers."""
     dims = delimited(_DIMS, b"".join(map(varint, array.shape))) if array.ndim else b""
     kind = varint(_DATA_TYPE << 3) + varint(helper.np_dtype_to_tensor_dtype(array.dtype))
     return dims + kind + delimited(_NAME, name.encode()) + delimited_key(_RAW_DATA, array.nbytes)

@@ -141,7 +141,10 @@ class Sizes:
 
     def __init__(self, net: Net):
         self.net = net
-        self.is_fixed = any(node.layer.type in FIXED_SIZE for node in net.nodes)
+        # An Upsample of a given size puts values at places of a map of that size.
+        self.is_fixed = any(
+            node.layer.type in FIXED_SIZE or getattr(node.layer, "fixed", None) for node in net.nodes
+        )
         self.built = {name: blob.shape for name, blob in net.blobs.items()}
         self.seen = [self.built]
         for batch in (1, 0):
@@ -170,7 +173,7 @@ class Sizes:
         return [n if n == m else self._symbol(name, i) for i, (n, m) in enumerate(zip(built, other))]
 
     def _symbol(self, name: str, axis: int) -> str:
-        first = self.net.inputs[0]
+        first = next(iter(self.net.inputs), name)
         for at, symbol in ((0, "N"), (2, "H"), (3, "W")):
             as_input = [seen[first][at : at + 1] == seen[name][axis : axis + 1] for seen in self.seen]
             if axis == at and all(as_input):

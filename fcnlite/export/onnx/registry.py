@@ -40,7 +40,7 @@ def converts(*types: str, fixed_size: bool = False) -> Callable[[Converter], Con
 
 def converters() -> dict[str, Converter]:
     """All converters, by layer type."""
-    for family in ("elementwise", "shapes", "windows"):
+    for family in ("elementwise", "forks", "shapes", "windows"):
         import_module(f"fcnlite.export.onnx.{family}")
     return _CONVERTERS
 

@@ -11,7 +11,7 @@ from fcnlite.export.onnx.graph import OnnxGraph
 from fcnlite.export.onnx.registry import converts
 from fcnlite.export.prediction import dummy_tops
 
-_END = 2**31 - 1  # beyond any axis
+END = 2**31 - 1  # beyond any axis
 
 
 @converts("Crop")
@@ -45,7 +45,7 @@ def cut(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
         return bottoms
     if not p.slice_point:
         return list(graph.op("Split", bottoms[0], outputs=len(node.tops), axis=axis))
-    edges = [0, *map(int, p.slice_point), _END]
+    edges = [0, *map(int, p.slice_point), END]
     return [
         graph.op("Slice", bottoms[0], graph.integers(begin), graph.integers(end), graph.integers(axis))
         for begin, end in zip(edges, edges[1:])
@@ -127,7 +127,7 @@ def argmax(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
     axis = p.axis % rank if by_axis else 1
     if not by_axis:
         x = graph.op("Flatten", x, axis=1)
-    backwards = (graph.integers(-1), graph.integers(-_END), graph.integers(axis), graph.integers(-1))
+    backwards = (graph.integers(-1), graph.integers(-END), graph.integers(axis), graph.integers(-1))
     turned = graph.op("Slice", x, *backwards)
     values, places = graph.op("TopK", turned, graph.integers(int(p.top_k)), outputs=2, axis=axis)
     last = graph.op("Sub", graph.shape_of(x, start=axis, end=axis + 1), graph.integers(1))
@@ -170,7 +170,7 @@ def parameter(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
 
 @converts("DummyData")
 def dummy_data(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
-    """What its fillers give, if they draw nothing."""
+    """The values that its fillers give, if they draw nothing."""
     return [graph.constant(array) for array in dummy_tops(node)]
 
 

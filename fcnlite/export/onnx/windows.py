@@ -19,13 +19,13 @@ from fcnlite.export.windows import PoolingWindow
 _LOWEST = float(np.finfo(np.float32).min)  # the maximum of no pixels, in Caffe
 
 
-@converts("Convolution")
+@converts("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")
 def convolution(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
     """Conv; one for each bottom, with the same weights."""
     layer: Any = node.layer
     _check_axes(layer)
     weights = [graph.parameter(layer, i) for i in range(len(layer.blobs))]
-    return [graph.op("Conv", bottom, *weights, **_window(layer)) for bottom in bottoms]
+    return [graph.op("Conv", bottom, *weights, **_window(layer, layer.group)) for bottom in bottoms]
 
 
 @converts("Deconvolution")
@@ -34,7 +34,7 @@ def deconvolution(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]
     layer: Any = node.layer
     _check_axes(layer)
     weights = [graph.parameter(layer, i) for i in range(len(layer.blobs))]
-    return [graph.op("ConvTranspose", bottom, *weights, **_window(layer)) for bottom in bottoms]
+    return [graph.op("ConvTranspose", bottom, *weights, **_window(layer, layer.group)) for bottom in bottoms]
 
 
 def _check_axes(layer: Any) -> None:
@@ -42,14 +42,14 @@ def _check_axes(layer: Any) -> None:
         raise refuse(layer, f"channels on axis {layer.channel_axis} and {layer.window.axes} spatial axes")
 
 
-def _window(layer: Any) -> dict[str, Any]:
+def _window(layer: Any, group: int) -> dict[str, Any]:
     window = layer.window
     return {
         "kernel_shape": list(window.kernel),
         "pads": [*window.pad, *window.pad],
         "strides": list(window.stride),
         "dilations": list(window.dilation),
-        "group": layer.group,
+        "group": group,
     }
 
 
@@ -130,6 +130,17 @@ def _average_by_hand(graph: OnnxGraph, bottom: str, window: PoolingWindow, overh
     mean = graph.op("Div", total, count)
     channels = graph.shape_of(bottom, end=2)
     return graph.op("Reshape", mean, graph.op("Concat", channels, graph.shape_of(mean, start=2), axis=0))
+
+
+@converts("Im2col")
+def columns(graph: OnnxGraph, node: Node, bottoms: list[str]) -> list[str]:
+    """A convolution in groups, each of whose filters picks one pixel of the window."""
+    layer: Any = node.layer
+    _check_axes(layer)
+    window, channels = layer.window, node.bottoms[0].shape[1]
+    picks = np.eye(window.area).reshape(window.area, 1, *window.kernel)
+    weight = graph.constant(np.tile(picks, (channels, *[1] * (picks.ndim - 1))))
+    return [graph.op("Conv", bottoms[0], weight, **_window(layer, channels))]
 
 
 @converts("LRN")

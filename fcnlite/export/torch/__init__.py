@@ -13,6 +13,7 @@ from fcnlite import device
 from fcnlite.blob import Blob, Node
 from fcnlite.errors import InputError
 from fcnlite.export.prediction import dummy_tops, for_prediction, needed
+from fcnlite.export.torch import forks  # noqa: F401  (adds to FUNCTIONS)
 from fcnlite.export.torch.layers import FUNCTIONS, Function
 from fcnlite.io.safetensors import parameter_names
 from fcnlite.net import Net

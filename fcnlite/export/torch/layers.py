@@ -44,7 +44,7 @@ def _weights(module: Any) -> tuple[Tensor, Tensor | None]:
 # Windows
 
 
-@reads("Convolution", "Deconvolution")
+@reads("Convolution", "Deconvolution", "DepthwiseConvolution", "ConvolutionDepthwise")
 def _read_window(node: Node) -> Function:
     layer: Any = node.layer
     window = layer.window
@@ -56,7 +56,7 @@ def _read_window(node: Node) -> Function:
         "dilation": window.dilation,
         "groups": layer.group,
     }
-    function = _convolution if layer.type == "Convolution" else _deconvolution
+    function = _deconvolution if layer.type == "Deconvolution" else _convolution
     return partial(function, **settings)
 
 
@@ -68,6 +68,19 @@ def _convolution(module: Any, *bottoms: Tensor, **settings: Any) -> Any:
 def _deconvolution(module: Any, *bottoms: Tensor, **settings: Any) -> Any:
     deconvolve = _DECONV[bottoms[0].dim() - 2]
     return tuple(deconvolve(bottom, *_weights(module), **settings) for bottom in bottoms)
+
+
+@reads("Im2col")
+def _read_im2col(node: Node) -> Function:
+    layer: Any = node.layer
+    if layer.channel_axis != 1 or layer.window.axes != 2:
+        raise layer.fail("there is no PyTorch form of it with these axes")
+    return partial(_columns, window=layer.window)
+
+
+def _columns(module: Any, x: Tensor, window: Any) -> Tensor:
+    made = F.unfold(x, window.kernel, window.dilation, window.pad, window.stride)
+    return made.reshape([*made.shape[:2], *window.output_size(x.shape[2:])])
 
 
 @reads("Pooling")

@@ -59,7 +59,7 @@ class BN(Layer):
             self.param.param[i].lr_mult = self.param.param[i].decay_mult = 0
 
     def learns(self, index: int) -> bool:
-        """Whether parameter `index` gets a gradient: scale and shift do, unless frozen."""
+        """True if parameter `index` gets a gradient: scale and shift do, unless frozen."""
         return index < 2 and not self.param.bn_param.frozen and super().learns(index)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

@@ -42,7 +42,7 @@ class DenseImageData(ImageList):
         super().setup(bottom, top)
 
     def is_random(self) -> bool:
-        """Whether anything is drawn."""
+        """True if anything is drawn."""
         p = self.settings
         return bool(p.shuffle or p.rand_skip or p.mirror or p.crop_height)
 

@@ -59,7 +59,7 @@ class ImageList(Layer):
         self._first: tuple[int, Sample] | None = None  # what reshape has read, and where
 
     def is_random(self) -> bool:
-        """Whether anything is drawn."""
+        """True if anything is drawn."""
         p, t = self.settings, self.param.transform_param
         return bool(p.shuffle or p.rand_skip or t.mirror or t.crop_size)
 

@@ -49,7 +49,7 @@ class ImageSegData(ImageList):
         super().setup(bottom, top)
 
     def is_random(self) -> bool:
-        """Whether anything is drawn."""
+        """True if anything is drawn."""
         crops = self.crop[0] and self.phase == TRAIN
         return bool(super().is_random() or crops or self.param.transform_param.scale_factors)
 

@@ -14,7 +14,7 @@ from fcnlite.layers.base import Layer, register
 
 
 class _Axis(NamedTuple):
-    """What each output position reads, and which outputs read an input; arrays of the device."""
+    """The inputs that each output position reads, and the outputs that read each input; arrays of the device."""
 
     begin: Any
     end: Any

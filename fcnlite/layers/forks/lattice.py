@@ -96,7 +96,7 @@ def _elevate(features: np.ndarray) -> np.ndarray:
 
 
 def _ranks(rest: np.ndarray) -> np.ndarray:
-    """How many coordinates of its point each is less than; of equal ones the later is less."""
+    """Count the coordinates of its point that each is less than; of equal ones the later is less."""
     rank = np.zeros(rest.shape, np.int64)
     for i in range(rest.shape[1]):
         for j in range(i + 1, rest.shape[1]):

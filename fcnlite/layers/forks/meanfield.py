@@ -13,7 +13,7 @@ from fcnlite.errors import InputError
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.forks.lattice import Lattice
 from fcnlite.layers.launch import launch_flat, new_array
-from fcnlite.proto import FillerParameter
+from fcnlite.proto import FillerParameter, Message
 
 _REFUSED = ("forced_spatial_filter_weight", "forced_bilateral_filter_weight")
 
@@ -26,7 +26,7 @@ class _Kernel(NamedTuple):
     ones: Any
 
     def filter(self, values: Any) -> Any:
-        """What the kernel makes of (channels, pixels) values."""
+        """Filter (channels, pixels) values by the kernel."""
         return self.lattice.filter(values, self.factor)
 
     def filter_back(self, diff: Any) -> Any:
@@ -47,12 +47,12 @@ def _kernel(features: np.ndarray) -> _Kernel:
 
 
 class _Step(NamedTuple):
-    """What an iteration over an image keeps for backward; arrays (channels, pixels)."""
+    """The arrays that an iteration over an image keeps for backward; arrays (channels, pixels)."""
 
     prob: Any
     spatial: Any
     bilateral: Any
-    message: Any
+    message: Message
 
 
 @register

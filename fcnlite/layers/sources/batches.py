@@ -39,7 +39,7 @@ class ImageBatches(Layer):
         raise NotImplementedError
 
     def name_of(self, position: int) -> str:
-        """What errors call that image."""
+        """Name of that image in errors."""
         raise NotImplementedError
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -122,7 +122,7 @@ class Transform:
 
     @property
     def is_random(self) -> bool:
-        """Whether anything is drawn."""
+        """True if anything is drawn."""
         return self._mirror or self._random_crop
 
     def start(self) -> None:
