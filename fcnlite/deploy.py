@@ -7,13 +7,13 @@ from typing import Any
 
 from fcnlite.geometry import ONE_CHANNEL
 from fcnlite.layers import LAYERS
-from fcnlite.proto import TEST, TRAIN, LayerParameter, NetParameter, NetState, filter_net, upgrade
+from fcnlite.proto import TEST, TRAIN, LayerParameter, Message, NetParameter, NetState, filter_net, upgrade
 
 SIZE = (500, 500)  # pixels, the largest of VOC's
 FIXED = ("bilinear", "constant")  # fillers that draw nothing
 
 
-def deploy(param: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Any:
+def deploy(param: Message, shapes: Mapping[str, Sequence[int]] | None = None) -> Any:
     """The net for prediction: no losses, no labels, nothing that only they need.
 
     Parameters
@@ -60,7 +60,7 @@ def deploy(param: Any, shapes: Mapping[str, Sequence[int]] | None = None) -> Any
     return kept
 
 
-def deployed(param: Any) -> Any:
+def deployed(param: Message) -> Any:
     """The form of a net for prediction: the net itself, or `deploy` of it where it fetches data or has losses.
 
     Layers that fetch data become inputs. Where the description does not tell the size of images (`crop_size`), they

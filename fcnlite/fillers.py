@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from fcnlite.errors import InputError
+from fcnlite.proto import Message
 from fcnlite.random import filler_stream
 
 
-def fill(filler: Any, shape: Sequence[int]) -> np.ndarray:
+def fill(filler: Message, shape: Sequence[int]) -> np.ndarray:
     """Draw an array as a FillerParameter describes it.
 
     Parameters
@@ -53,7 +54,7 @@ def bilinear(shape: Sequence[int]) -> np.ndarray:
     return np.broadcast_to(np.outer(ramp, ramp), shape)
 
 
-def _fan(filler: Any, shape: tuple[int, ...]) -> float:
+def _fan(filler: Message, shape: tuple[int, ...]) -> float:
     """The divisor of the variance: FAN_IN (default), FAN_OUT, or AVERAGE, their mean."""
     count = int(np.prod(shape))
     fan_in = count / shape[0] if shape else 1
@@ -62,12 +63,12 @@ def _fan(filler: Any, shape: tuple[int, ...]) -> float:
     return fans[filler.variance_norm]
 
 
-def _constant(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _constant(filler: Message, shape: tuple[int, ...]) -> np.ndarray:
     # Zeros cost no memory until they are written to, and most of a net's parameters start as zeros.
     return np.full(shape, filler.value, np.float32) if filler.value else np.zeros(shape, np.float32)
 
 
-def _gaussian(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _gaussian(filler: Message, shape: tuple[int, ...]) -> np.ndarray:
     values = filler_stream().standard_normal(shape, np.float32) * np.float32(filler.std) + np.float32(
         filler.mean
     )
@@ -77,7 +78,7 @@ def _gaussian(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
     return values
 
 
-def _uniform(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _uniform(filler: Message, shape: tuple[int, ...]) -> np.ndarray:
     if not math.isfinite(filler.max - filler.min):
         raise InputError(f"uniform filler: {filler.min:g} to {filler.max:g} is not a range of numbers")
     if filler.min > filler.max:
@@ -85,16 +86,16 @@ def _uniform(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
     return filler_stream().uniform(filler.min, filler.max, shape)
 
 
-def _xavier(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _xavier(filler: Message, shape: tuple[int, ...]) -> np.ndarray:
     limit = np.sqrt(3.0 / _fan(filler, shape))
     return filler_stream().uniform(-limit, limit, shape)
 
 
-def _msra(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _msra(filler: Message, shape: tuple[int, ...]) -> np.ndarray:
     return filler_stream().standard_normal(shape, np.float32) * np.float32(np.sqrt(2.0 / _fan(filler, shape)))
 
 
-def _positive_unitball(filler: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _positive_unitball(filler: Message, shape: tuple[int, ...]) -> np.ndarray:
     values = filler_stream().random(shape)
     return values / values.reshape(shape[0], -1).sum(1).reshape(-1, *[1] * (len(shape) - 1))
 

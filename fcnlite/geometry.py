@@ -15,7 +15,7 @@ from fcnlite import layers
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
 from fcnlite.layers.base import name_loss_top
-from fcnlite.proto import TEST, NetParameter, NetState, filter_net, upgrade
+from fcnlite.proto import TEST, Message, NetParameter, NetState, filter_net, upgrade
 from fcnlite.proto.filter import left_out
 from fcnlite.receptive_field import PIXEL, Field, field_above
 
@@ -46,7 +46,7 @@ class Parameter:
     """
 
     shape: Shape
-    filler: Any
+    filler: Message
     learns: bool
     shared: bool = False
 
@@ -131,7 +131,7 @@ def measure(
 
 
 def _measure_layer(
-    param: Any,
+    param: Message,
     blobs: dict[str, Blob],
     fields: dict[str, Field | None],
     owned: set[str],
@@ -174,7 +174,7 @@ def _measure_layer(
     )
 
 
-def _parameter(blob: Blob, filler: Any, spec: Any, owned: set[str]) -> Parameter:
+def _parameter(blob: Blob, filler: Message, spec: Message, owned: set[str]) -> Parameter:
     """A parameter under its ParamSpec, if it has one; `owned` are the names that earlier layers share by."""
     if spec is None:
         return Parameter(tuple(blob.shape), filler, learns=True)
@@ -183,7 +183,7 @@ def _parameter(blob: Blob, filler: Any, spec: Any, owned: set[str]) -> Parameter
     return Parameter(tuple(blob.shape), filler, spec.lr_mult != 0, shared)
 
 
-def _fed(param: Any, index: int, size: tuple[int, int] | None) -> Shape:
+def _fed(param: Message, index: int, size: tuple[int, int] | None) -> Shape:
     """The shape of a top of a layer that brings data: as the layer declares it, at the size given."""
     settings: Any = getattr(param, f"{_SETTINGS.get(param.type, '')}_param", None)
     batch = int(settings.batch_size) if settings is not None else 1
@@ -207,7 +207,7 @@ def _fed(param: Any, index: int, size: tuple[int, int] | None) -> Shape:
     return batch, int(channels), *map(int, size or declared)
 
 
-def _lists_label_images(param: Any) -> bool:
+def _lists_label_images(param: Message) -> bool:
     """True if an ImageData's list, which must be in the working folder, ends its lines with names, not with numbers."""
     try:
         with open(param.image_data_param.source, encoding="utf-8") as lines:
@@ -217,13 +217,13 @@ def _lists_label_images(param: Any) -> bool:
 
 
 def _shaped(
-    param: Any, bottoms: list[Blob], tops: list[Blob], size: tuple[int, int] | None, phase: int
+    param: Message, bottoms: list[Blob], tops: list[Blob], size: tuple[int, int] | None, phase: int
 ) -> tuple[Any, list[tuple[Blob, Any]]]:
     """Set a layer up on blobs without memory; return it and its parameters, each with its filler."""
     layer: Any = layers.create(param, phase)
     fillers: dict[int, Any] = {}
 
-    def unfilled(shape: Sequence[int], filler: Any) -> Blob:
+    def unfilled(shape: Sequence[int], filler: Message) -> Blob:
         blob = Blob(shape=shape)
         fillers[id(blob)] = filler
         return blob

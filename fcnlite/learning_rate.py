@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from fcnlite.errors import InputError
+from fcnlite.proto import Message
 
 
-def learning_rate(param: Any, iteration: int, current_step: int = 0) -> float:
+def learning_rate(param: Message, iteration: int, current_step: int = 0) -> float:
     """The learning rate of an iteration (Caffe's SGDSolver::GetLearningRate), rounded to float32 where Caffe does.
 
     Parameters
@@ -51,7 +50,7 @@ def learning_rate(param: Any, iteration: int, current_step: int = 0) -> float:
         return float(np.float32(param.base_lr) * factor)
 
 
-def steps_passed(param: Any, iteration: int, before: int) -> int:
+def steps_passed(param: Message, iteration: int, before: int) -> int:
     """The number of steps down, for the policies step and multistep.
 
     Parameters

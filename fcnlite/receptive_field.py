@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from fcnlite.blob import Blob
+from fcnlite.proto import Message
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ PIXEL = Field((1, 1), (Fraction(1),) * 2, (Fraction(0),) * 2)
 
 
 def field_above(
-    param: Any, layer: Any, bottoms: Sequence[Blob], fields: Sequence[Field | None]
+    param: Message, layer: Any, bottoms: Sequence[Blob], fields: Sequence[Field | None]
 ) -> Field | None:
     """Receptive field of a layer's tops.
 
@@ -102,7 +103,7 @@ def _spread(field: Field, window: Any) -> Field:
     )
 
 
-def _moved(field: Field, param: Any, axes: int) -> Field:
+def _moved(field: Field, param: Message, axes: int) -> Field:
     """The field after a Crop: position 0 is what `offset` was."""
     first = param.crop_param.axis % axes
     offsets = list(param.crop_param.offset) or [0]
@@ -111,7 +112,7 @@ def _moved(field: Field, param: Any, axes: int) -> Field:
     return Field(field.size, field.stride, _pair(c + j * o for c, j, o in moved))
 
 
-def _union(param: Any, fields: Sequence[Field | None]) -> Field | None:
+def _union(param: Message, fields: Sequence[Field | None]) -> Field | None:
     """Receptive field of a layer that joins maps: the union of their fields."""
     present = [field for field in fields if field is not None]
     if len(present) < len(fields) or len({field.stride for field in present}) > 1:

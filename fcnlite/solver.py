@@ -27,6 +27,7 @@ from fcnlite.net import Net
 from fcnlite.proto import (
     TEST,
     TRAIN,
+    Message,
     NetParameter,
     NetState,
     SolverParameter,
@@ -51,7 +52,7 @@ class NamedNets:
         Folder of the solver's file, where files are looked for besides the working folder.
     """
 
-    def __init__(self, param: Any, folder: Path) -> None:
+    def __init__(self, param: Message, folder: Path) -> None:
         self.param, self._folder = param, folder
 
     def training_net(self) -> Net:
@@ -161,7 +162,7 @@ class SGDSolver:
 
     def __init__(
         self,
-        param: Any,
+        param: Message,
         net: Net | None = None,
         source: Iterable[Mapping[str, Any]] | None = None,
         test_source: Callable[[int], Iterable[Mapping[str, Any]]] | None = None,
@@ -469,7 +470,7 @@ SOLVERS: dict[str, type[SGDSolver]] = {
 }
 
 
-def solver_type(param: Any) -> str:
+def solver_type(param: Message) -> str:
     """The type that a solver (as for :class:`SGDSolver`) asks for, a key of `SOLVERS`."""
     message = param if isinstance(param, SolverParameter) else read_solver(param)
     found = message.type or "SGD"
@@ -478,12 +479,12 @@ def solver_type(param: Any) -> str:
     return found
 
 
-def get_solver(param: Any, **options: Any) -> SGDSolver:
+def get_solver(param: Message, **options: Any) -> SGDSolver:
     """The solver of the type that `param` asks for; it and the options are as for :class:`SGDSolver`."""
     return SOLVERS[solver_type(param)](param, **options)
 
 
-def _check(param: Any, kind: str) -> None:
+def _check(param: Message, kind: str) -> None:
     """Refuse what would train otherwise than the file says."""
     if param.HasField("type") and param.type not in ("", kind):
         raise InputError(

@@ -16,7 +16,7 @@ from fcnlite.errors import InputError, nearest
 from fcnlite.fillers import fill
 from fcnlite.layers.launch import copied
 from fcnlite.layers.window import POINT, Window
-from fcnlite.proto import TEST, TRAIN, LayerParameter
+from fcnlite.proto import TEST, TRAIN, LayerParameter, Message
 from fcnlite.proto.fields import assign_proto, default_of, param_name_dict, plain_value
 from fcnlite.proto.foreign import foreign_type
 
@@ -35,7 +35,7 @@ def register(cls: _L) -> _L:
     return cls
 
 
-def create(param: Any, phase: int = TEST) -> Layer:
+def create(param: Message, phase: int = TEST) -> Layer:
     """The layer that a LayerParameter describes.
 
     Raises
@@ -53,7 +53,7 @@ def create(param: Any, phase: int = TEST) -> Layer:
     return LAYERS[param.type](param, phase=phase)
 
 
-def name_loss_top(param: Any) -> None:
+def name_loss_top(param: Message) -> None:
     """Give a loss that has no top, as early prototxts write it, one of its own name (Caffe's is nameless)."""
     if param.type in LAYERS and LAYERS[param.type].is_loss and not param.top:
         param.top.append(param.name)
@@ -111,7 +111,7 @@ class Layer:
     )
     messages: ClassVar[tuple[str, ...]] = ()  # parameter messages it reads, if not just that of its own name
 
-    def __init__(self, param: Any = None, *, phase: int | str = TRAIN, **fields: Any) -> None:
+    def __init__(self, param: Message = None, *, phase: int | str = TRAIN, **fields: Any) -> None:
         self.phase = phase
         self.param = param if param is not None else _describe(type(self), fields)
         self.name = self.param.name or self.type
@@ -183,7 +183,7 @@ class Layer:
         planned = index >= len(self.param_propagate_down) or self.param_propagate_down[index]
         return planned and self.blobs[index].needs_diff
 
-    def make_blob(self, shape: Sequence[int], filler: Any) -> Blob:
+    def make_blob(self, shape: Sequence[int], filler: Message) -> Blob:
         """A parameter filled as its filler says."""
         self.check_size(shape)
         try:
@@ -285,7 +285,7 @@ class Layer:
         return max(self.tops[0], len(self.param.top))
 
 
-def _filled(shape: Sequence[int], filler: Any) -> Blob:
+def _filled(shape: Sequence[int], filler: Message) -> Blob:
     """A parameter with memory of its own, filled."""
     blob = Blob(shape=shape)
     blob.data = device.current().asarray(fill(filler, shape))

@@ -15,6 +15,7 @@ from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import new_array
 from fcnlite.layers.window import Sizes, Window
+from fcnlite.proto import Message
 
 _MOST_TAPS = 65535  # a winner's place in its window is stored in two bytes
 
@@ -132,7 +133,7 @@ class Pooling(Layer):
         self._stages: list[_Stage] = []
         self._staged: tuple[Sizes, Sizes] = (), ()
 
-    def _read_window(self, p: Any, axes: int) -> Window:
+    def _read_window(self, p: Message, axes: int) -> Window:
         """The window, whose kernel stands for nothing yet where the pooling is global."""
         for name, field_name in (
             ("kernel_shape", "kernel_size"),

@@ -23,6 +23,7 @@ from fcnlite.data.python_layers import is_data_layer, open_data_layer
 from fcnlite.errors import InputError, warn
 from fcnlite.hostblob import HostBlob, HostBlobs, push, wrap
 from fcnlite.layers.base import MANY, Layer, register
+from fcnlite.proto import Message
 
 _may_import = False
 
@@ -64,7 +65,7 @@ class PythonLayer:
         layer.blobs = HostBlobs()  # here, for subclasses whose __init__ does not call ours
         return layer
 
-    def __init__(self, param: Any = None) -> None:
+    def __init__(self, param: Message = None) -> None:
         """Made by the net, with the layer's LayerParameter."""
 
     def setup(self, bottom: Sequence[HostBlob], top: Sequence[HostBlob]) -> None:

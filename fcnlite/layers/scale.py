@@ -10,7 +10,7 @@ from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.launch import add_channel_sums, launch_flat, new_array, rows_of
-from fcnlite.proto import FillerParameter
+from fcnlite.proto import FillerParameter, Message
 
 
 class _Channelwise(Layer):
@@ -23,7 +23,7 @@ class _Channelwise(Layer):
     in_place = True
     settings: Any
 
-    def make_operand(self, bottom: Blob, filler: Any) -> Blob:
+    def make_operand(self, bottom: Blob, filler: Message) -> Blob:
         """The operand as a new parameter."""
         p = self.settings
         first = self.axis(p.axis, bottom)

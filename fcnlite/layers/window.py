@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fcnlite.errors import InputError
+from fcnlite.proto import Message
 
 Sizes = tuple[int, ...]
 
@@ -22,7 +22,7 @@ class Window:
     dilation: Sizes
 
     @classmethod
-    def read(cls, message: Any, axes: int = 2, fail: Callable[[str], InputError] = InputError) -> Window:
+    def read(cls, message: Message, axes: int = 2, fail: Callable[[str], InputError] = InputError) -> Window:
         """The window that a convolution_param or pooling_param describes.
 
         Parameters
@@ -101,7 +101,7 @@ POINT = Window((1, 1), (0, 0), (1, 1), (1, 1))  # a single pixel of an image
 
 
 def _sides(
-    message: Any, name: str, stem: str, axes: int, default: int | None, fail: Callable[[str], InputError]
+    message: Message, name: str, stem: str, axes: int, default: int | None, fail: Callable[[str], InputError]
 ) -> Sizes:
     """A field given once, once per axis, or (with two axes) as STEM_h and STEM_w."""
     held = getattr(message, name)

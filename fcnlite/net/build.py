@@ -16,7 +16,7 @@ from fcnlite.errors import InputError
 from fcnlite.layers import Convolution, Layer, ReLU, create
 from fcnlite.layers.base import name_loss_top
 from fcnlite.net.parameters import LearnableParam, Reshaped
-from fcnlite.proto import NetParameter, folder_of, insert_splits, locate
+from fcnlite.proto import Message, NetParameter, folder_of, insert_splits, locate
 
 
 class Origin:
@@ -66,7 +66,7 @@ class Builder:
         As `fcnlite.net.Net` has them.
     """
 
-    def __init__(self, param: Any, phase: int, origin: Origin):
+    def __init__(self, param: Message, phase: int, origin: Origin):
         self.name, self.phase, self.origin = param.name, phase, origin
         self.blobs: OrderedDict[str, Blob] = OrderedDict()
         self.params: OrderedDict[str, list[Blob]] = OrderedDict()
@@ -85,7 +85,7 @@ class Builder:
         self.outputs = list(self._unread)
         plan_backward(self.nodes, self.learnable_params, param.force_backward)
 
-    def _add(self, param: Any) -> None:
+    def _add(self, param: Message) -> None:
         name_loss_top(param)
         with self.origin.naming(param.name):
             layer = create(param, param.phase if param.HasField("phase") else self.phase)
@@ -148,7 +148,7 @@ class Builder:
         if layer.blobs:
             self.params[layer.name] = layer.blobs
 
-    def _share(self, layer: Layer, i: int, spec: Any, owner: LearnableParam, owners_spec: Any) -> None:
+    def _share(self, layer: Layer, i: int, spec: Message, owner: LearnableParam, owners_spec: Any) -> None:
         """Let the layer use a parameter that an earlier layer named."""
         mine, theirs = layer.blobs[i].shape, owner.blob.shape
         if mine != theirs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from fcnlite import device
 from fcnlite.backend import Array
 from fcnlite.blob import Blob
 from fcnlite.errors import InputError
+from fcnlite.proto import Message
 
 
 @dataclass
@@ -128,7 +128,7 @@ def copy_layer(
             blob.data[...] = values
 
 
-def is_given(param: Any) -> bool:
+def is_given(param: Message) -> bool:
     """True for a layer whose weights follow from its description: it does not learn, and has a filler to say so.
 
     Parameters

@@ -5,7 +5,7 @@ Every message class is an attribute of this package: `from fcnlite.proto import 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from fcnlite.proto.filter import filter_net, meets_rule
 from fcnlite.proto.schema import MESSAGE_NAMES, TEST, TRAIN, message_class
@@ -14,7 +14,11 @@ from fcnlite.proto.splits import insert_splits
 from fcnlite.proto.text import check_names, folder_of, locate, parse_net, read_net, to_text
 from fcnlite.proto.upgrade import upgrade
 
+# A message of Caffe's: its classes are made at run time, so its fields are not known to type checkers.
+Message: TypeAlias = Any
+
 __all__ = [
+    "Message",
     "TEST",
     "TRAIN",
     "check_names",

@@ -13,7 +13,7 @@ from fcnlite.errors import InputError
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.forks.lattice import Lattice
 from fcnlite.layers.launch import launch_flat, new_array
-from fcnlite.proto import FillerParameter
+from fcnlite.proto import FillerParameter, Message
 
 _REFUSED = ("forced_spatial_filter_weight", "forced_bilateral_filter_weight")
 
@@ -52,7 +52,7 @@ class _Step(NamedTuple):
     prob: Any
     spatial: Any
     bilateral: Any
-    message: Any
+    message: Message
 
 
 @register

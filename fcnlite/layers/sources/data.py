@@ -15,7 +15,7 @@ from fcnlite.errors import InputError
 from fcnlite.fillers import fill
 from fcnlite.io.hdf5 import Budget, member, open_hdf5, read_array
 from fcnlite.layers.base import MANY, Layer, register
-from fcnlite.proto import FillerParameter
+from fcnlite.proto import FillerParameter, Message
 from fcnlite.random import filler_stream
 
 
@@ -63,7 +63,7 @@ class DummyData(_Source):
             if filler.type != "constant" or not blob.has_data:
                 self._fill(blob, filler)
 
-    def _fill(self, blob: Blob, filler: Any) -> None:
+    def _fill(self, blob: Blob, filler: Message) -> None:
         self.check_size(blob.shape)
         blob.new_data()[...] = device.current().asarray(fill(filler, blob.shape))
 
