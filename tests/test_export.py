@@ -227,5 +227,5 @@ def test_a_module_takes_safetensors_and_trains(weights: Path, tmp_path: Path) ->
         rate.zero_grad()
         loss.backward()
         rate.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < losses[0]

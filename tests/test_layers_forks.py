@@ -355,6 +355,11 @@ def test_the_lattice_filters_as_one_made_vertex_by_vertex(points, dimensions):
         assert relative_error(out, np.array([filtered(features, v, transposed) for v in values])) <= BOUND
 
 
+def test_features_too_far_apart_are_told():
+    with pytest.raises(InputError, match="too far apart"):
+        Lattice(np.array([[0] * 5, [1e6] * 5], np.float32))
+
+
 def test_the_lattice_is_near_to_a_gaussian():
     y, x = np.mgrid[:24, :24]
     features = (np.stack([x, y], -1).reshape(-1, 2) / 3).astype(np.float32)

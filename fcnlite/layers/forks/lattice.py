@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fcnlite import device
+from fcnlite.errors import InputError
 
 
 class Lattice:
@@ -27,17 +28,18 @@ class Lattice:
     def __init__(self, features: np.ndarray) -> None:
         vertices, weights = _simplices(np.ascontiguousarray(features, np.float32))
         points, corners, dimensions = vertices.shape
-        keys, index = np.unique(vertices.reshape(-1, dimensions), axis=0, return_inverse=True)
+        place, low = _places_of(vertices.reshape(-1, dimensions))
+        codes, index = np.unique((vertices - low).reshape(-1, dimensions) @ place, return_inverse=True)
         index = index.reshape(points, corners)
         backend = device.current()
-        self.points, self.corners, self.vertices = points, corners, len(keys)
+        self.points, self.corners, self.vertices = points, corners, len(codes)
         self._vertex = backend.asarray(index.T.copy(), np.int32)
         self._weight = backend.asarray(weights.T.copy())
         self._neighbours = [
-            tuple(backend.asarray(side, np.int32) for side in pair) for pair in _neighbours(keys)
+            tuple(backend.asarray(side, np.int32) for side in pair) for pair in _neighbours(codes, place)
         ]
         order = np.argsort(index, axis=None, kind="stable")
-        begin = np.searchsorted(index.reshape(-1)[order], np.arange(len(keys) + 1))
+        begin = np.searchsorted(index.reshape(-1)[order], np.arange(len(codes) + 1))
         self._begin = backend.asarray(begin, np.int32)
         self._source = backend.asarray(order // corners, np.int32)
         self._source_weight = backend.asarray(weights.reshape(-1)[order])
@@ -104,13 +106,24 @@ def _ranks(rest: np.ndarray) -> np.ndarray:
     return rank
 
 
-def _neighbours(keys: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each of the lattice's axes, the vertices before and after each vertex; -1 where there is none."""
+def _places_of(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Place values that make one number of each key, and of those of its neighbours, and what to take away before."""
     d = keys.shape[1]
     low = keys.min(0) - d - 1
     span = keys.max(0) + d + 2 - low
-    place = np.cumprod(np.concatenate([[1], span[:0:-1]]))[::-1]
-    codes = (keys - low) @ place  # in the order of the keys, which are sorted
+    if np.prod(span.astype(np.float64)) >= 2.0**62:
+        raise InputError(
+            "the features of a lattice are too far apart: colours or positions over thetas that are too small"
+        )
+    return np.cumprod(np.concatenate([[1], span[:0:-1]]))[::-1], low
+
+
+def _neighbours(codes: np.ndarray, place: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each of the lattice's axes, the vertices before and after each vertex; -1 where there is none.
+
+    Vertices are known by sorted codes, whose place values are given.
+    """
+    d = len(place)
     pairs = []
     for axis in range(d + 1):
         step = np.full(d, -1)
