@@ -184,7 +184,9 @@ def colour_name(value: int) -> str:
     if value == _BLACK:
         return BACKGROUND
     code = f"#{value:06x}"
-    return next((name for name, known in ImageColor.colormap.items() if known == code), code)
+    # Not colormap's values, which Pillow turns into tuples as they are used.
+    wanted = ImageColor.getrgb(code)
+    return next((name for name in ImageColor.colormap if ImageColor.getrgb(name) == wanted), code)
 
 
 def _of_numbers(
