@@ -121,7 +121,9 @@ def _database(path: Path) -> None:
 
 
 def _read_database(path: Path) -> None:
-    layer = 'layer { name: "d" type: "Data" top: "data" data_param { source: "%s" batch_size: 1 backend: LMDB } }'
+    layer = (
+        'layer { name: "d" type: "Data" top: "data" data_param { source: "%s" batch_size: 1 backend: LMDB } }'
+    )
     net = Net(layer % path, phase="TEST")
     for _ in range(13):
         net.forward()

@@ -1,7 +1,7 @@
 """LMDB databases, read in place: the records of a mapped file, in the order of their keys.
 
-The library `lmdb` trusts the page numbers and lengths that a file holds, and a damaged one ends the process; here each is
-checked against the bytes that exist. Read are databases as Caffe makes them: one a file, one value a key.
+The library `lmdb` trusts the page numbers and lengths that a file holds, and a damaged one ends the process; here each
+is checked against the bytes that exist. Read are databases as Caffe makes them: one a file, one value a key.
 """
 
 from __future__ import annotations
@@ -18,10 +18,16 @@ from fcnlite.errors import InputError
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _HEADER = struct.Struct("<QHHHH")  # of a page: its number, padding, flags, where free space begins and ends
 _META = struct.Struct("<IIQQ")  # magic, version, address, map size
-_TREE = struct.Struct("<IHHQQQQQ")  # padding, flags, depth, pages of branches, leaves, overflow; entries, root
+_TREE = struct.Struct(
+    "<IHHQQQQQ"
+)  # padding, flags, depth, pages of branches, leaves, overflow; entries, root
 _NODE = struct.Struct("<HHHH")  # the value's length, low and high, flags, the key's length
 _BRANCH, _LEAF, _OVERFLOW, _METADATA, _LEAF_OF_VALUES = 1, 2, 4, 8, 32  # flags of a page
-_ELSEWHERE, _SUBTREE, _SEVERAL = 1, 2, 4  # flags of a node: its value lies in overflow pages, or is none of Caffe's
+_ELSEWHERE, _SUBTREE, _SEVERAL = (
+    1,
+    2,
+    4,
+)  # flags of a node: its value lies in overflow pages, or is none of Caffe's
 _MANY_VALUES = 4  # flag of a tree: several values a key
 _NO_ROOT = 2**64 - 1
 _PAGE_SIZES = frozenset(1 << bits for bits in range(8, 17))
@@ -105,7 +111,9 @@ class Database:
             self._damaged(f"it claims pages of {size} bytes")
         _, kind, *_, entries, root = _TREE.unpack_from(self._data, trees + _TREE.size)
         if kind & _MANY_VALUES:
-            raise InputError(f"{self.path}: an LMDB database of several values a key, which Caffe never makes")
+            raise InputError(
+                f"{self.path}: an LMDB database of several values a key, which Caffe never makes"
+            )
         transaction = struct.unpack_from("<Q", self._data, trees + 2 * _TREE.size + 8)[0]
         return _Meta(size, entries, root, transaction)
 
