@@ -74,6 +74,7 @@ class Counter(Backend):
     name = "paper"
     xp = np
     strip_bytes = whole_bytes = 64 << 20  # as CudaBackend
+    strip_depth = 1 << 30
     checks_data = False
     ahead = 1
     fast = False

@@ -24,6 +24,7 @@ typedef REAL real;
 #define DEVICE __device__ inline
 #define VECTORISE
 #define ROLLED _Pragma("unroll 1")  // ahead of lanes that need so many registers that one at a time is enough
+#define UNROLLED _Pragma("unroll")  // ahead of a loop over numbers that a thread keeps in registers
 #define TILE 1  // a thread keeps one lane in registers
 #define FOR_ROWS(r) \
     for (int r = row_begin + (int)(blockIdx.x * blockDim.y + threadIdx.y); (unsigned)r < (unsigned)row_end; \
@@ -41,6 +42,7 @@ typedef REAL real;
 #define DEVICE static inline
 #define VECTORISE _Pragma("GCC ivdep")
 #define ROLLED
+#define UNROLLED
 #define TILE 256  // lanes whose accumulators stay in the first-level cache
 #define FOR_ROWS(r) for (int r = row_begin; r < row_end; ++r)
 #define LANE_FIRST 0

@@ -4,7 +4,7 @@
 //   out = A' [sum over channels (G w G') * (B' d B)] A + bias
 //
 // The 36 places of a transformed tile lie apart: each is a matrix over channels and tiles, and the sums over channels are
-// 36 matrix products. Everything is unrolled by macros, so that a lane's 36 numbers stay in registers.
+// 36 matrix products. Everything is unrolled by macros: a thread of a GPU keeps a tile's numbers in registers.
 #include "rows.cuh"
 
 // B' on six numbers.
@@ -40,22 +40,15 @@ DEVICE void weight_line(real a, real b, real c, real* o0, real* o1, real* o2, re
     *o5 = c;
 }
 
-#define SIX(M) M(0) M(1) M(2) M(3) M(4) M(5)
-#define LOAD(k) \
-    real d0##k = AT(0, k), d1##k = AT(1, k), d2##k = AT(2, k), d3##k = AT(3, k), d4##k = AT(4, k), d5##k = AT(5, k);
-#define DOWN(k) \
-    real t0##k, t1##k, t2##k, t3##k, t4##k, t5##k; \
-    tile_line(d0##k, d1##k, d2##k, d3##k, d4##k, d5##k, &t0##k, &t1##k, &t2##k, &t3##k, &t4##k, &t5##k);
-#define COLUMN(k) LOAD(k) DOWN(k)
-#define ALONG(k) \
-    { \
-        real v0, v1, v2, v3, v4, v5; \
-        tile_line(t##k##0, t##k##1, t##k##2, t##k##3, t##k##4, t##k##5, &v0, &v1, &v2, &v3, &v4, &v5); \
-        *place = v0, place += step, *place = v1, place += step, *place = v2, place += step; \
-        *place = v3, place += step, *place = v4, place += step, *place = v5, place += step; \
-    }
+#define FOUR(M) M(0) M(1) M(2) M(3)
+#define SIX(M) FOUR(M) M(4) M(5)
+
+// Lanes of a tile that start at t: of those a GPU's thread has one, which is then known to the compiler.
+DEVICE int lanes_from(int t, int width) { return TILE == 1 ? 1 : min_int(TILE, width - t); }
 
 // Rows (c, tile row of [tile_y, tile_y + tile_rows)), lanes the tiles along it; out is (36, lines, width).
+//
+// Down first: column j = 0 .. 3 of each tile, of which the first two are also the last two of the tile before; then along.
 KERNEL winograd_tiles(ROWS, int width, int in_h, int in_w, int pad_h, int pad_w, int tile_y, int tile_rows, int lines,
                       const real* in, real* out) {
     size_t step = (size_t)lines * width;
@@ -63,28 +56,37 @@ KERNEL winograd_tiles(ROWS, int width, int in_h, int in_w, int pad_h, int pad_w,
         int top = (tile_y + r % tile_rows) * 4 - pad_h;
         const real* plane = in + (size_t)(r / tile_rows) * in_h * in_w;
         real* b = out + (size_t)r * width;
-        int lo = width, hi = width;  // lanes whose tiles lie on the image; the others read padding
-        if (top >= 0 && top + 6 <= in_h) {
-            lo = min_int(width, ceil_div(pad_w, 4));
-            hi = max_int(lo, min_int(width, floor_div(in_w - 6 + pad_w, 4) + 1));
-        }
+        FOR_TILES(t, width) {
+            real down[6][4][TILE + 1];
+            int lanes = lanes_from(t, width), left = 4 * t - pad_w;
+            int lo = lanes + 1, hi = lanes + 1;  // lanes whose columns lie on the image; the others may read padding
+            if (TILE > 1 && top >= 0 && top + 6 <= in_h) {
+                lo = min_int(lanes + 1, max_int(0, ceil_div(-left, 4)));
+                hi = max_int(lo, min_int(lanes + 1, floor_div(in_w - left, 4)));
+            }
 #define AT(k, j) \
-    (top + k >= 0 && top + k < in_h && left + j >= 0 && left + j < in_w ? plane[(size_t)(top + k) * in_w + left + j] : 0)
-        ROLLED FOR_SPAN(i, 0, lo) {
-            int left = 4 * i - pad_w;
-            real* place = b + i; SIX(COLUMN) SIX(ALONG)
-        }
-        ROLLED FOR_SPAN(i, hi, width) {
-            int left = 4 * i - pad_w;
-            real* place = b + i; SIX(COLUMN) SIX(ALONG)
-        }
+    (top + k >= 0 && top + k < in_h && left + 4 * i + j >= 0 && left + 4 * i + j < in_w \
+         ? plane[(size_t)(top + k) * in_w + left + 4 * i + j] : 0)
+#define DOWN(j) \
+    tile_line(AT(0, j), AT(1, j), AT(2, j), AT(3, j), AT(4, j), AT(5, j), &down[0][j][i], &down[1][j][i], &down[2][j][i], \
+              &down[3][j][i], &down[4][j][i], &down[5][j][i]);
+            UNROLLED for (int i = 0; i < lo; ++i) { FOUR(DOWN) }
+            for (int i = hi; i < lanes + 1; ++i) { FOUR(DOWN) }
 #undef AT
-#define AT(k, j) a[k * (size_t)in_w + j + 4 * i]
-        if (lo < hi) {
-            const real* a = plane + (size_t)top * in_w - pad_w;
-            ROLLED FOR_SPAN(i, lo, hi) { real* place = b + i; SIX(COLUMN) SIX(ALONG) }
-        }
+#define AT(k, j) a[k * (size_t)in_w + 4 * i + j]
+            const real* a = plane + (ptrdiff_t)top * in_w + left;
+            VECTORISE for (int i = lo; i < hi; ++i) { FOUR(DOWN) }
 #undef AT
+#define ALONG(k) \
+    { \
+        real v0, v1, v2, v3, v4, v5; \
+        tile_line(down[k][0][i], down[k][1][i], down[k][2][i], down[k][3][i], down[k][0][i + 1], down[k][1][i + 1], &v0, &v1, \
+                  &v2, &v3, &v4, &v5); \
+        *place = v0, place += step, *place = v1, place += step, *place = v2, place += step; \
+        *place = v3, place += step, *place = v4, place += step, *place = v5, place += step; \
+    }
+            VECTORISE for (int i = 0; i < lanes; ++i) { real* place = b + t + i; SIX(ALONG) }
+        }
     }
 }
 
@@ -121,33 +123,31 @@ KERNEL winograd_out(ROWS, int width, int out_h, int out_w, int tile_y, int tile_
                     const real* bias, const real* in, real* out) {
     size_t step = (size_t)lines * width;
     FOR_ROWS(r) {
-        int top = (tile_y + r % tile_rows) * 4, o = r / tile_rows, full = out_w / 4;
+        int top = (tile_y + r % tile_rows) * 4, o = r / tile_rows, high = min_int(4, out_h - top);
         const real* b = in + (size_t)r * width;
         real* plane = out + ((size_t)o * out_h + top) * out_w;
         real shift = bias ? bias[o] : 0;
-        int high = min_int(4, out_h - top);
-#define AT(k, j) b[(6 * k + j) * step + i]
-#define OUT_DOWN(k) \
-    real t0##k, t1##k, t2##k, t3##k; \
-    out_line(d0##k, d1##k, d2##k, d3##k, d4##k, d5##k, &t0##k, &t1##k, &t2##k, &t3##k);
-#define OUT_COLUMN(k) LOAD(k) OUT_DOWN(k)
+        FOR_TILES(t, width) {
+            real sums[4][4][TILE];
+            int lanes = lanes_from(t, width), full = TILE == 1 ? 0 : max_int(0, min_int(lanes, out_w / 4 - t));
+            VECTORISE for (int i = 0; i < lanes; ++i) {
+#define AT(k, j) b[(6 * k + j) * step + t + i]
+#define OUT_DOWN(j) \
+    real t0##j, t1##j, t2##j, t3##j; \
+    out_line(AT(0, j), AT(1, j), AT(2, j), AT(3, j), AT(4, j), AT(5, j), &t0##j, &t1##j, &t2##j, &t3##j);
 #define OUT_ALONG(k) \
-    if (k < high) { \
-        real v0, v1, v2, v3; \
-        out_line(t##k##0, t##k##1, t##k##2, t##k##3, t##k##4, t##k##5, &v0, &v1, &v2, &v3); \
-        real* place = plane + k * (size_t)out_w + 4 * i; \
-        STORE \
-    }
-#define FOUR(M) M(0) M(1) M(2) M(3)
-#define STORE \
-    place[0] = activated(v0 + shift, slope), place[1] = activated(v1 + shift, slope); \
-    place[2] = activated(v2 + shift, slope), place[3] = activated(v3 + shift, slope);
-        ROLLED FOR_SPAN(i, 0, min_int(full, width)) { SIX(OUT_COLUMN) FOUR(OUT_ALONG) }
-#undef STORE
-#define STORE \
-    place[0] = activated(v0 + shift, slope); \
-    if (4 * i + 1 < out_w) place[1] = activated(v1 + shift, slope); \
-    if (4 * i + 2 < out_w) place[2] = activated(v2 + shift, slope);
-        ROLLED FOR_SPAN(i, full, width) { SIX(OUT_COLUMN) FOUR(OUT_ALONG) }
+    out_line(t##k##0, t##k##1, t##k##2, t##k##3, t##k##4, t##k##5, &sums[k][0][i], &sums[k][1][i], &sums[k][2][i], &sums[k][3][i]);
+                SIX(OUT_DOWN) FOUR(OUT_ALONG)
+#undef AT
+            }
+#define STORE(j) place[j] = activated(sums[k][j][i] + shift, slope);
+#define STORE_INSIDE(j) if (4 * (t + i) + j < out_w) STORE(j)
+            UNROLLED for (int k = 0; k < 4; ++k) {
+                if (k >= high) break;
+                real* row = plane + k * (size_t)out_w + 4 * t;
+                VECTORISE for (int i = 0; i < full; ++i) { real* place = row + 4 * i; FOUR(STORE) }
+                for (int i = full; i < lanes; ++i) { real* place = row + 4 * i; FOUR(STORE_INSIDE) }
+            }
+        }
     }
 }

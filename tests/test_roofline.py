@@ -90,7 +90,7 @@ def test_a_floor_is_the_larger_of_arithmetic_and_traffic():
 
 
 def test_the_counter_cuts_the_work_as_the_gpus_backend_does():
-    for attribute in ("strip_bytes", "whole_bytes", "checks_data", "ahead"):
+    for attribute in ("strip_bytes", "whole_bytes", "strip_depth", "checks_data", "ahead"):
         assert getattr(roofline.Counter, attribute) == getattr(CudaBackend, attribute)
     assert roofline.Counter().channel_blocks(64, 9) == CudaBackend.channel_blocks(None, 64, 9)
 

@@ -23,7 +23,10 @@ class Backend(Protocol):
     dtype : numpy.dtype
         Working precision, the kernels' `real`.
     strip_bytes, whole_bytes : int
-        Size to which convolutions keep a thread's column buffer, and the one that all threads share.
+        Size to which convolutions keep a thread's column buffer, and the one that all threads share; equal where
+        there are no threads.
+    strip_depth : int
+        Rows of a thread's column buffer: beyond, a product is added up block after block.
     checks_data : bool
         Looking at data costs next to nothing, so that layers check labels before use.
     ahead : int
@@ -37,6 +40,7 @@ class Backend(Protocol):
     dtype: np.dtype
     strip_bytes: int
     whole_bytes: int
+    strip_depth: int
     checks_data: bool
     ahead: int
     fast: bool
@@ -73,6 +77,11 @@ class Backend(Protocol):
 
         Each matrix may be a slice of a larger one or its transpose; `out` has dense rows.
         """
+
+    def gemms(self, a: Array, b: Array, out: Array) -> None:
+        """out[i] = a[i] @ b[i] for each of many products of one shape, all three arrays contiguous."""
+        for i in range(out.shape[0]):
+            self.gemm(a[i], b[i], out[i])
 
     def row_sums(self, matrix: Array, out: Array, accumulate: bool = False) -> None:
         """out[r] = sum over the columns of a (rows, columns) matrix, or out[r] += that."""

@@ -62,6 +62,7 @@ class CudaBackend(Backend):
     """
 
     strip_bytes = whole_bytes = 64 << 20
+    strip_depth = 1 << 30
     checks_data = False
     ahead = 1
     fast = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import platform
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,8 @@ _REALS = {
     np.dtype(np.float32): ("float", ctypes.c_float, "s"),
     np.dtype(np.float64): ("double", ctypes.c_double, "d"),
 }
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt, from glibc's malloc.h
+_KEPT = 1 << 30  # bytes of free memory above which glibc gives some back
 _SMALL = 1 << 14  # lanes below which handing work to another thread costs more than it saves
 
 
@@ -39,8 +42,9 @@ class HostBackend(Backend):
 
     name = "cpu"
     xp = np
-    strip_bytes = 4 << 20
+    strip_bytes = 3 << 20
     whole_bytes = 32 << 20
+    strip_depth = 576
     checks_data = True
     ahead = 0
     fast = False
@@ -57,6 +61,7 @@ class HostBackend(Backend):
         self._start_threads()
         _started.add(self)
         _single_threaded_blas()
+        _keep_freed_memory()
 
     def _start_threads(self) -> None:
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1), "fcnlite") if self.threads > 1 else None
@@ -141,16 +146,36 @@ class HostBackend(Backend):
 
         self.parallel(len(tiles), compute)
 
+    def gemms(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+        call = self._gemm_call(a[0], b[0], out[0], False)
+        starts = [(array.__array_interface__["data"][0], array.strides[0]) for array in (a, b, out)]
+
+        def compute(i: int) -> None:
+            call(*(start + i * step for start, step in starts))
+
+        self.parallel(out.shape[0], compute)
+
     def _gemm_tile(self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> None:
+        call = self._gemm_call(a, b, out, accumulate)
+        if out.size:
+            call(*(array.__array_interface__["data"][0] for array in (a, b, out)))
+
+    def _gemm_call(
+        self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool
+    ) -> Callable[[int, int, int], None]:
+        """The BLAS call for operands that lie like these, to be given their addresses."""
         p = product(a, b, out, self.dtype)
-        if out.size == 0:
-            return
         # BLAS counts columns first: a row-major product is its transpose, out' = b' a'.
-        self._blas_gemm(
-            b"T" if p.b_turned else b"N", b"T" if p.a_turned else b"N",
-            _int(p.n), _int(p.m), _int(p.k), self._number(1), _address(b), _int(p.ldb), _address(a), _int(p.lda),
-            self._number(1 if accumulate else 0), _address(out), _int(p.ldc),
-        )  # fmt: skip
+        turned = b"T" if p.b_turned else b"N", b"T" if p.a_turned else b"N"
+        sizes = _int(p.n), _int(p.m), _int(p.k)
+        lda, ldb, ldc = _int(p.lda), _int(p.ldb), _int(p.ldc)
+        alpha, beta = self._number(1), self._number(1 if accumulate else 0)
+        blas, at = self._blas_gemm, ctypes.c_void_p
+
+        def call(a: int, b: int, out: int) -> None:
+            blas(*turned, *sizes, alpha, at(b), ldb, at(a), lda, beta, at(out), ldc)
+
+        return call
 
     def row_sums(self, matrix: np.ndarray, out: np.ndarray, accumulate: bool = False) -> None:
         rows, columns = matrix.shape
@@ -243,10 +268,6 @@ def _int(value: int) -> Any:
     return ctypes.byref(ctypes.c_int(value))
 
 
-def _address(array: np.ndarray) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.__array_interface__["data"][0])
-
-
 def _blas_function(name: str) -> Any:
     """SciPy's own BLAS by its public C interface: unlike numpy.matmul it adds in place and writes into slices."""
     capsule = cython_blas.__pyx_capi__[name]
@@ -266,3 +287,15 @@ def _single_threaded_blas() -> None:
     own = [library for library in libraries if Path(library.filepath).parent.name == "scipy.libs"]
     for library in own or libraries:
         library.set_num_threads(1)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep the memory of freed arrays: a net frees and takes the same tens of MB in every pass.
+
+    By itself glibc maps each large array anew, and new pages cost some 5 % of an inference. Settings that the user
+    made in the environment stay as they are.
+    """
+    if platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT)

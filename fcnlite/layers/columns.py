@@ -1,8 +1,10 @@
 """Convolution as matrix product, in strips: the one algorithm behind Convolution and Deconvolution.
 
 The column matrix of im2col is never made as a whole, only for a strip of output rows at a time, sized by the
-backend (a cache's worth for each thread on the CPU, some tens of MB on a GPU). How the work is cut depends on shapes
-alone, never on the number of threads, so the bits do not either.
+backend (some tens of MB on a GPU). On the CPU a thread takes a strip and goes through it by blocks of channels, whose
+products it adds up: a block stays in the cache from im2col to the product, and is wide enough that the BLAS, which
+rearranges the weights for every product, does not do so too often. How the work is cut depends on shapes alone, never
+on the number of threads, so the bits do not either.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from fcnlite import device
 from fcnlite.backend import Array
 from fcnlite.layers.window import Window
 
-_MANY_STRIPS = 8  # from here on strips are handed out to threads, below that the threads share each strip
+_TASKS = 8  # strips that threads take in turn come in multiples of this, so that all threads end together
+_FEW_COLUMNS = 200  # a strip of fewer is slow to multiply: then the threads share each product
 
 
 def correlate(
@@ -37,45 +40,77 @@ def correlate(
     slope : float
         What negative results are multiplied with: 1 for none, 0 for a ReLU folded in.
     """
-    backend = device.current()
     channels, outputs = image.shape[1] // group, out.shape[1] // group
-    depth, width = channels * window.area, out.shape[-1]
-    matrix = weight.reshape(group, outputs, depth)
-    finish = bias is not None or slope != 1
-    itemsize = out.itemsize
+    height = math.prod(out.shape[2:-1])  # rows of the map, over all axes but the last
+    cut = _cut(channels, window.area, height, out.shape[-1], out.itemsize)
 
     def strip(n: int, g: int, begin: int, end: int) -> None:
-        planes = out[n, g * outputs : (g + 1) * outputs].reshape(outputs, -1)
-        target = planes[:, begin * width : end * width]
         source = image[n, g * channels : (g + 1) * channels]
-        if window.pointwise:
-            col = source.reshape(depth, -1)[:, begin * width : end * width]
-        else:
-            col = backend.workspace(depth * (end - begin) * width).reshape(depth, -1)
-            _im2col(source, col, window, out.shape[2:], begin, end)
-        backend.gemm(matrix[g], col, target)
-        if finish:
-            first = planes.reshape(-1)[begin * width :]
-            shift = None if bias is None else bias[g * outputs : (g + 1) * outputs]
-            rows = end - begin
-            backend.launch("bias_forward", outputs * rows, width, rows, planes.shape[1], slope, shift, first)
+        outs = slice(g * outputs, (g + 1) * outputs)
+        shift = None if bias is None else bias[outs]
+        _strip(source, weight[outs], shift, out[n, outs], window, slope, (begin, end), cut.blocks)
 
-    height = math.prod(out.shape[2:-1])  # rows of the map, over all axes but the last
-    rows = max(1, backend.strip_bytes // (depth * width * itemsize))
-    if -(-height // rows) < _MANY_STRIPS:
-        rows = max(1, min(height, backend.whole_bytes // (depth * width * itemsize)))
-    rows = _even(height, rows)
-    tasks = [
-        (n, g, begin, min(height, begin + rows))
-        for n in range(out.shape[0])
-        for g in range(group)
-        for begin in range(0, height, rows)
-    ]
-    if len(tasks) < _MANY_STRIPS:
+    tasks = [(n, g, *rows) for n in range(out.shape[0]) for g in range(group) for rows in cut.strips]
+    if cut.apart:
+        device.current().parallel(len(tasks), lambda i: strip(*tasks[i]))
+    else:
         for task in tasks:
             strip(*task)
-    else:
-        backend.parallel(len(tasks), lambda i: strip(*tasks[i]))
+
+
+def _strip(
+    image: Array,
+    weight: Array,
+    bias: Array,
+    out: Array,
+    window: Window,
+    slope: float,
+    rows: tuple[int, int],
+    blocks: Sequence[tuple[int, int]],
+) -> None:
+    """Rows [begin, end) of one image and one group: the products of all blocks of channels, then bias and slope."""
+    backend = device.current()
+    outputs, size, area = out.shape[0], out.shape[1:], window.area
+    begin, end = (row * size[-1] for row in rows)
+    planes, matrix = out.reshape(outputs, -1), weight.reshape(outputs, -1)
+    for first, last in blocks:
+        if window.pointwise:
+            col = image[first:last].reshape(last - first, -1)[:, begin:end]
+        else:
+            depth = (last - first) * area
+            col = backend.workspace(depth * (end - begin)).reshape(depth, -1)
+            _im2col(image[first:last], col, window, size, *rows)
+        backend.gemm(matrix[:, first * area : last * area], col, planes[:, begin:end], first > 0)
+    if bias is not None or slope != 1:
+        count = rows[1] - rows[0]
+        numbers = (size[-1], count, planes.shape[1], slope)
+        backend.launch("bias_forward", outputs * count, *numbers, bias, planes.reshape(-1)[begin:])
+
+
+class _Cut(NamedTuple):
+    """Strips of output rows, each by blocks of channels; `apart` if a thread takes a strip for itself."""
+
+    strips: list[tuple[int, int]]
+    blocks: list[tuple[int, int]]
+    apart: bool
+
+
+def _cut(channels: int, area: int, height: int, width: int, itemsize: int) -> _Cut:
+    """Cut the work for one image and one group by its shapes."""
+    backend = device.current()
+    apart = backend.strip_bytes < backend.whole_bytes and height * width >= _TASKS * _FEW_COLUMNS
+    count = min(channels, round(channels * area / backend.strip_depth)) if apart else 1
+    blocks = _parts(channels, max(1, count))
+    row_bytes = max(last - first for first, last in blocks) * area * width * itemsize
+    most = max(1, (backend.strip_bytes if apart else backend.whole_bytes) // max(1, row_bytes))
+    strips = -(-height // most)
+    return _Cut(_parts(height, _TASKS * -(-strips // _TASKS) if apart else strips), blocks, apart)
+
+
+def _parts(count: int, parts: int) -> list[tuple[int, int]]:
+    """[0, count) in nearly equal parts, none of them empty."""
+    parts = min(count, parts)
+    return [(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
 
 
 def image_gradient(weight: Array, out_diff: Array, image_diff: Array, window: Window, group: int) -> None:

@@ -10,7 +10,6 @@ gradient of a ReLU behind it then depends on rounding.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from fcnlite import device
 from fcnlite.backend import Array
@@ -73,7 +72,7 @@ def _group(image: Array, transformed: Array, bias: Array, out: Array, window: Wi
     _, outputs, channels = transformed.shape
     height, width = (-(-n // _TILE) for n in out.shape[1:])  # in tiles
     row_bytes = _PLACES * (channels + outputs) * width * out.itemsize
-    rows = max(1, backend.strip_bytes // row_bytes)
+    rows = max(1, 2 * backend.strip_bytes // row_bytes)  # of images and of sums
     if -(-height // rows) < _MANY_STRIPS or rows * width < outputs // 2:
         rows = max(1, min(height, backend.whole_bytes // row_bytes))
         shared = True
@@ -91,7 +90,7 @@ def _group(image: Array, transformed: Array, bias: Array, out: Array, window: Wi
         arguments = (*image.shape[1:], *window.pad, begin, count, lines, image, below)
         backend.launch("winograd_tiles", lines, width, *arguments)
         left, right = below.reshape(_PLACES, channels, tiles), above.reshape(_PLACES, outputs, tiles)
-        backend.parallel(_PLACES, partial(_place, transformed, left, right))
+        backend.gemms(transformed, left, right)
         lines = outputs * count
         numbers = (*out.shape[1:], begin, count, lines, slope)
         backend.launch("winograd_out", lines, width, *numbers, bias, above, out)
@@ -102,8 +101,3 @@ def _group(image: Array, transformed: Array, bias: Array, out: Array, window: Wi
             strip(begin)
     else:
         backend.parallel(len(begins), lambda i: strip(begins[i]))
-
-
-def _place(transformed: Array, below: Array, above: Array, place: int) -> None:
-    """The product of one of the 36 places."""
-    device.current().gemm(transformed[place], below[place], above[place])

@@ -25,6 +25,7 @@ from fcnlite.layers import Convolution
 from fcnlite.layers.window import POINT, Window
 
 _WORTHWHILE = 32  # padding is cut only if that shortens an axis by at least one in so many
+_NARROW = 40  # a margin is kept, rather than copied in again by the next layer, if it is less than one row in so many
 
 
 class Plateau(NamedTuple):
@@ -232,16 +233,17 @@ def _side(window: Window, i: int) -> tuple[int, int, int]:
 
 
 def _through(axis: Axis, size: int, side: tuple[int, int, int], margin: Margin, trims: bool) -> _Seen:
-    """Follow an axis of the whole `size` through a window; each plateau keeps at least `margin.length` rows of the top.
+    """Follow an axis of the whole `size` through a window; each plateau keeps `margin.length` rows of the top or one.
 
     Padding is a plateau, too, which is cut where `trims`.
     """
     pad, extent, stride = side
     below, above, trim = [], [], [0, 0]
     padding, out = ((-pad, 0), (size, size + pad)), (size + 2 * pad - extent) // stride + 1
+    kept = margin.length if (margin.length - 1) * _NARROW < out else 1
     for begin, end, cut in (Plateau(*padding[0], -1), *axis, Plateau(*padding[1], -1)):
         first, last = -(-(begin + pad) // stride), (end - extent + pad) // stride + 1
-        most = last - first - margin.length
+        most = last - first - kept
         if cut >= 0:
             most = min(most, cut // stride)
         elif not trims or most * _WORTHWHILE < out:
