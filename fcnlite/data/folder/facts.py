@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from PIL import ExifTags, ImageOps
-from tqdm import tqdm
 
 from fcnlite.data.files import open_image
 from fcnlite.data.folder.layout import Pair
 from fcnlite.data.folder.masks import COLOURS, Key, counts, read_mask
 from fcnlite.errors import InputError
+from fcnlite.progress import progress_bar
 
 
 @dataclass
@@ -75,8 +75,11 @@ def gather(pairs: Sequence[Pair], colours: bool = False, progress: bool = True) 
     threads = min(32, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(threads) as pool:
         found = pool.map(lambda pair: facts_of(pair, colours), pairs)
-        hidden = None if progress else True  # None: shown on a terminal only
-        return list(tqdm(found, total=len(pairs), desc="checking", unit="image", leave=False, disable=hidden))
+        return list(
+            progress_bar(
+                found, hidden=not progress, total=len(pairs), desc="checking", unit="image", leave=False
+            )
+        )
 
 
 def facts_of(pair: Pair, colours: bool = False) -> Facts:
