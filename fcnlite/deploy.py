@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fcnlite.geometry import ONE_CHANNEL
+from fcnlite.geometry import ONE_CHANNEL, fetches_data
 from fcnlite.layers import LAYERS
 from fcnlite.proto import TEST, TRAIN, LayerParameter, Message, NetParameter, NetState, filter_net, upgrade
 
@@ -74,25 +74,19 @@ def deployed(param: Message) -> Any:
     net = filter_net(upgrade(param), NetState(phase=TEST, stage=param.state.stage))
     made = {name for layer in net.layer for name in layer.top}
     train = filter_net(upgrade(param), NetState(phase=TRAIN, stage=param.state.stage))
-    fetching = [layer for layer in train.layer if _fetches(layer) and not made.intersection(layer.top)]
+    fetching = [layer for layer in train.layer if fetches_data(layer) and not made.intersection(layer.top)]
     read = {name for layer in net.layer for name in layer.bottom}
     fetching = [layer for layer in fetching if read.intersection(layer.top)]
-    if not fetching and not any(_fetches(layer) or _measures(layer) for layer in net.layer):
+    if not fetching and not any(fetches_data(layer) or _measures(layer) for layer in net.layer):
         return param
     whole = NetParameter()
     whole.CopyFrom(net)
     del whole.layer[:]
     whole.layer.extend([*fetching, *net.layer])
-    shapes = {name: _assumed(layer, name) for layer in whole.layer if _fetches(layer) for name in layer.top}
+    shapes = {
+        name: _assumed(layer, name) for layer in whole.layer if fetches_data(layer) for name in layer.top
+    }
     return deploy(whole, shapes)
-
-
-def _fetches(layer: Any) -> bool:
-    """True for a layer that brings data from outside."""
-    cls = LAYERS.get(layer.type)
-    reads = cls is not None and cls.bottoms[0] > 0
-    known = reads or layer.type in ("Input", "Parameter", "DummyData")
-    return not known and not layer.bottom and bool(layer.top)
 
 
 def _measures(layer: Any) -> bool:
@@ -110,7 +104,7 @@ def _assumed(layer: Any, name: str) -> tuple[int, int, int, int]:
 
 def _as_input(layer: Any, shapes: Mapping[str, Sequence[int]]) -> Any:
     """An Input layer in place of one that fetches data, if the shapes of all its tops are known."""
-    if not _fetches(layer) or any(top not in shapes for top in layer.top):
+    if not fetches_data(layer) or any(top not in shapes for top in layer.top):
         return layer
     made = LayerParameter(name=layer.name, type="Input", top=layer.top)
     for top in layer.top:

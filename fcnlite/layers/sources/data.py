@@ -84,6 +84,26 @@ class HDF5Data(_Source):
     """
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self._read_settings(top)
+        self._queue = self._order(len(self.files))
+        self._file = self._row = 0
+        self._rows: list[np.ndarray] = []
+        self._numbers = np.arange(0)
+        self._load()
+        for blob, rows in zip(top, self._rows):
+            blob.reshape(self.batch, *rows.shape[1:])
+
+    def size_up(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self._read_settings(top)
+        path = self.find_file(self.files[0])
+        try:
+            with open_hdf5(path) as file:
+                for blob, name in zip(top, self.names):
+                    blob.reshape(self.batch, *self._rows_in(file, path, name).shape[1:])
+        except InputError as error:
+            raise self.fail(str(error)) from None
+
+    def _read_settings(self, top: Sequence[Blob]) -> None:
         p = self.param.hdf5_data_param
         if self.param.HasField("transform_param"):
             raise self.fail("HDF5Data does not transform its data; take transform_param out")
@@ -92,13 +112,6 @@ class HDF5Data(_Source):
         self.batch, self.shuffle = int(p.batch_size), p.shuffle
         self.names = list(self.param.top) or [blob.name for blob in top]
         self.files = self._read_list(p.source)
-        self._queue = self._order(len(self.files))
-        self._file = self._row = 0
-        self._rows: list[np.ndarray] = []
-        self._numbers = np.arange(0)
-        self._load()
-        for blob, rows in zip(top, self._rows):
-            blob.reshape(self.batch, *rows.shape[1:])
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         batches = [np.empty((self.batch, *rows.shape[1:]), np.float32) for rows in self._rows]
@@ -131,7 +144,10 @@ class HDF5Data(_Source):
         try:
             with open_hdf5(path) as file:
                 budget = Budget(file)
-                rows = [self._read(file, path, name, budget) for name in self.names]
+                rows = [
+                    read_array(self._rows_in(file, path, name), budget).astype(np.float32, copy=False)
+                    for name in self.names
+                ]
         except InputError as error:
             raise self.fail(str(error)) from None
         if len({len(array) for array in rows}) > 1 or not len(rows[0]):
@@ -146,13 +162,13 @@ class HDF5Data(_Source):
                 )
         self._rows, self._numbers = rows, self._order(len(rows[0]))
 
-    def _read(self, file: h5py.File, path: Path, name: str, budget: Budget) -> np.ndarray:
+    def _rows_in(self, file: h5py.File, path: Path, name: str) -> h5py.Dataset:
         data = member(file, name)
         if not isinstance(data, h5py.Dataset):
             raise InputError(f"'{path}' has no data set '{name}'; there are {', '.join(file) or 'none'}")
         if data.ndim < 1 or data.dtype.kind not in "fiu":
             raise InputError(f"'{path}': data set '{name}' must hold numbers along at least one axis")
-        return read_array(data, budget).astype(np.float32, copy=False)
+        return data
 
     def _read_list(self, source: str) -> list[str]:
         try:
