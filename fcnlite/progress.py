@@ -26,7 +26,8 @@ def progress_bar(items: Iterable[Any] | None = None, *, hidden: bool = False, **
         return tqdm(items, disable=None, **options)  # None: shown on a terminal only
     from tqdm import notebook
 
-    return (tqdm if notebook.IProgress is None else notebook.tqdm)(items, **options)
+    drawn = getattr(notebook, "IProgress", None) is not None  # ipywidgets is there
+    return (notebook.tqdm if drawn else tqdm)(items, **options)
 
 
 def in_notebook() -> bool:

@@ -29,6 +29,11 @@ def test_every_page_is_built(site):
     assert pages <= {path.relative_to(site) for path in site.rglob("*.html")} and len(pages) > 8
 
 
+def test_links_to_a_notebook_lead_to_its_page(site):
+    start = (site / "index.html").read_text(encoding="utf-8")
+    assert 'href="notebooks/nets.html"' in start and "ipynb" not in start
+
+
 def test_pages_load_nothing_from_elsewhere(site):
     fetched = r'<(?:script|img|iframe)[^>]*\bsrc="?(https?:)?//|<link[^>]*rel="?stylesheet"?[^>]*href="?(https?:)?//'
     for page in site.rglob("*.html"):

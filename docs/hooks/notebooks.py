@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             page = f"{markdown(book)}\n[This page as a notebook]({path.name})\n"
             files.append(File.generated(config, file.src_uri.replace(".ipynb", ".md"), content=page))
     return files
+
+
+def on_page_markdown(text: str, **_: Any) -> str:
+    """Let other pages' links to a notebook lead to its page."""
+    return re.sub(r"(\]\(notebooks/[\w-]+)\.ipynb\)", r"\1.md)", text)
 
 
 def run(path: Path) -> nbformat.NotebookNode:
