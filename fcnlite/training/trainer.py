@@ -27,6 +27,7 @@ from fcnlite.net import Net
 from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.segmenter import score_blob
 from fcnlite.parallel import World
+from fcnlite.progress import progress_bar
 from fcnlite.proto import to_text
 from fcnlite.scoring import Evaluation, evaluate, sheet
 from fcnlite.solver import SGDSolver
@@ -191,12 +192,11 @@ class _Logging:
     _begun: tuple[float, int]
 
     def _bar(self) -> Any:
-        return tqdm(
+        return progress_bar(
             total=self.plan.iterations,
             initial=self.solver.iter,
             desc="training",
             unit="it",
-            disable=None,
             dynamic_ncols=True,
         )
 

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from PIL import ExifTags, ImageOps
-from tqdm import tqdm
 
 from fcnlite.data.files import open_image
 from fcnlite.data.folder.layout import Pair
 from fcnlite.data.folder.masks import COLOURS, Key, counts, read_mask
 from fcnlite.errors import InputError
+from fcnlite.progress import progress_bar
 
 
 @dataclass
@@ -76,11 +76,12 @@ def gather(
     first, step : int
     """
     threads = max(1, min(32, 2 * (os.cpu_count() or 1)) // step)
-    hidden = None if progress else True  # None: shown on a terminal only
     gathered = []
     with (
         ThreadPoolExecutor(threads) as pool,
-        tqdm(total=len(pairs), desc="checking", unit="image", leave=False, disable=hidden) as bar,
+        progress_bar(
+            hidden=not progress, total=len(pairs), desc="checking", unit="image", leave=False
+        ) as bar,
     ):
         for facts in pool.map(lambda pair: facts_of(pair, colours), pairs[first::step]):
             gathered.append(facts)
