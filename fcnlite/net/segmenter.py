@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from fcnlite import device
 from fcnlite.data import Dataset
@@ -30,6 +29,7 @@ from fcnlite.net.core import Net
 from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.parameters import lacking
 from fcnlite.net.segmentation import Segmentation
+from fcnlite.progress import progress_bar
 from fcnlite.proto import NetParameter, parse_net
 
 _ALLOW = "name the layers as in the file, or allow it (--allow-missing, load(allow_missing=True))"
@@ -87,7 +87,7 @@ class Segmenter(Net):
             The net takes more than one picture.
         """
         if isinstance(image, (list, tuple)):
-            bar = tqdm(image, unit="image", disable=None, leave=False)
+            bar = progress_bar(image, unit="image", leave=False)
             return [self.predict(one, mean_bgr, output, scale) for one in bar]
         data, size = self._input(image, mean_bgr, scale)
         with self.exclusive():
