@@ -42,7 +42,7 @@ from fcnlite.io.archive import unpack
 from fcnlite.io.caffemodel import read_definition
 from fcnlite.io.hdf5 import create_hdf5
 from fcnlite.net import load
-from fcnlite.proto import read_net, read_solver
+from fcnlite.proto import Datum, read_net, read_solver
 from fcnlite.training.plan import Plan, plan_from
 
 SECONDS, MEMORY = 5, 1 << 30  # that one input may take
@@ -102,6 +102,31 @@ def _plain_hdf5(path: Path) -> None:
 def _rows(path: Path) -> None:
     with create_hdf5(path) as file:
         file.create_dataset("data", data=np.zeros((4, 3), np.float32))
+
+
+def _database(path: Path) -> None:
+    """Records of pictures, encoded and not, in a tree of two levels."""
+    import lmdb
+
+    buffer = io.BytesIO()
+    pixels = np.random.RandomState(0).randint(0, 256, (24, 20, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    plain = Datum(channels=3, height=24, width=20, data=pixels.transpose(2, 0, 1).tobytes(), label=1)
+    encoded = Datum(encoded=True, data=buffer.getvalue(), label=2)
+    with lmdb.open(os.fspath(path), subdir=False, map_size=1 << 20, lock=False) as environment:
+        with environment.begin(write=True) as transaction:
+            for number in range(12):
+                record = encoded if number % 3 else plain
+                transaction.put(b"%08d" % number, record.SerializeToString())
+
+
+def _read_database(path: Path) -> None:
+    layer = (
+        'layer { name: "d" type: "Data" top: "data" data_param { source: "%s" batch_size: 1 backend: LMDB } }'
+    )
+    net = Net(layer % path, phase="TEST")
+    for _ in range(13):
+        net.forward()
 
 
 def _state(path: Path) -> None:
@@ -184,7 +209,9 @@ READERS: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], object]]]
     "inspect": (".h5", _hdf5, lambda path: str(describe(os.fspath(path)))),
     "solverstate": (".solverstate", _state, read_state),
     "solverstate-hdf5": (".solverstate.h5", _state, read_state),
-    "hdf5data": (".h5", _rows, _read_rows),
+    "hdf5data": (".h5", _rows, _both(_read_rows, describe)),
+    "lmdb": (".mdb", _database, _both(_read_database, describe)),
+    "npy": (".npy", lambda path: np.save(path, np.arange(12.0).reshape(3, 4)), describe),
     "prototxt": (".prototxt", _text(NET), lambda path: Net(read_net(path), phase="TEST")),
     "solver": (".prototxt", _text(SOLVER), read_solver),
     "mat": (".mat", _mat, lambda path: read_matrix(path, "S")),

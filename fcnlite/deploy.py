@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fcnlite.geometry import ONE_CHANNEL
+from fcnlite.geometry import declared_shape, declared_size, fetches_data
 from fcnlite.layers import LAYERS
 from fcnlite.proto import TEST, TRAIN, LayerParameter, Message, NetParameter, NetState, filter_net, upgrade
 
@@ -63,8 +63,8 @@ def deploy(param: Message, shapes: Mapping[str, Sequence[int]] | None = None) ->
 def deployed(param: Message) -> Any:
     """The form of a net for prediction: the net itself, or `deploy` of it where it fetches data or has losses.
 
-    Layers that fetch data become inputs. Where the description does not tell the size of images (`crop_size`), they
-    are as large as VOC's, of one channel where called so (see `fcnlite.geometry`) and of three otherwise.
+    Layers that fetch data become inputs. Where the description does not tell the size of images, they are as large
+    as VOC's, of one channel where called so (see `fcnlite.geometry`) and of three otherwise.
 
     Parameters
     ----------
@@ -74,25 +74,22 @@ def deployed(param: Message) -> Any:
     net = filter_net(upgrade(param), NetState(phase=TEST, stage=param.state.stage))
     made = {name for layer in net.layer for name in layer.top}
     train = filter_net(upgrade(param), NetState(phase=TRAIN, stage=param.state.stage))
-    fetching = [layer for layer in train.layer if _fetches(layer) and not made.intersection(layer.top)]
+    fetching = [layer for layer in train.layer if fetches_data(layer) and not made.intersection(layer.top)]
     read = {name for layer in net.layer for name in layer.bottom}
     fetching = [layer for layer in fetching if read.intersection(layer.top)]
-    if not fetching and not any(_fetches(layer) or _measures(layer) for layer in net.layer):
+    if not fetching and not any(fetches_data(layer) or _measures(layer) for layer in net.layer):
         return param
     whole = NetParameter()
     whole.CopyFrom(net)
     del whole.layer[:]
     whole.layer.extend([*fetching, *net.layer])
-    shapes = {name: _assumed(layer, name) for layer in whole.layer if _fetches(layer) for name in layer.top}
+    shapes = {
+        name: _assumed(layer, i)
+        for layer in whole.layer
+        if fetches_data(layer)
+        for i, name in enumerate(layer.top)
+    }
     return deploy(whole, shapes)
-
-
-def _fetches(layer: Any) -> bool:
-    """True for a layer that brings data from outside."""
-    cls = LAYERS.get(layer.type)
-    reads = cls is not None and cls.bottoms[0] > 0
-    known = reads or layer.type in ("Input", "Parameter", "DummyData")
-    return not known and not layer.bottom and bool(layer.top)
 
 
 def _measures(layer: Any) -> bool:
@@ -102,15 +99,16 @@ def _measures(layer: Any) -> bool:
     return is_loss or layer.type in ("Accuracy", "Silence")
 
 
-def _assumed(layer: Any, name: str) -> tuple[int, int, int, int]:
-    """The shape of a data layer's top."""
-    side = layer.transform_param.crop_size
-    return (1, 1 if name in ONE_CHANNEL else 3, *((side, side) if side else SIZE))
+def _assumed(layer: Any, index: int) -> tuple[int, ...]:
+    """The shape of a data layer's top, for one image."""
+    size = declared_size(layer) or SIZE
+    shape = declared_shape(layer, index, size)
+    return (1, *shape[1:]) if len(shape) == 4 else (1, 1, *size)
 
 
 def _as_input(layer: Any, shapes: Mapping[str, Sequence[int]]) -> Any:
     """An Input layer in place of one that fetches data, if the shapes of all its tops are known."""
-    if not _fetches(layer) or any(top not in shapes for top in layer.top):
+    if not fetches_data(layer) or any(top not in shapes for top in layer.top):
         return layer
     made = LayerParameter(name=layer.name, type="Input", top=layer.top)
     for top in layer.top:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import fcnlite.random
 from fcnlite import layers
 from fcnlite.blob import Blob
-from fcnlite.errors import InputError
+from fcnlite.data.python_layers import is_data_layer
+from fcnlite.errors import InputError, warn
 from fcnlite.layers.base import name_loss_top
 from fcnlite.proto import TEST, Message, NetParameter, NetState, filter_net, upgrade
 from fcnlite.proto.filter import left_out
@@ -22,17 +25,20 @@ from fcnlite.receptive_field import PIXEL, Field, field_above
 Shape = tuple[int, ...]
 FLOAT = 4  # bytes
 
-# Layers that bring data from outside, whose tops have no size in the description.
-SOURCES = frozenset("Data HDF5Data ImageData MemoryData Python WindowData".split())
-# Those whose second top is a class for each image, and where their settings are.
-_NUMBERED = frozenset("Data ImageData MemoryData WindowData".split())
+# Settings of the layers that bring data from outside.
 _SETTINGS = {
-    "Data": "data",
-    "HDF5Data": "hdf5_data",
-    "ImageData": "image_data",
-    "MemoryData": "memory_data",
-    "WindowData": "window_data",
+    "Data": "data_param",
+    "DenseImageData": "dense_image_data_param",
+    "HDF5Data": "hdf5_data_param",
+    "ImageData": "image_data_param",
+    "ImageSegData": "image_data_param",
+    "MemoryData": "memory_data_param",
+    "WindowData": "window_data_param",
 }
+_NUMBERED = frozenset(
+    "Data ImageData MemoryData WindowData".split()
+)  # the second top is a class for each image
+_DECLARED = frozenset("MemoryData WindowData".split())  # which files tell nothing of
 # Blobs that hold class indices, in the nets of the paper and in Caffe's examples; "depth" too has one
 # channel.
 ONE_CHANNEL = frozenset({"label", "labels", "sem", "geo", "depth"})
@@ -89,8 +95,20 @@ class LayerGeometry:
         return sum(parameter.count for parameter in self.parameters)
 
 
+def fetches_data(param: Message) -> bool:
+    """True for a layer that brings data from outside, be its type known or not."""
+    cls = layers.LAYERS.get(param.type)
+    reads = cls is not None and cls.bottoms[0] > 0
+    known = reads or param.type in ("Input", "Parameter", "DummyData")
+    return not known and not param.bottom and bool(param.top)
+
+
 def measure(
-    net: NetParameter, size: tuple[int, int] | None = None, phase: int = TEST, state: NetState | None = None
+    net: NetParameter,
+    size: tuple[int, int] | None = None,
+    phase: int = TEST,
+    state: NetState | None = None,
+    folder: Path | None = None,
 ) -> list[LayerGeometry]:
     """Measure every layer of a net.
 
@@ -99,13 +117,16 @@ def measure(
     net : NetParameter
         Of either format; layers of another phase are left out.
     size : (int, int), optional
-        Height and width to give every input map in place of those declared. Data layers, which declare none,
-        need it; their tops are taken to be 3-channel images, or of one channel where called label, sem, geo
-        or depth.
+        Height and width to give every input map in place of those declared. Layers that bring data and declare none
+        need it, unless their files tell. Images of which neither tells are taken to have 3 channels, or one where
+        called label, sem, geo or depth.
     phase : int
         TRAIN or TEST.
     state : NetState, optional
         Level and stages as well; in place of `phase`.
+    folder : Path, optional
+        The prototxt's. Layers that bring data then look into their files for the shapes of the first batch; without
+        it no file is opened.
 
     Returns
     -------
@@ -125,7 +146,7 @@ def measure(
     fields: dict[str, Field | None] = {}
     owned: set[str] = set()
     try:
-        return [_measure_layer(param, blobs, fields, owned, size, phase) for param in net.layer]
+        return [_measure_layer(param, blobs, fields, owned, size, phase, folder) for param in net.layer]
     except InputError as error:
         raise InputError(f"{error}{left_out(error.blob, whole, state)}") from None
 
@@ -137,6 +158,7 @@ def _measure_layer(
     owned: set[str],
     size: tuple[int, int] | None,
     phase: int,
+    folder: Path | None,
 ) -> LayerGeometry:
     name_loss_top(param)
     for name in param.bottom:
@@ -146,8 +168,9 @@ def _measure_layer(
                 blob=name,
             )
     bottoms = [blobs[name] for name in param.bottom]
-    if param.type in SOURCES and not bottoms:
-        tops = [Blob(shape=_fed(param, i, size), name=name) for i, name in enumerate(param.top)]
+    if fetches_data(param) and param.type in layers.LAYERS:
+        shapes = _fed(param, size, phase, folder)
+        tops = [Blob(shape=shape, name=name) for name, shape in zip(param.top, shapes)]
         made: list[tuple[Blob, Any]] = []
         layer = None
     else:
@@ -183,37 +206,73 @@ def _parameter(blob: Blob, filler: Message, spec: Message, owned: set[str]) -> P
     return Parameter(tuple(blob.shape), filler, spec.lr_mult != 0, shared)
 
 
-def _fed(param: Message, index: int, size: tuple[int, int] | None) -> Shape:
-    """The shape of a top of a layer that brings data: as the layer declares it, at the size given."""
-    settings: Any = getattr(param, f"{_SETTINGS.get(param.type, '')}_param", None)
+def _fed(param: Message, size: tuple[int, int] | None, phase: int, folder: Path | None) -> list[Shape]:
+    """Shapes of the tops of a layer that brings data: as its files tell, else as it declares, at the size given."""
+    reason = "it does not say how large its images are"
+    if folder is not None and param.type not in _DECLARED:
+        try:
+            return _resized(_first_batch(param, phase, folder), size)
+        except (InputError, FileNotFoundError) as error:
+            reason = str(error)
+    declared = size or declared_size(param)
+    if declared is None:
+        where = "" if reason.startswith("layer ") else f"layer '{param.name}' ({param.type}): "
+        raise InputError(f"{where}{reason}; give the input size (--size)")
+    if reason.startswith("layer ") and not is_data_layer(param.python_param.module, param.python_param.layer):
+        warn(f"{reason}; sizes and channels are taken as declared, images without to have 3 channels")
+    return [declared_shape(param, i, declared) for i in range(len(param.top))]
+
+
+def _first_batch(param: Message, phase: int, folder: Path) -> list[Shape]:
+    """The shapes that a layer's files give its tops."""
+    layer = layers.create(param, phase)
+    layer.folder = folder
+    layer.check_counts(0, len(param.top))
+    tops = [Blob(name=name) for name in param.top]
+    with fcnlite.random.left_alone():
+        layer.size_up([], tops)
+    return [tuple(top.shape) for top in tops]
+
+
+def _resized(shapes: list[Shape], size: tuple[int, int] | None) -> list[Shape]:
+    """The shapes with maps of the first one's size, and in proportion to it, at another."""
+    if size is None or len(shapes[0]) != 4:
+        return shapes
+    first = shapes[0][2:]
+    return [
+        (*shape[:2], *(new * old // base for new, old, base in zip(size, shape[2:], first)))
+        if len(shape) == 4
+        else shape
+        for shape in shapes
+    ]
+
+
+def declared_size(param: Message) -> tuple[int, int] | None:
+    """Height and width of the images that a layer brings, if its settings have them."""
+    settings, transform = getattr(param, _SETTINGS.get(param.type, ""), None), param.transform_param
+    pairs = [(transform.crop_size, transform.crop_size), (transform.crop_height, transform.crop_width)]
+    for kind in ("crop_", "new_", ""):
+        pairs.append((getattr(settings, f"{kind}height", 0), getattr(settings, f"{kind}width", 0)))
+    return next(((int(height), int(width)) for height, width in pairs if height and width), None)
+
+
+def declared_shape(param: Message, index: int, size: tuple[int, int]) -> Shape:
+    """The shape of a top of a layer that brings data, as far as its settings have it."""
+    settings: Any = getattr(param, _SETTINGS.get(param.type, ""), None)
     batch = int(settings.batch_size) if settings is not None else 1
-    if index == 1 and param.type in _NUMBERED and not _lists_label_images(param):
+    if index == 1 and param.type in _NUMBERED:
         return (batch,)  # a class for each image
-    channels = 1 if param.top[index] in ONE_CHANNEL else 3
-    declared: tuple[int, ...] = ()
+    if index == 2 and param.type == "ImageSegData":
+        return batch, 1, 1, 2  # each image's size
+    is_label = param.top[index] in ONE_CHANNEL or (
+        index == 1 and param.type.endswith(("ImageData", "SegData"))
+    )
+    is_grey = param.transform_param.force_gray or not getattr(settings, "is_color", True)
+    channels = 1 if is_label or is_grey else 3
     if param.type == "MemoryData":
-        channels, declared = settings.channels, (settings.height, settings.width)
-    elif param.transform_param.crop_size:
-        declared = (param.transform_param.crop_size,) * 2
-    elif param.type == "ImageData" and settings.new_height:
-        declared = settings.new_height, settings.new_width
-    if param.transform_param.force_gray or (param.type == "ImageData" and not settings.is_color):
-        channels = 1
-    if size is None and not declared:
-        raise InputError(
-            f"layer '{param.name}' ({param.type}) does not say how large its images are;"
-            " give the input size (--size)"
-        )
-    return batch, int(channels), *map(int, size or declared)
-
-
-def _lists_label_images(param: Message) -> bool:
-    """True if an ImageData's list, which must be in the working folder, ends its lines with names, not with numbers."""
-    try:
-        with open(param.image_data_param.source, encoding="utf-8") as lines:
-            return not lines.readline().split()[-1].lstrip("-").isdecimal()
-    except (OSError, UnicodeDecodeError, IndexError):
-        return False
+        channels = int(settings.channels)
+    divisor = settings.label_divide_factor if is_label and param.type == "DenseImageData" else 1
+    return batch, channels, size[0] // divisor, size[1] // divisor
 
 
 def _shaped(
@@ -230,12 +289,11 @@ def _shaped(
 
     layer.new_parameter = unfilled  # a parameter's shape is wanted, not its hundred megabytes
     layer.check_counts(len(bottoms), len(tops))
-    layer.setup(bottoms, tops)
+    layer.size_up(bottoms, tops)
     if param.type == "Input" and size is not None:
         for top in tops:
             if len(top.shape) == 4:
                 top.reshape(*top.shape[:2], *size)
-    layer.reshape(bottoms, tops)
     return layer, [(blob, fillers.get(id(blob))) for blob in layer.blobs]
 
 

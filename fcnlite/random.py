@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -100,6 +102,17 @@ def skip_masks(count: int) -> None:
 def masks_drawn() -> int:
     """Count of numbers that this thread has drawn from the stream of masks since it was seeded."""
     return _streams.drawn
+
+
+@contextmanager
+def left_alone() -> Iterator[None]:
+    """Afterwards, both streams go on as if nothing had been drawn meanwhile."""
+    masks, drawn, fillers = _streams.masks.state, _streams.drawn, _streams.fillers.bit_generator.state
+    try:
+        yield
+    finally:
+        _streams.masks.state, _streams.fillers.bit_generator.state = masks, fillers
+        _streams.drawn = drawn
 
 
 def filler_stream() -> np.random.Generator:

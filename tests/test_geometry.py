@@ -118,7 +118,7 @@ def test_shared_parameters_count_once():
             'layer { name: "a" type: "ReLU" bottom: "x" top: "a" }',
             "layer 'a' (ReLU): no layer before it writes",
         ),
-        ('layer { name: "a" type: "Python" top: "a" }', "layer 'a' (Python) does not say how large"),
+        ('layer { name: "a" type: "Python" top: "a" }', "layer 'a' (Python): it does not say how large"),
         (
             'layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 1 dim: 1 dim: 4 dim: 4 } } }'
             'layer { name: "c" type: "Convolution" bottom: "d" top: "c"'

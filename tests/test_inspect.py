@@ -120,10 +120,12 @@ def test_weights_that_are_not_their_nets_are_told_apart(tmp_path, capsys):
 
 
 def test_weights_whose_net_cannot_be_measured_are_named_once(tmp_path, capsys):
-    net = 'layer { name: "in" type: "HDF5Data" top: "x" } layer { name: "odd" type: "PReLU" bottom: "x" top: "y" }'
+    source = 'hdf5_data_param { source: "none" batch_size: 1 }'
+    net = f'layer {{ name: "in" type: "HDF5Data" top: "x" {source} }}'
+    net += 'layer { name: "odd" type: "PReLU" bottom: "x" top: "y" }'
     write_weights(tmp_path / "w.caffemodel", {"odd": [np.zeros(4, np.float32)]}, net=proto.parse_net(net))
     _, out, _ = told(capsys, tmp_path / "w.caffemodel")
-    start = "w.caffemodel: weights alone (layer 'in' (HDF5Data) does not say how large its images are"
+    start = "w.caffemodel: weights alone (layer 'in' (HDF5Data): 'none' is neither in "
     assert out.splitlines()[0].startswith(start)
 
 

@@ -214,7 +214,7 @@ def test_what_cannot_be_read_is_told(tmp_path, records, text, message):
 
 
 def test_a_folder_that_is_no_database_is_told(tmp_path):
-    with pytest.raises(InputError, match="is not an LMDB database"):
+    with pytest.raises(InputError, match="not an LMDB database"):
         Net(net_text(tmp_path), TEST)
     with pytest.raises(InputError, match="'nowhere' is neither in .* nor beside the prototxt"):
         Net(net_text("nowhere"), TEST)

@@ -14,6 +14,7 @@ from fcnlite.commands.options import Parser, add_stage_option, guarded, refuse_o
 from fcnlite.errors import InputError, warn
 from fcnlite.io.convert import Layers, convert_state, convert_weights
 from fcnlite.io.weights import iter_weights, names_hdf5
+from fcnlite.progress import progress_bar
 from fcnlite.proto import NetParameter, read_net, upgrade
 from fcnlite.proto.filter import in_stages
 
@@ -62,7 +63,7 @@ def _check_paths(source: Path, target: Path) -> None:
 
 def _with_bar(layers: Layers, source: Path) -> Layers:
     """Hand layers on and show the bytes done as a bar, on a terminal."""
-    with tqdm(total=source.stat().st_size, unit="B", unit_scale=True, disable=None, desc=source.name) as bar:
+    with progress_bar(total=source.stat().st_size, unit="B", unit_scale=True, desc=source.name) as bar:
         for name, arrays in layers:
             yield name, arrays
             bar.update(sum(array.nbytes for array in arrays))

@@ -11,6 +11,7 @@ from typing import Any
 from fcnlite import models
 from fcnlite.commands.options import Parser, add_stage_option, guarded, image_size
 from fcnlite.describe import by, describe
+from fcnlite.layers.python import allow_python_layers
 from fcnlite.tables import headed
 
 _HELP = """\
@@ -20,8 +21,14 @@ Show what is in a file of Caffe's, or what a net of the catalogue is made of:
   .caffemodel, .h5          weights: the net they belong to, if the file says or it is one of the catalogue's,
                             with the shapes that are in the file; otherwise names and shapes
   .solverstate, .solverstate.h5   where a training run stands
-  .binaryproto              an array, such as a mean: its shape, range and means
+  .binaryproto, .npy        an array, such as a mean: its shape, range and means
+  an LMDB, or its data.mdb  the records: how many, their keys, shapes, formats and labels
+  .h5 of data               its data sets, as HDF5Data reads them: shapes, ranges, and which classes its labels have
+  a list of data            of .h5 files, of images with labels, of windows: how many, and which files are missing
   fcn8s, vgg16, ...         a net of the catalogue (--classes and --width change it)
+
+A net whose layers fetch their data is shown at the size of what they fetch first: of an LMDB, of .h5 files, of
+listed images, of the original experiments' data sets. Where that is not there, --size tells it.
 
 columns of a net (in 80 columns, or the terminal's, sizes are shortened and weights,
 pad and stride left out as needed; COLUMNS=200 makes room, --json has all):
@@ -41,6 +48,7 @@ examples:
   fcnlite inspect voc-fcn8s/train.prototxt --size 500x500 --phase TRAIN
   fcnlite inspect fcn8s-heavy-pascal.caffemodel --json | jq .totals
   fcnlite inspect snapshot/train_iter_4000.solverstate
+  fcnlite inspect examples/imagenet/ilsvrc12_train_lmdb
 
 nets of the catalogue:
 """
@@ -54,6 +62,9 @@ def render(described: Mapping[str, Any]) -> str:
         "solver": _render_solver,
         "solver state": _render_state,
         "array": _render_array,
+        "database": _render_database,
+        "rows": _render_rows,
+        "list": _render_list,
     }
     return "\n".join(writers[described["kind"]](described))
 
@@ -180,6 +191,100 @@ def _render_array(described: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _render_database(described: Mapping[str, Any]) -> list[str]:
+    count, seen = described["records"], described["looked_at"]
+    lines = [f"{described['name']}: an LMDB of {count:,} records ({_bytes(described['bytes'])})"]
+    if count:
+        lines.append(f"keys from {described['first_key']} to {described['last_key']}")
+    if seen < count:
+        lines.append(f"of the first {seen:,} records:")
+    for shape in described["shapes"][:_SHOWN]:
+        lines.append(f"  {by(shape['shape'])}: {shape['count']:,} records")
+    if more := described["shapes"][_SHOWN:]:
+        lines.append(f"  and {len(more):,} other shapes: {sum(shape['count'] for shape in more):,} records")
+    if described["formats"]:
+        lines.append("kept as " + ", ".join(f"{kind} ({n:,})" for kind, n in described["formats"].items()))
+    return [*lines, *_labels(described["labels"])]
+
+
+def _labels(labels: Mapping[str, Any] | None) -> list[str]:
+    if labels is None:
+        return []
+    return [
+        f"labels from {labels['least']:g} to {labels['most']:g}, {labels['different']:,} different"
+        if labels["different"] > 1
+        else f"all labels are {labels['least']:g}"
+    ]
+
+
+def _render_rows(described: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [told["name"], by(told["shape"]), told["dtype"], *_values(told)] for told in described["data_sets"]
+    ]
+    lines = [f"{described['name']}: rows of data (HDF5)", ""]
+    lines += headed(["data set", "shape", "type", "values"], rows, left=4)
+    if described["groups"]:
+        lines += ["", f"and groups, which HDF5Data does not read: {', '.join(described['groups'])}"]
+    return lines
+
+
+def _values(told: Mapping[str, Any]) -> list[str]:
+    """The cell that tells a data set's values."""
+    values = told["values"]
+    if values is None:
+        return [""]
+    if values["different"] is not None:
+        text = _runs(values["different"])
+    elif values["least"] is None:
+        text = "none finite"
+    else:
+        text = f"{values['least']:g} to {values['most']:g}"
+    text += ", not-a-numbers among them" if values["not_a_number"] else ""
+    some = told["shape"] and told["looked_at"] < told["shape"][0]
+    return [f"{text} (first {told['looked_at']:,} rows)" if some else text]
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """Whole numbers as people write them, `0 to 20, 255`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    shown = [f"{first} to {last}" if last > first else f"{first}" for first, last in runs]
+    return (
+        ", ".join(shown)
+        if len(shown) <= _SHOWN
+        else f"{numbers[0]} to {numbers[-1]}, {len(numbers)} different"
+    )
+
+
+def _render_list(described: Mapping[str, Any]) -> list[str]:
+    held = f"{described['files']:,} {described['of']}"
+    if described["of"] == "windows":
+        held = f"{described['windows']:,} windows in {described['files']:,} images"
+    lines = [f"{described['name']}: a list of {held}"]
+    labels = described.get("labels")
+    if isinstance(labels, str):
+        lines.append({"none": "without labels", "images": "with label images"}.get(labels, f"with {labels}"))
+    else:
+        lines += _labels(labels)
+    if described["missing"]:
+        lines.append(
+            f"{described['missing']:,} of the first {described['looked_for']:,} files are not found from the working"
+            f" folder or the list's, such as {described['first_missing']} (a layer's root_folder comes before names)"
+        )
+    first = described["first"]
+    if first and first.get("kind") == "rows":
+        return [*lines, "", *_render_rows(first)]
+    return (
+        [*lines, f"first: {first['name']}, {first['height']} x {first['width']}, {first['mode']}"]
+        if first
+        else lines
+    )
+
+
 def _both(pair: Sequence[float] | None) -> str:
     """A value of both axes: once if they agree."""
     if pair is None:
@@ -211,6 +316,11 @@ def _parser() -> argparse.ArgumentParser:
     add_stage_option(parser)
     parser.add_argument("--classes", type=int, metavar="N", help="classes of a net of the catalogue")
     parser.add_argument("--width", type=int, metavar="W", help="channels of its first convolution")
+    parser.add_argument(
+        "--allow-python-layers",
+        action="store_true",
+        help="run the code of Python layers that a net names, from its folder or sys.path",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     return parser
 
@@ -219,6 +329,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = _parser().parse_args(arguments)
+    allow_python_layers(options.allow_python_layers)
     described = describe(
         options.target, options.size, options.phase, options.classes, options.width, options.stage
     )

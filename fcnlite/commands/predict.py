@@ -37,6 +37,7 @@ from fcnlite.memory import resident
 from fcnlite.net import Segmenter
 from fcnlite.net.segmenter import check_size, class_names, picture_scores
 from fcnlite.parallel import world
+from fcnlite.progress import progress_bar
 
 ASSUMED = ", VOC's, as the weights tell none; --mean and --scale give others"
 LABEL, OVERLAY, SCORES = ".png", "_overlay.jpg", "_scores.npz"  # how the results' names end
@@ -345,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"pixels: {net.notes.pixels}{'' if net.notes.told else ASSUMED}")
     failed = 0
-    bar = tqdm(total=len(jobs), unit="image", disable=None if len(jobs) > 1 else True, leave=False)
+    bar = progress_bar(hidden=len(jobs) < 2, total=len(jobs), unit="image", leave=False)
     with bar:
         for first in range(0, len(jobs), world().size):
             own = jobs[first : first + world().size][world().rank :][:1]

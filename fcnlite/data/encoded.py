@@ -57,6 +57,27 @@ def decode(data: bytes, color: bool | None = None) -> np.ndarray:
         raise InputError(f"is not an image that can be decoded ({error})") from None
 
 
+def look(data: bytes) -> tuple[tuple[int, int, int], str]:
+    """The shape that `decode` gives an image file of its own channels, and the file's format, from its beginning.
+
+    Raises
+    ------
+    InputError
+        It is no image.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            is_grey = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
+            channels = 4 if _is_seen_through(image) else 1 if is_grey else 3
+            return (channels, image.height, image.width), str(image.format)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"is not an image ({error})") from None
+
+
+def _is_seen_through(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+
 def _bits(data: bytes, image: Image.Image) -> int:
     """Bits a channel; Pillow itself hides those of a 16-bit colour PNG."""
     if data.startswith(_PNG):
@@ -73,7 +94,7 @@ def _grey_of_8_bits(image: Image.Image) -> Image.Image:
 def _planes(image: Image.Image, color: bool | None, kind: str | None) -> np.ndarray:
     if not color and image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))[None]
-    seen_through = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    seen_through = _is_seen_through(image)
     planes = np.asarray(image.convert("RGBA" if seen_through else "RGB")).transpose(2, 0, 1)
     if color is False:
         return brightness(planes[:3].transpose(1, 2, 0), kind == "PNG")[None]

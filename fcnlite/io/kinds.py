@@ -1,4 +1,4 @@
-"""Caffe's binary files told apart by their content: weights, a solver's state, a single array."""
+"""Caffe's binary files told apart by their content: weights, a solver's state, a single array, rows of data."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import os
 from itertools import islice
 from pathlib import Path
 
+import h5py
+
 from fcnlite.errors import InputError
-from fcnlite.io.hdf5 import is_hdf5, open_hdf5
+from fcnlite.io.hdf5 import is_hdf5, member, open_hdf5
 from fcnlite.io.wire import LENGTH, VARINT, WireFile
 
-WEIGHTS, STATE, ARRAY = "weights", "a solver's state", "a single array"
+WEIGHTS, STATE, ARRAY, ROWS = "weights", "a solver's state", "a single array", "rows of data"
 _LOOKED_AT = 1000  # fields at the top of a file
 
 
 def kind_of(path: str | os.PathLike[str]) -> str | None:
-    """`WEIGHTS`, `STATE` or `ARRAY` (a binaryproto, such as a mean); None if the file is none of these or damaged.
+    """`WEIGHTS`, `STATE`, `ARRAY` (a binaryproto, such as a mean) or `ROWS` (an HDF5 file for HDF5Data).
+
+    None if the file is none of these or damaged.
 
     A file that could be weights is taken for weights.
     """
@@ -43,6 +47,8 @@ def refuse_other_kind(path: str | os.PathLike[str], wanted: str) -> None:
         advice = f"; the state is in {_beside(path, 'caffemodel', 'solverstate')}, and --weights starts from weights"
     elif found == ARRAY:
         advice = ", such as a mean (a binaryproto)"
+    elif found == ROWS:
+        advice = ", as an HDF5Data layer reads them"
     raise InputError(f"{os.fspath(path)}: it holds {found}, not {wanted}{advice}")
 
 
@@ -60,7 +66,11 @@ def _beside(path: str | os.PathLike[str], old: str, new: str) -> str:
 
 def _kind_of_hdf5(path: str | os.PathLike[str]) -> str | None:
     with open_hdf5(path) as file:
-        return WEIGHTS if "data" in file else STATE if "iter" in file else None
+        if isinstance(member(file, "data"), h5py.Group):
+            return WEIGHTS
+        if "iter" in file:
+            return STATE
+        return ROWS if any(isinstance(member(file, name), h5py.Dataset) for name in file) else None
 
 
 def _kind_of_binary(path: str | os.PathLike[str]) -> str | None:

@@ -148,6 +148,11 @@ class Layer:
         """Compute the diffs of those bottoms that are wanted, and add to the parameters' diffs."""
         raise NotImplementedError
 
+    def size_up(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Set up and reshape where sizes alone are wanted: a layer that reads files reads what these take."""
+        self.setup(bottom, top)
+        self.reshape(bottom, top)
+
     def sight(self) -> Window | None:
         """The window through which a top's pixel sees the bottom's, if it depends on nothing else; None if unknown.
 

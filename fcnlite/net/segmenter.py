@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from fcnlite import device
 from fcnlite.data import Dataset
@@ -32,6 +31,7 @@ from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.parameters import lacking
 from fcnlite.net.segmentation import Segmentation
 from fcnlite.net.tiles import tiling
+from fcnlite.progress import progress_bar
 from fcnlite.proto import NetParameter, parse_net
 
 _ALLOW = "name the layers as in the file, or allow it (--allow-missing, load(allow_missing=True))"
@@ -94,7 +94,7 @@ class Segmenter(Net):
             work in tiles.
         """
         if isinstance(image, (list, tuple)):
-            bar = tqdm(image, unit="image", disable=None, leave=False)
+            bar = progress_bar(image, unit="image", leave=False)
             return [self.predict(one, mean_bgr, output, scale, memory) for one in bar]
         return self._run(image, mean_bgr, output, scale, memory, _labels)
 
@@ -169,9 +169,7 @@ class Segmenter(Net):
         like = finish(device.current().empty((self.blob(output).shape[1], 1, 1)))
         tiles = tiling(self, output, size, bytes_of(memory), like.nbytes)
         whole = np.empty((*like.shape[:-2], *tiles.size), like.dtype)
-        bar = tqdm(
-            tiles, total=len(tiles), unit="tile", leave=False, disable=None if len(tiles) > 1 else True
-        )
+        bar = progress_bar(tiles, hidden=len(tiles) == 1, total=len(tiles), unit="tile", leave=False)
         for row, column in bar:
             target = whole[..., row.first : row.last, column.first : column.last]
             found = run(slice(row.begin, row.end), slice(column.begin, column.end))

@@ -63,6 +63,9 @@ class DummyData(_Source):
             if filler.type != "constant" or not blob.has_data:
                 self._fill(blob, filler)
 
+    def deal(self, hands: int, hand: int) -> None:
+        """Do nothing: each of Caffe's parallel solvers draws from a stream of its own, as each process here."""
+
     def _fill(self, blob: Blob, filler: Message) -> None:
         self.check_size(blob.shape)
         blob.new_data()[...] = device.current().asarray(fill(filler, blob.shape))
@@ -83,15 +86,10 @@ class HDF5Data(_Source):
     top is filled from the data set of its own name, whose first axis counts rows.
     """
 
+    _deal, _ahead = 1, 0  # it takes every so many-th row; rows before the next one that it takes
+
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        p = self.param.hdf5_data_param
-        if self.param.HasField("transform_param"):
-            raise self.fail("HDF5Data does not transform its data; take transform_param out")
-        if p.batch_size < 1:
-            raise self.fail("batch_size is missing or 0")
-        self.batch, self.shuffle = int(p.batch_size), p.shuffle
-        self.names = list(self.param.top) or [blob.name for blob in top]
-        self.files = self._read_list(p.source)
+        self._read_settings(top)
         self._queue = self._order(len(self.files))
         self._file = self._row = 0
         self._rows: list[np.ndarray] = []
@@ -100,21 +98,46 @@ class HDF5Data(_Source):
         for blob, rows in zip(top, self._rows):
             blob.reshape(self.batch, *rows.shape[1:])
 
+    def size_up(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        self._read_settings(top)
+        path = self.find_file(self.files[0])
+        try:
+            with open_hdf5(path) as file:
+                for blob, name in zip(top, self.names):
+                    blob.reshape(self.batch, *self._rows_in(file, path, name).shape[1:])
+        except InputError as error:
+            raise self.fail(str(error)) from None
+
+    def _read_settings(self, top: Sequence[Blob]) -> None:
+        p = self.param.hdf5_data_param
+        if self.param.HasField("transform_param"):
+            raise self.fail("HDF5Data does not transform its data; take transform_param out")
+        if p.batch_size < 1:
+            raise self.fail("batch_size is missing or 0")
+        self.batch, self.shuffle = int(p.batch_size), p.shuffle
+        self.names = list(self.param.top) or [blob.name for blob in top]
+        self.files = self._read_list(p.source)
+
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         batches = [np.empty((self.batch, *rows.shape[1:]), np.float32) for rows in self._rows]
         filled = 0
         while filled < self.batch:
-            taken = self._numbers[self._row : self._row + self.batch - filled]
+            taken = self._numbers[self._row + self._ahead :: self._deal][: self.batch - filled]
             for batch, rows in zip(batches, self._rows):
                 batch[filled : filled + len(taken)] = rows[taken]
             filled += len(taken)
-            self._advance(len(taken))
+            self._advance(self._ahead + len(taken) * self._deal)
         for blob, batch in zip(top, batches):
             blob.data = device.current().asarray(batch)
 
+    def deal(self, hands: int, hand: int) -> None:
+        """Take the rows number hand, hand + hands, .. only, as each of Caffe's parallel solvers does."""
+        self._deal, self._ahead = hands, hand
+
     def _advance(self, rows: int) -> None:
-        """Step over rows just read, into the next file where this one ends."""
-        self._row += rows
+        """Step over rows as far as this file has them, into the next file where it ends."""
+        here = min(rows, len(self._numbers) - self._row)
+        self._row, self._ahead = self._row + here, rows - here
         if self._row < len(self._numbers):
             return
         self._row = 0
@@ -131,7 +154,10 @@ class HDF5Data(_Source):
         try:
             with open_hdf5(path) as file:
                 budget = Budget(file)
-                rows = [self._read(file, path, name, budget) for name in self.names]
+                rows = [
+                    read_array(self._rows_in(file, path, name), budget).astype(np.float32, copy=False)
+                    for name in self.names
+                ]
         except InputError as error:
             raise self.fail(str(error)) from None
         if len({len(array) for array in rows}) > 1 or not len(rows[0]):
@@ -146,13 +172,13 @@ class HDF5Data(_Source):
                 )
         self._rows, self._numbers = rows, self._order(len(rows[0]))
 
-    def _read(self, file: h5py.File, path: Path, name: str, budget: Budget) -> np.ndarray:
+    def _rows_in(self, file: h5py.File, path: Path, name: str) -> h5py.Dataset:
         data = member(file, name)
         if not isinstance(data, h5py.Dataset):
             raise InputError(f"'{path}' has no data set '{name}'; there are {', '.join(file) or 'none'}")
         if data.ndim < 1 or data.dtype.kind not in "fiu":
             raise InputError(f"'{path}': data set '{name}' must hold numbers along at least one axis")
-        return read_array(data, budget).astype(np.float32, copy=False)
+        return data
 
     def _read_list(self, source: str) -> list[str]:
         try:

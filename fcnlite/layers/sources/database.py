@@ -1,15 +1,12 @@
-"""Data: records (Datum) from an LMDB database, transformed (Caffe's DataLayer).
-
-LMDB itself is read by the optional package `lmdb`.
-"""
+"""Data: records (Datum) from an LMDB database, transformed (Caffe's DataLayer)."""
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -17,6 +14,7 @@ from google.protobuf.message import DecodeError
 from fcnlite.blob import Blob
 from fcnlite.data.encoded import decode
 from fcnlite.errors import InputError
+from fcnlite.io.lmdb import Database
 from fcnlite.layers.base import Layer, register
 from fcnlite.layers.sources.batches import ImageBatches, Label, Transform
 from fcnlite.proto import DataParameter, Datum
@@ -60,7 +58,7 @@ class Data(ImageBatches):
     def _plain(self, datum: Any, index: int) -> np.ndarray:
         shape = datum.channels, datum.height, datum.width
         values = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
-        if min(shape) < 1 or values.size != np.prod(shape, dtype=np.int64):
+        if min(shape) < 1 or values.size != math.prod(shape):
             raise self.fail(f"record {index} holds {values.size} values for shape {shape}")
         return values.reshape(shape)
 
@@ -74,61 +72,45 @@ class Data(ImageBatches):
             raise self.fail(f"record {index} {error}") from None
 
 
-class _Database:
-    """An open LMDB environment, of which a process may have but one for each folder."""
-
-    def __init__(self, environment: Any):
-        self.environment = environment
-
-
-_databases: WeakValueDictionary[Path, _Database] = WeakValueDictionary()
-
-
-def _open(layer: Layer, path: Path) -> _Database:
-    try:
-        import lmdb
-    except ImportError:
-        raise layer.fail("reading LMDB needs the package lmdb: pip install lmdb") from None
-    database = _databases.get(path.resolve())
-    if database is None:
-        try:
-            database = _Database(lmdb.open(os.fspath(path), subdir=path.is_dir(), readonly=True, lock=False))
-        except lmdb.Error as error:
-            raise layer.fail(f"'{path}' is not an LMDB database ({error})") from None
-        _databases[path.resolve()] = database
-    return database
-
-
 class _Records(Sequence[Any]):
     """The records of an LMDB database in its order."""
 
     def __init__(self, layer: Layer, path: Path):
         self._layer, self._path = layer, path
-        self._database = _open(layer, path)
-        self._cursor = self._database.environment.begin().cursor()
-        self._length = self._database.environment.stat()["entries"]
-        if not self._length:
+        try:
+            self._database = Database(path)
+        except InputError as error:
+            raise layer.fail(str(error)) from None
+        if not len(self._database):
             raise layer.fail(f"the database '{path}' is empty")
-        self._at, self._datum = -1, Datum()
+        self._at, self._datum, self._following = -1, Datum(), self._database.records()
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._database)
 
     def keys(self) -> Iterator[bytes]:
         """The keys of all records, in order."""
-        with self._database.environment.begin() as transaction:
-            yield from (bytes(key) for key in transaction.cursor().iternext(values=False))
+        return (record.key for record in self._database.records())
 
     def __getitem__(self, index: Any) -> Any:
         if index != self._at:
-            if index < self._at or self._at < 0:
-                self._cursor.first()
-                self._at = 0
-            for _ in range(index - self._at):
-                self._cursor.next()
+            if index < self._at:
+                self._at, self._following = index - 1, self._database.records(skip=index)
+            value = self._value(index - self._at - 1)
             self._at = index
             try:
-                self._datum = Datum.FromString(self._cursor.value())
+                self._datum = Datum.FromString(value)
             except DecodeError:
                 raise self._layer.fail(f"record {index} of '{self._path}' is not a Datum") from None
         return self._datum
+
+    def _value(self, passed: int) -> bytes:
+        """The value behind the next `passed` records."""
+        try:
+            return bytes(next(islice(self._following, passed, None)).value)
+        except InputError as error:
+            raise self._layer.fail(str(error)) from None
+        except StopIteration:
+            raise self._layer.fail(
+                f"'{self._path}' is damaged: it holds fewer records than it says"
+            ) from None

@@ -21,7 +21,7 @@ from fcnlite.layers.sources.batches import Transform, read_mean
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """A region of an image, corners included, with its label."""
 
     image: str
@@ -71,6 +71,7 @@ class WindowData(Layer):
         transformer.start()
         self._mean = self._read_mean()
         self._cache: dict[str, np.ndarray] = {}
+        self._step, self._start = 1, 0  # batches that it takes: number start, start + step, ..
         self.seek(0)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -82,6 +83,7 @@ class WindowData(Layer):
         images = [self._cut_out(window, mirrored) for window, mirrored in drawn]
         top[0].new_data()[...] = device.current().asarray(np.stack(images))
         top[1].new_data()[...] = device.current().asarray([float(window.label) for window, _ in drawn])
+        self._pass_over(self._step - 1)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         pass
@@ -89,11 +91,20 @@ class WindowData(Layer):
     def seek(self, position: int) -> None:
         """Go on as if `position` forwards had been made."""
         self._twister = fcnlite.random.twister(self._seed)
-        draws = position * self.batch * (1 + self.param.transform_param.mirror)
+        self._pass_over(position + self._start)
+
+    def take_every(self, step: int, first: int) -> bool:
+        """Take the batches number first, first + step, .. only, from the beginning; `seek` counts all."""
+        self._step, self._start = step, first
+        self.seek(0)
+        return True
+
+    def _pass_over(self, batches: int) -> None:
+        draws = batches * self.batch * (1 + self.param.transform_param.mirror)
         if draws:
             self._twister.random_raw(draws, output=False)
 
-    def _draw(self) -> Iterator[tuple[_Window, bool]]:
+    def _draw(self) -> Iterator[tuple[Window, bool]]:
         """A batch's windows, background first, and whether each is mirrored."""
         p = self.param.window_data_param
         foreground = int(np.float32(self.batch) * np.float32(p.fg_fraction))
@@ -103,7 +114,7 @@ class WindowData(Layer):
                 mirrored = self.param.transform_param.mirror and int(self._twister.random_raw()) % 2 == 1
                 yield window, mirrored
 
-    def _cut_out(self, window: _Window, mirrored: bool) -> np.ndarray:
+    def _cut_out(self, window: Window, mirrored: bool) -> np.ndarray:
         """The window warped, in an image of zeros where it does not reach."""
         image = self._image(window.image)
         box, size, offset = self._place(window, image.shape[1:], mirrored)
@@ -121,7 +132,7 @@ class WindowData(Layer):
         return out
 
     def _place(
-        self, window: _Window, shape: tuple[int, ...], mirrored: bool
+        self, window: Window, shape: tuple[int, ...], mirrored: bool
     ) -> tuple[tuple[int, int, int, int], tuple[int, int], tuple[int, int]]:
         """The region of an image of (height, width), its size once warped, and where that goes (down, right)."""
         p = self.param.window_data_param
@@ -169,11 +180,11 @@ class WindowData(Layer):
     def _read_source(self, path: Path) -> None:
         """Read the windows of all images, and part foreground from background by their overlap."""
         p = self.param.window_data_param
-        self._foreground: list[_Window] = []
-        self._background: list[_Window] = []
+        self._foreground: list[Window] = []
+        self._background: list[Window] = []
         read: list[str] = []  # images so far
         try:
-            for window, channels, overlap in _windows(iter(read_text(path).split()), read):
+            for window, channels, overlap in windows_of(iter(read_text(path).split()), read):
                 if channels != 3:
                     raise ValueError(f"its images have {channels} channels; they are read in colour, with 3")
                 if overlap >= np.float32(p.fg_threshold):
@@ -190,7 +201,7 @@ class WindowData(Layer):
                 raise self.fail(f"'{path}' has no {kind} window; see fg_threshold and bg_threshold")
 
 
-def _windows(words: Iterator[str], read: list[str]) -> Iterator[tuple[_Window, int, np.float32]]:
+def windows_of(words: Iterator[str], read: list[str]) -> Iterator[tuple[Window, int, np.float32]]:
     """Each window of a list, with its image's channels and its overlap; adds the images' names to `read`."""
     while (mark := next(words, None)) is not None:
         if mark != "#":
@@ -199,7 +210,7 @@ def _windows(words: Iterator[str], read: list[str]) -> Iterator[tuple[_Window, i
         read.append(name)
         for _ in range(int(count)):
             label, overlap, *box = _take(6, words)
-            yield _Window(name, int(label), *map(int, box)), int(channels), np.float32(overlap)
+            yield Window(name, int(label), *map(int, box)), int(channels), np.float32(overlap)
 
 
 def _take(count: int, words: Iterator[str]) -> list[str]:

@@ -13,16 +13,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fcnlite import models
 from fcnlite.coord_map import misplaced_crops
+from fcnlite.data.files import read_text
+from fcnlite.describe.data import describe_array, describe_database, describe_list, describe_rows, is_npy
 from fcnlite.errors import InputError, warn
 from fcnlite.geometry import LayerGeometry, measure, properties
 from fcnlite.io import iter_weights, read_definition, read_deploy, read_state
 from fcnlite.io.hdf5 import is_hdf5, open_hdf5
-from fcnlite.io.kinds import ARRAY, kind_of
-from fcnlite.io.wire import WireFile
+from fcnlite.io.kinds import ARRAY, ROWS, kind_of
+from fcnlite.io.lmdb import is_leveldb, is_lmdb
 from fcnlite.proto import (
     TEST,
     TRAIN,
@@ -54,9 +54,10 @@ def describe(
     Parameters
     ----------
     target : path or str
-        A prototxt, `.caffemodel`, HDF5 file or solver state, or the name of a net.
+        A prototxt, `.caffemodel`, HDF5 file, solver state, mean, database or list, or the name of a net.
     size : (int, int), optional
-        Height and width of the input, in place of the net's own.
+        Height and width of the input, in place of the net's own. Without it, layers that bring data look into their
+        files.
     phase : str, optional
         TRAIN or TEST: whose layers of a prototxt (TEST if not given).
     classes, width : int, optional
@@ -67,8 +68,8 @@ def describe(
     Returns
     -------
     dict
-        JSON-ready. `kind` is "net", "weights", "solver", "solver state" or "array" (a binaryproto); nets have
-        `layers` and `totals`.
+        JSON-ready. `kind` is "net", "weights", "solver", "solver state", "array" (a binaryproto or NumPy file),
+        "database", "rows" (HDF5Data's) or "list"; nets have `layers` and `totals`.
 
     Raises
     ------
@@ -76,23 +77,29 @@ def describe(
         There is no such file or net, or it cannot be read.
     """
     path = Path(target)
-    if path.is_dir():
-        raise InputError(f"{path}: this is a folder; name a file in it, or a net of the catalogue")
     if not path.exists():
         return _describe_model(os.fspath(target), size, classes, width)
     if classes is not None or width is not None:
         raise InputError(f"--classes and --width change nets of the catalogue; {path} is a file")
+    if path.is_dir() and not (is_lmdb(path) or is_leveldb(path)):
+        raise InputError(f"{path}: this is a folder; name a file in it, or a net of the catalogue")
+    if path.is_dir() or is_lmdb(path):
+        return describe_database(path)
     if _is_state(path):
         return _describe_state(path)
-    if kind_of(path) == ARRAY:
-        return _describe_array(path)
+    kind = kind_of(path)
+    if kind == ROWS:
+        return describe_rows(path)
+    if kind == ARRAY or is_npy(path):
+        return describe_array(path)
     if is_hdf5(path) or not _is_text(path):
         return _describe_weights(path, size, phase)
-    if re.search(
-        r"^\s*(base_lr|lr_policy|train_net|net)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE
-    ):
+    listed = describe_list(path)
+    if listed is not None:
+        return listed
+    if re.search(r"^\s*(base_lr|lr_policy|train_net|net)\s*:", read_text(path), re.MULTILINE):
         return _describe_solver(path)
-    return _describe_net(in_stages(read_net(path), stages), os.fspath(path), size, phase)
+    return _describe_net(in_stages(read_net(path), stages), os.fspath(path), size, phase, path.parent)
 
 
 def _describe_model(
@@ -105,10 +112,14 @@ def _describe_model(
 
 
 def _describe_net(
-    net: NetParameter, source: str, size: tuple[int, int] | None, phase: str | None
+    net: NetParameter,
+    source: str,
+    size: tuple[int, int] | None,
+    phase: str | None,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
     try:
-        measured = measure(net, size, TRAIN if phase == "TRAIN" else TEST)
+        measured = measure(net, size, TRAIN if phase == "TRAIN" else TEST, folder=folder)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     if not measured:
@@ -219,11 +230,11 @@ def _measured_somehow(
 ) -> dict[str, Any]:
     """Describe a net saved with weights: Caffe saves training nets, with layers of TRAIN alone."""
     try:
-        return _describe_net(net, source, size, phase)
+        return _describe_net(net, source, size, phase, Path(source).parent)
     except InputError:
         if phase is not None:
             raise
-        return _describe_net(net, source, size, "TRAIN")
+        return _describe_net(net, source, size, "TRAIN", Path(source).parent)
 
 
 def _differences(described: Mapping[str, Any], shapes: Shapes) -> list[str]:
@@ -251,22 +262,6 @@ def _describe_state(path: Path) -> dict[str, Any]:
         "learned_net": state.learned_net,
         "history": [list(array.shape) for array in state.history],
         "totals": {"history_values": sum(array.size for array in state.history)},
-    }
-
-
-def _describe_array(path: Path) -> dict[str, Any]:
-    """A binaryproto: a mean, or the like."""
-    file = WireFile(path, "a binaryproto")
-    array = file.blob(0, file.size, "its array")
-    planes = array.reshape(-1, *array.shape[-2:]) if array.ndim > 2 else array[None]
-    return {
-        "kind": "array",
-        "name": os.fspath(path),
-        "shape": list(array.shape),
-        "values": array.size,
-        "least": float(array.min()) if array.size else None,
-        "most": float(array.max()) if array.size else None,
-        "means": [float(plane.mean(dtype=np.float64)) for plane in planes] if array.size else [],
     }
 
 
