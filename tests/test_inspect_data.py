@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,12 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Work in a folder of one's own, and let no later test import what one allowed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    before = set(sys.modules)
     yield
     allow_python_layers(False)
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("caffe", "mine_of_inspect"):
+            del sys.modules[name]
 
 
 def picture(name: str, size: tuple[int, int], mode: str = "RGB") -> None:
@@ -180,7 +185,7 @@ class Mine(caffe.Layer):
 
 
 def test_python_layers_of_ones_own_tell_their_size_where_allowed(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("mine_of_inspect.py").write_text(MINE.replace("import caffe", "import fcnlite.caffe as caffe"))
+    Path("mine_of_inspect.py").write_text(MINE)
     layer = data_layer("Python", 'python_param { module: "mine_of_inspect" layer: "Mine" }', "data")
     Path("net.prototxt").write_text(layer + CONV % "data")
     status, _, err = told(capsys, "net.prototxt")
@@ -380,6 +385,48 @@ def test_arrays_of_numpy_are_described_and_bounded(capsys: pytest.CaptureFixture
     for name in ("huge.npy", "objects.npy", "words.npy"):
         status, _, err = told(capsys, name)
         assert (status, err.count("\n")) == (2, 1) and name in err
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.JPG", "a.mat"])
+def test_pictures_and_matlab_files_are_told_as_such(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    Path(name).write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
+    status, _, err = told(capsys, name)
+    assert (status, err.count("\n")) == (2, 1)
+    assert (
+        f"{name}: {'a MATLAB file' if name == 'a.mat' else 'a picture'} is none of the files of Caffe's"
+        in err
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ['net_param { layer { name: "a" } } max_iter: 3', "max_iter: 3", 'test_net : "x"\nmax_iter: 3']
+)
+def test_solvers_are_known_by_any_field_of_their_own(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    Path("solver.prototxt").write_text(text)
+    found = json.loads(told(capsys, "solver.prototxt", "--json")[1])
+    assert found["kind"] == "solver" and found["settings"]["max_iter"] == 3
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ('name: "m" type: "Scale" bottom: "x" bottom: "data" top: "data"', "in place top 0 must be bottom 0"),
+        ('name: "m" type: "Softmax" bottom: "data" top: "x"', "top 'x' is already made by another layer"),
+        ('name: "m" type: "Pooling" bottom: "x" top: "x"', "Pooling does not work in place"),
+    ],
+)
+def test_nets_that_caffe_refuses_for_their_tops_are_refused(
+    capsys: pytest.CaptureFixture[str], layer: str, message: str
+) -> None:
+    inputs = "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: [2, 3, 4, 4] }} }} }}\n'
+        for name in ("x", "data")
+    )
+    Path("net.prototxt").write_text(inputs + f"layer {{ {layer} }}\n")
+    with pytest.raises(InputError) as refused:
+        Net("net.prototxt")
+    status, _, err = told(capsys, "net.prototxt")
+    assert status == 2 and message in err and message in str(refused.value)
 
 
 def test_a_text_that_is_no_list_stays_a_prototxt(tmp_path: Path) -> None:
