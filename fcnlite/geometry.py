@@ -214,13 +214,13 @@ def _fed(param: Message, size: tuple[int, int] | None, phase: int, folder: Path 
             return _resized(_first_batch(param, phase, folder), size)
         except (InputError, FileNotFoundError) as error:
             reason = str(error)
-    declared = size or _declared_size(param)
+    declared = size or declared_size(param)
     if declared is None:
         where = "" if reason.startswith("layer ") else f"layer '{param.name}' ({param.type}): "
         raise InputError(f"{where}{reason}; give the input size (--size)")
     if reason.startswith("layer ") and not is_data_layer(param.python_param.module, param.python_param.layer):
         warn(f"{reason}; sizes and channels are taken as declared, images without to have 3 channels")
-    return [_declared(param, i, declared) for i in range(len(param.top))]
+    return [declared_shape(param, i, declared) for i in range(len(param.top))]
 
 
 def _first_batch(param: Message, phase: int, folder: Path) -> list[Shape]:
@@ -247,7 +247,7 @@ def _resized(shapes: list[Shape], size: tuple[int, int] | None) -> list[Shape]:
     ]
 
 
-def _declared_size(param: Message) -> tuple[int, int] | None:
+def declared_size(param: Message) -> tuple[int, int] | None:
     """Height and width of the images that a layer brings, if its settings have them."""
     settings, transform = getattr(param, _SETTINGS.get(param.type, ""), None), param.transform_param
     pairs = [(transform.crop_size, transform.crop_size), (transform.crop_height, transform.crop_width)]
@@ -256,7 +256,7 @@ def _declared_size(param: Message) -> tuple[int, int] | None:
     return next(((int(height), int(width)) for height, width in pairs if height and width), None)
 
 
-def _declared(param: Message, index: int, size: tuple[int, int]) -> Shape:
+def declared_shape(param: Message, index: int, size: tuple[int, int]) -> Shape:
     """The shape of a top of a layer that brings data, as far as its settings have it."""
     settings: Any = getattr(param, _SETTINGS.get(param.type, ""), None)
     batch = int(settings.batch_size) if settings is not None else 1

@@ -229,6 +229,7 @@ def tally(
     counts = {head: np.zeros((channels, channels), np.int64) for head, channels in classes.items()}
     with progress_bar(total=number, desc=progress, unit="image", leave=False) as bar:
         for done, pairs in enumerate(maps):
+            world.listen()
             for head, (truth, prediction) in pairs.items():
                 counts[head] += metrics.histogram(truth, prediction, classes[head])
             bar.update(min(world.size, number - done * world.size))

@@ -17,11 +17,12 @@ import fcnlite.random
 from fcnlite import Net
 from fcnlite.caffe.io import array_to_blobproto
 from fcnlite.commands import inspect
+from fcnlite.deploy import deployed
 from fcnlite.describe import describe
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights
 from fcnlite.layers.python import allow_python_layers
-from fcnlite.proto import Datum
+from fcnlite.proto import Datum, parse_net
 
 CONV = """
 layer { name: "conv" type: "Convolution" bottom: "%s" top: "conv"
@@ -385,3 +386,19 @@ def test_a_text_that_is_no_list_stays_a_prototxt(tmp_path: Path) -> None:
     Path("net.prototxt").write_text('# 0\nname: "a.h5"\ninput: "data"\ninput_dim: 1\ninput_dim: 3\ninput_dim: 9\n'
                                     "input_dim: 8\n" + CONV % "data")  # fmt: skip
     assert describe("net.prototxt")["kind"] == "net"
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (data_layer("DenseImageData", 'dense_image_data_param { source: "l" new_height: 64 new_width: 96 }'), (64, 96)),
+        (data_layer("ImageSegData", "transform_param { crop_height: 11 crop_width: 13 }"), (11, 13)),
+        (data_layer("MemoryData", "memory_data_param { batch_size: 5 channels: 2 height: 7 width: 8 }"), (7, 8)),
+        (data_layer("HDF5Data", 'hdf5_data_param { source: "l" batch_size: 5 }'), (500, 500)),
+    ],
+)  # fmt: skip
+def test_the_form_for_prediction_has_the_size_that_is_declared(layer: str, shape: tuple[int, int]) -> None:
+    channels = 2 if "MemoryData" in layer else 3
+    net = deployed(parse_net(layer + CONV % "data"))
+    dims = {top: list(shape.dim) for top, shape in zip(net.layer[0].top, net.layer[0].input_param.shape)}
+    assert net.layer[0].type == "Input" and dims["data"] == [1, channels, *shape]

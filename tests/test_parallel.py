@@ -15,6 +15,7 @@ import cases
 import h5py
 import mpi
 import numpy as np
+import own_pictures
 import parallel_cases
 import pytest
 from commands import draw, log, same_weights
@@ -22,7 +23,9 @@ from cupy_standin import FOLDER, standing_in
 
 from fcnlite import device
 from fcnlite.backend.host import HostBackend
+from fcnlite.commands import data as check
 from fcnlite.commands import evaluate, predict, train
+from fcnlite.data.order import ImageOrder
 from fcnlite.io import read_state, read_weights
 from fcnlite.solver import get_solver
 
@@ -166,6 +169,29 @@ def test_a_mistake_in_one_process_alone_ends_all(data: Path, tmp_path: Path) -> 
     assert done.stderr.count("error: ") == 1 and names[1] in done.stderr
 
 
+def test_what_was_learned_is_saved_before_an_error_of_another_process_ends_the_run(
+    data: Path, tmp_path: Path
+) -> None:
+    """The second process alone meets a damaged image, in the third update: one process would save the second."""
+    folder = tmp_path / "data"
+    subprocess.run(["cp", "-r", data, folder], check=True)
+    words = "train voc --net fcn8s --width 2 --fc 8 --iter-size 2 --iterations 8 --no-augment --data".split()
+    order = ImageOrder.of_split(12, "train")
+    names = (folder / "ImageSets/Segmentation/train.txt").read_text().split()
+    shown = [names[next(order)] for _ in range(12)]
+    bad = next(
+        i for i in range(5, 12, 2) if shown[i] not in shown[:i]
+    )  # the second process's, from update 3 on
+    (folder / f"JPEGImages/{shown[bad]}.jpg").write_bytes(b"damaged")
+    begun = time.monotonic()
+    done = fcnlite(2, [*words, folder, "--out", "run"], tmp_path)
+    state = tmp_path / f"run/snapshots/fcn8s_iter_{bad // 2}.solverstate.h5"
+    assert done.returncode == 2 and time.monotonic() - begun < 20
+    assert done.stderr.count("error: ") == 1 and shown[bad] in done.stderr, done.stderr
+    assert f"--resume {state.relative_to(tmp_path)}" in done.stderr
+    assert read_state(state).iter == bad // 2
+
+
 def test_a_warning_of_one_process_alone_is_passed_on(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         "import sys, warnings\n"
@@ -277,6 +303,18 @@ def test_evaluation_and_prediction_are_shared_out(
     assert sorted(p.name for p in Path("p2").iterdir()) == sorted(p.name for p in Path("p1").iterdir())
 
 
+def test_a_check_of_pictures_is_shared_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seven pictures, one of them damaged: the report and the status of one process."""
+    own_pictures.draw(tmp_path / "own", count=7)
+    (tmp_path / "own/images/p4.jpg").write_bytes(b"damaged")
+    assert check.main(["check", str(tmp_path / "own")]) == 1
+    alone = capsys.readouterr().out
+    together = fcnlite(3, ["data", "check", tmp_path / "own"], tmp_path)
+    assert (together.returncode, together.stdout, together.stderr) == (1, alone, "")
+    refused = fcnlite(2, ["data", "convert", tmp_path / "own", "--to", "voc"], tmp_path)
+    assert refused.returncode == 2 and refused.stderr.count("convert works in one process") == 1
+
+
 PYCAFFE = """
 import numpy as np
 import caffe
@@ -284,7 +322,7 @@ import caffe
 caffe.set_solver_count(2)
 caffe.set_solver_rank(caffe.solver_rank())
 caffe.set_multiprocess(True)
-solver = caffe.get_solver("solver.prototxt")
+solver = caffe.get_solver("both.prototxt")
 nccl = caffe.NCCL(solver, caffe.NCCL.new_uid())
 nccl.bcast()
 solver.add_callback(nccl)
@@ -294,6 +332,9 @@ for update in range(4):
     solver.net.blobs["label"].data[...] = item.integers(0, 3, (1, 1, 6, 6))
     solver.step(1)
 solver.snapshot()
+fetching = caffe.get_solver("fetching.prototxt")
+fetching.step(4)
+fetching.snapshot()
 """
 PYCAFFE_NET = """
 input: "data" input_shape { dim: 1 dim: 2 dim: 6 dim: 6 } input: "label" input_shape { dim: 1 dim: 1 dim: 6 dim: 6 }
@@ -301,15 +342,25 @@ layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
   convolution_param { num_output: 3 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "conv" bottom: "label" top: "loss" }
 """
+PYCAFFE_FETCHING_NET = (
+    'layer { name: "items" type: "HDF5Data" top: "data" top: "label" '
+    'hdf5_data_param { source: "list.txt" batch_size: 1 } }\n' + PYCAFFE_NET.strip().partition("\n")[2]
+)
 PYCAFFE_SOLVER = """
 net: 'net.prototxt' base_lr: 0.1 momentum: 0.9 lr_policy: 'fixed' random_seed: 3 snapshot_prefix: 'both'
 """
 
 
-def test_pycaffes_solvers_train_together_as_caffes_do(tmp_path: Path) -> None:
+def test_pycaffes_solvers_train_together_as_caffes_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each process has a batch of its own, and the update is by the mean: one process with iter_size 2."""
-    (tmp_path / "net.prototxt").write_text(PYCAFFE_NET)
-    (tmp_path / "solver.prototxt").write_text(PYCAFFE_SOLVER)
+    for name, net in (("both", PYCAFFE_NET), ("fetching", PYCAFFE_FETCHING_NET)):
+        (tmp_path / f"{name}_net.prototxt").write_text(net)
+        solver = PYCAFFE_SOLVER.replace("net.", f"{name}_net.").replace("both'", f"{name}'")
+        (tmp_path / f"{name}.prototxt").write_text(solver)
+        (tmp_path / f"{name}_alone.prototxt").write_text(solver + " iter_size: 2")
+    write_items(tmp_path)
     (tmp_path / "script.py").write_text(PYCAFFE)
     done = fcnlite(2, ["caffe", "script.py"], tmp_path)
     assert done.returncode == 0, done.stderr
@@ -319,22 +370,29 @@ def test_pycaffes_solvers_train_together_as_caffes_do(tmp_path: Path) -> None:
             item = np.random.default_rng(number)
             yield {"data": item.standard_normal((1, 2, 6, 6)), "label": item.integers(0, 3, (1, 1, 6, 6))}
 
-    (tmp_path / "alone.prototxt").write_text(PYCAFFE_SOLVER + " iter_size: 2")
-    alone = get_solver(tmp_path / "alone.prototxt", source=items())
-    alone.step(4)
-    together = read_weights(tmp_path / "both_iter_4.caffemodel")
-    for index, blob in enumerate(alone.net.params["conv"]):
-        assert cases.relative_error(together["conv"][index], blob.data) <= 1e-6
+    sources = {"both": items(), "fetching": None}
+    monkeypatch.chdir(tmp_path)
+    for name, source in sources.items():
+        alone = get_solver(f"{name}_alone.prototxt", source=source)
+        alone.step(4)
+        together = read_weights(f"{name}_iter_4.caffemodel")
+        for index, blob in enumerate(alone.net.params["conv"]):
+            assert cases.relative_error(together["conv"][index], blob.data) <= 1e-6, name
+
+
+def write_items(folder: Path) -> None:
+    """Seven rows for HDF5Data, and the list that names their file."""
+    with h5py.File(folder / "items.h5", "w") as file:
+        draws = np.random.default_rng(4)
+        file["data"] = draws.standard_normal((7, 2, 6, 6)).astype(np.float32)
+        file["label"] = draws.integers(0, 3, (7, 1, 6, 6)).astype(np.float32)
+    (folder / "list.txt").write_text("items.h5\n")
 
 
 def test_solve_shares_out_what_its_nets_fetch(tmp_path: Path) -> None:
     """A net that fetches its own data, with dropout, and a test net: the bits of one process."""
     (tmp_path / "net.prototxt").write_text(FETCHING_NET)
-    with h5py.File(tmp_path / "items.h5", "w") as file:
-        draws = np.random.default_rng(4)
-        file["data"] = draws.standard_normal((7, 2, 6, 6)).astype(np.float32)
-        file["label"] = draws.integers(0, 3, (7, 1, 6, 6)).astype(np.float32)
-    (tmp_path / "list.txt").write_text("items.h5\n")
+    write_items(tmp_path)
     words = ["solve", "solver.prototxt", "--exact"]
     logs = {}
     for ranks in (1, 3):

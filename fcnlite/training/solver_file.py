@@ -262,9 +262,11 @@ def _saved(solver: SGDSolver, error: Exception) -> Exception:
     """Save what was learned before an error ended the run; returns the error, with how the run goes on."""
     ending = f"_iter_{solver.iter}.solverstate"
     is_saved = solver.last_snapshot is not None and ending in solver.last_snapshot[1].name
-    if solver.iter and not is_saved and (solver.world is None or solver.world.size == 1):
-        with suppress(InputError, OSError, MemoryError):  # the error that ended the run is the one to tell
-            solver.snapshot()
+    if solver.iter and solver.world is not None:
+        # The error that ended the run is the one to tell.
+        with suppress(InputError, OSError, MemoryError), solver.world.ending() as in_time:
+            if in_time and not is_saved:
+                solver.snapshot()
     if solver.last_snapshot is None:
         return error
     state = solver.last_snapshot[1]
