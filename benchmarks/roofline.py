@@ -101,6 +101,9 @@ class Counter(Backend):
     def later(self, scalar: np.ndarray) -> np.ndarray:
         return scalar
 
+    def held_bytes(self) -> int:
+        return 0
+
     def workspace(self, count: int) -> np.ndarray:
         return np.empty(count, self.dtype)
 

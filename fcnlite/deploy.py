@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fcnlite.geometry import ONE_CHANNEL, fetches_data
+from fcnlite.geometry import declared_shape, declared_size, fetches_data
 from fcnlite.layers import LAYERS
 from fcnlite.proto import TEST, TRAIN, LayerParameter, Message, NetParameter, NetState, filter_net, upgrade
 
@@ -63,8 +63,8 @@ def deploy(param: Message, shapes: Mapping[str, Sequence[int]] | None = None) ->
 def deployed(param: Message) -> Any:
     """The form of a net for prediction: the net itself, or `deploy` of it where it fetches data or has losses.
 
-    Layers that fetch data become inputs. Where the description does not tell the size of images (`crop_size`), they
-    are as large as VOC's, of one channel where called so (see `fcnlite.geometry`) and of three otherwise.
+    Layers that fetch data become inputs. Where the description does not tell the size of images, they are as large
+    as VOC's, of one channel where called so (see `fcnlite.geometry`) and of three otherwise.
 
     Parameters
     ----------
@@ -84,7 +84,10 @@ def deployed(param: Message) -> Any:
     del whole.layer[:]
     whole.layer.extend([*fetching, *net.layer])
     shapes = {
-        name: _assumed(layer, name) for layer in whole.layer if fetches_data(layer) for name in layer.top
+        name: _assumed(layer, i)
+        for layer in whole.layer
+        if fetches_data(layer)
+        for i, name in enumerate(layer.top)
     }
     return deploy(whole, shapes)
 
@@ -96,10 +99,11 @@ def _measures(layer: Any) -> bool:
     return is_loss or layer.type in ("Accuracy", "Silence")
 
 
-def _assumed(layer: Any, name: str) -> tuple[int, int, int, int]:
-    """The shape of a data layer's top."""
-    side = layer.transform_param.crop_size
-    return (1, 1 if name in ONE_CHANNEL else 3, *((side, side) if side else SIZE))
+def _assumed(layer: Any, index: int) -> tuple[int, ...]:
+    """The shape of a data layer's top, for one image."""
+    size = declared_size(layer) or SIZE
+    shape = declared_shape(layer, index, size)
+    return (1, *shape[1:]) if len(shape) == 4 else (1, 1, *size)
 
 
 def _as_input(layer: Any, shapes: Mapping[str, Sequence[int]]) -> Any:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 # that names it or, most narrowly, a package around it. Modules on one floor may know one another.
 FLOORS = (
     ("errors", "launcher", "progress", "resources", "tables"),
+    ("memory",),
     ("proto",),
     ("io",),
     ("data", "metrics"),

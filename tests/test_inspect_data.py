@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ import fcnlite.random
 from fcnlite import Net
 from fcnlite.caffe.io import array_to_blobproto
 from fcnlite.commands import inspect
+from fcnlite.deploy import deployed
 from fcnlite.describe import describe
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights
 from fcnlite.layers.python import allow_python_layers
-from fcnlite.proto import Datum
+from fcnlite.proto import Datum, parse_net
 
 CONV = """
 layer { name: "conv" type: "Convolution" bottom: "%s" top: "conv"
@@ -41,8 +43,12 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Work in a folder of one's own, and let no later test import what one allowed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    before = set(sys.modules)
     yield
     allow_python_layers(False)
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("caffe", "mine_of_inspect"):
+            del sys.modules[name]
 
 
 def picture(name: str, size: tuple[int, int], mode: str = "RGB") -> None:
@@ -179,7 +185,7 @@ class Mine(caffe.Layer):
 
 
 def test_python_layers_of_ones_own_tell_their_size_where_allowed(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("mine_of_inspect.py").write_text(MINE.replace("import caffe", "import fcnlite.caffe as caffe"))
+    Path("mine_of_inspect.py").write_text(MINE)
     layer = data_layer("Python", 'python_param { module: "mine_of_inspect" layer: "Mine" }', "data")
     Path("net.prototxt").write_text(layer + CONV % "data")
     status, _, err = told(capsys, "net.prototxt")
@@ -381,7 +387,65 @@ def test_arrays_of_numpy_are_described_and_bounded(capsys: pytest.CaptureFixture
         assert (status, err.count("\n")) == (2, 1) and name in err
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.JPG", "a.mat"])
+def test_pictures_and_matlab_files_are_told_as_such(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    Path(name).write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
+    status, _, err = told(capsys, name)
+    assert (status, err.count("\n")) == (2, 1)
+    assert (
+        f"{name}: {'a MATLAB file' if name == 'a.mat' else 'a picture'} is none of the files of Caffe's"
+        in err
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ['net_param { layer { name: "a" } } max_iter: 3', "max_iter: 3", 'test_net : "x"\nmax_iter: 3']
+)
+def test_solvers_are_known_by_any_field_of_their_own(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    Path("solver.prototxt").write_text(text)
+    found = json.loads(told(capsys, "solver.prototxt", "--json")[1])
+    assert found["kind"] == "solver" and found["settings"]["max_iter"] == 3
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ('name: "m" type: "Scale" bottom: "x" bottom: "data" top: "data"', "in place top 0 must be bottom 0"),
+        ('name: "m" type: "Softmax" bottom: "data" top: "x"', "top 'x' is already made by another layer"),
+        ('name: "m" type: "Pooling" bottom: "x" top: "x"', "Pooling does not work in place"),
+    ],
+)
+def test_nets_that_caffe_refuses_for_their_tops_are_refused(
+    capsys: pytest.CaptureFixture[str], layer: str, message: str
+) -> None:
+    inputs = "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: [2, 3, 4, 4] }} }} }}\n'
+        for name in ("x", "data")
+    )
+    Path("net.prototxt").write_text(inputs + f"layer {{ {layer} }}\n")
+    with pytest.raises(InputError) as refused:
+        Net("net.prototxt")
+    status, _, err = told(capsys, "net.prototxt")
+    assert status == 2 and message in err and message in str(refused.value)
+
+
 def test_a_text_that_is_no_list_stays_a_prototxt(tmp_path: Path) -> None:
     Path("net.prototxt").write_text('# 0\nname: "a.h5"\ninput: "data"\ninput_dim: 1\ninput_dim: 3\ninput_dim: 9\n'
                                     "input_dim: 8\n" + CONV % "data")  # fmt: skip
     assert describe("net.prototxt")["kind"] == "net"
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (data_layer("DenseImageData", 'dense_image_data_param { source: "l" new_height: 64 new_width: 96 }'), (64, 96)),
+        (data_layer("ImageSegData", "transform_param { crop_height: 11 crop_width: 13 }"), (11, 13)),
+        (data_layer("MemoryData", "memory_data_param { batch_size: 5 channels: 2 height: 7 width: 8 }"), (7, 8)),
+        (data_layer("HDF5Data", 'hdf5_data_param { source: "l" batch_size: 5 }'), (500, 500)),
+    ],
+)  # fmt: skip
+def test_the_form_for_prediction_has_the_size_that_is_declared(layer: str, shape: tuple[int, int]) -> None:
+    channels = 2 if "MemoryData" in layer else 3
+    net = deployed(parse_net(layer + CONV % "data"))
+    dims = {top: list(shape.dim) for top, shape in zip(net.layer[0].top, net.layer[0].input_param.shape)}
+    assert net.layer[0].type == "Input" and dims["data"] == [1, channels, *shape]

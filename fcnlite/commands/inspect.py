@@ -329,7 +329,11 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = _parser().parse_args(arguments)
-    allow_python_layers(options.allow_python_layers)
+    if options.allow_python_layers:
+        from fcnlite import caffe
+
+        caffe.install()
+        allow_python_layers()
     described = describe(
         options.target, options.size, options.phase, options.classes, options.width, options.stage
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fcnlite import vis
+from fcnlite import device, vis
 from fcnlite.commands.options import (
     BAD_INPUT,
     Parser,
@@ -26,12 +26,14 @@ from fcnlite.commands.options import (
     guarded,
     in_one_line,
     load_net,
+    memory_amount,
     refuse_overwrite,
     use_device,
 )
 from fcnlite.data.files import MOST_PIXELS, read_photo, read_small
 from fcnlite.errors import InputError, nearest, printable
 from fcnlite.io import atomic_path
+from fcnlite.memory import resident
 from fcnlite.net import Segmenter
 from fcnlite.net.segmenter import check_size, class_names, picture_scores
 from fcnlite.parallel import world
@@ -40,6 +42,9 @@ from fcnlite.progress import progress_bar
 ASSUMED = ", VOC's, as the weights tell none; --mean and --scale give others"
 LABEL, OVERLAY, SCORES = ".png", "_overlay.jpg", "_scores.npz"  # how the results' names end
 STDIN = "-"
+SHOWN_BYTES = (
+    18  # of memory that a pixel takes, at most, to be decoded, or to be drawn with its label and encoded
+)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 AUTO = -1  # contours as wide as suits the picture
 _HELP = """\
@@ -50,6 +55,8 @@ NAME_overlay.jpg, the picture tinted with them.
   fcnlite predict holiday --weights runs/shapes-fcn8s/fcn8s.h5 --out segmented --sheet all.jpg
                                                      a folder, with its subfolders; and one picture of all
   fcnlite predict 'shots/*.png' --weights fcn8s.h5 --out segmented --classes person,dog --contours
+  fcnlite predict mosaic.tif --weights fcn8s.h5 --out segmented --memory 2G
+                                                     a very large picture, in tiles
   curl -s URL | fcnlite predict - --weights fcn8s.h5 --out segmented
 
 A photograph taken sideways is turned upright first. A picture that cannot be read does not stop the others; the
@@ -102,9 +109,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--max-pixels",
         type=at_least(1),
-        default=MOST_PIXELS,
         metavar="N",
-        help=f"refuse pictures of more pixels (default: {MOST_PIXELS})",
+        help=f"refuse pictures of more pixels (default: {MOST_PIXELS}; with --memory, what can be decoded in that)",
+    )
+    made.add_argument(
+        "--memory",
+        type=memory_amount,
+        metavar="AMOUNT",
+        help="hold no more than so much, such as 2G or 800M (on a GPU: there); a picture that takes more is worked on"
+        " in tiles, each with the margin that its scores depend on, and gets the same labels",
     )
     add_device_options(made)
     return made
@@ -239,13 +252,19 @@ def stems(names: Sequence[Path]) -> list[str]:
 
 
 def segment(
-    net: Segmenter, job: Job, out: Path, output: str, style: Style, most_pixels: int = MOST_PIXELS
+    net: Segmenter,
+    job: Job,
+    out: Path,
+    output: str,
+    style: Style,
+    most_pixels: int | None = None,
+    memory: int | None = None,
 ) -> np.ndarray:
     """Segment one picture and write its results; returns the label map."""
-    pixels = job.read(most_pixels)
+    pixels = job.read(most_pixels or _decodable(memory))
     try:
-        scores = net.scores(pixels, output=output) if style.with_scores else None
-        label = net.predict(pixels, output=output) if scores is None else _best(scores)
+        scores = net.scores(pixels, output=output, memory=memory) if style.with_scores else None
+        label = net.predict(pixels, output=output, memory=memory) if scores is None else _best(scores)
         check_size(output, label, pixels.shape[:2])
     except InputError as error:
         raise InputError(f"{job}: {error}") from None
@@ -258,17 +277,30 @@ def segment(
     return label
 
 
+def _decodable(memory: int | None) -> int:
+    """The pixels of the largest picture that is read, and shown, within the memory."""
+    if memory is None or device.current().name != "cpu":
+        return MOST_PIXELS
+    return max(1, (memory - resident()) // SHOWN_BYTES)
+
+
 def _best(scores: np.ndarray) -> np.ndarray:
     """Each pixel's class: the first of the highest."""
     return scores.argmax(0).astype(np.uint8 if len(scores) <= 256 else np.int32)
 
 
 def _try_segment(
-    net: Segmenter, job: Job, out: Path, output: str, style: Style, most_pixels: int
+    net: Segmenter,
+    job: Job,
+    out: Path,
+    output: str,
+    style: Style,
+    most_pixels: int | None,
+    memory: int | None,
 ) -> tuple[np.ndarray | None, str]:
     """The label map of one picture, or what is wrong with it; the next one may be better."""
     try:
-        return segment(net, job, out, output, style, most_pixels), ""
+        return segment(net, job, out, output, style, most_pixels, memory), ""
     except (InputError, OSError, MemoryError) as error:
         return None, in_one_line(error)
 
@@ -318,7 +350,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with bar:
         for first in range(0, len(jobs), world().size):
             own = jobs[first : first + world().size][world().rank :][:1]
-            found = [_try_segment(net, job, options.out, output, style, options.max_pixels) for job in own]
+            limits = options.max_pixels, options.memory
+            found = [_try_segment(net, job, options.out, output, style, *limits) for job in own]
             for job, (label, mistake) in zip(jobs[first:], world().in_turn(found)):
                 bar.update()
                 if label is None:

@@ -28,8 +28,8 @@ _NUMBERS = 256  # different whole numbers that are listed
 _LINES = 20  # of a text that tell its kind
 _FILES = 1000  # of a list that are looked for
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
-_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
-_IMAGE_LINE = re.compile(rf"\S.*({'|'.join(map(re.escape, _PICTURES))})(\s+\S+)*", re.IGNORECASE)
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
+_IMAGE_LINE = re.compile(rf"\S.*({'|'.join(map(re.escape, PICTURES))})(\s+\S+)*", re.IGNORECASE)
 
 
 def describe_database(path: Path) -> dict[str, Any]:
@@ -227,9 +227,9 @@ def _describe_images(path: Path) -> dict[str, Any]:
 def _entry(line: str) -> tuple[str, str]:
     """A line's image, whose name may have spaces, and its label, if there is one."""
     name, _, label = line.replace("\t", " ").rpartition(" ")
-    if name.rstrip().lower().endswith(_PICTURES):
+    if name.rstrip().lower().endswith(PICTURES):
         return name.rstrip(), label
-    if line.lower().endswith(_PICTURES):
+    if line.lower().endswith(PICTURES):
         return line, ""
     name, *others = line.split()
     return name, " ".join(others)
@@ -241,7 +241,7 @@ def _labels_of(labels: set[str]) -> Any:
         return "none"
     if all(re.fullmatch(r"[+-]?\d+", label) for label in labels):
         return _range([float(label) for label in labels])
-    return "images" if all(label.lower().endswith(_PICTURES) for label in labels) else "other words"
+    return "images" if all(label.lower().endswith(PICTURES) for label in labels) else "other words"
 
 
 def _picture(path: Path) -> dict[str, Any]:
