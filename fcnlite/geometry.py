@@ -218,7 +218,7 @@ def _fed(param: Message, size: tuple[int, int] | None, phase: int, folder: Path 
     reason = "it does not say how large its images are"
     if folder is not None and param.type not in _DECLARED:
         try:
-            return _resized(_first_batch(param, phase, folder), size)
+            return _resized(first_batch(param, phase, folder), size)
         except (InputError, FileNotFoundError) as error:
             reason = str(error)
     declared = size or declared_size(param)
@@ -230,7 +230,7 @@ def _fed(param: Message, size: tuple[int, int] | None, phase: int, folder: Path 
     return [declared_shape(param, i, declared) for i in range(len(param.top))]
 
 
-def _first_batch(param: Message, phase: int, folder: Path) -> list[Shape]:
+def first_batch(param: Message, phase: int, folder: Path) -> list[Shape]:
     """The shapes that a layer's files give its tops."""
     layer = layers.create(param, phase)
     layer.folder = folder

@@ -17,12 +17,13 @@ from PIL import Image
 import fcnlite.random
 from fcnlite import Net
 from fcnlite.caffe.io import array_to_blobproto
-from fcnlite.commands import inspect
+from fcnlite.commands import convert, inspect, solve
 from fcnlite.deploy import deployed
 from fcnlite.describe import describe
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights
 from fcnlite.layers.python import allow_python_layers
+from fcnlite.net import load
 from fcnlite.proto import Datum, parse_net
 
 CONV = """
@@ -449,3 +450,42 @@ def test_the_form_for_prediction_has_the_size_that_is_declared(layer: str, shape
     net = deployed(parse_net(layer + CONV % "data"))
     dims = {top: list(shape.dim) for top, shape in zip(net.layer[0].top, net.layer[0].input_param.shape)}
     assert net.layer[0].type == "Input" and dims["data"] == [1, channels, *shape]
+
+
+GREY_NET = data_layer("Data", 'data_param { source: "db" batch_size: 2 backend: LMDB }') + (
+    CONV % "data" + 'layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip" '
+    "inner_product_param { num_output: 4 } }\n"
+    'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }'
+)
+
+
+def test_a_net_on_a_database_of_grey_images_predicts_and_converts(capsys: pytest.CaptureFixture[str]) -> None:
+    """The form for prediction takes its channels and size from the database, as it is told nowhere else."""
+    database("db", [plain((1, 9, 8), i % 4) for i in range(4)])
+    Path("net.prototxt").write_text(GREY_NET)
+    Net("net.prototxt").save("net.caffemodel")
+    assert load("net.caffemodel", prototxt="net.prototxt").blobs["data"].shape == (1, 1, 9, 8)
+    assert convert.main(["net.caffemodel", "net.h5", "--prototxt", "net.prototxt"]) == 0
+    assert load("net.h5").blobs["data"].shape == (1, 1, 9, 8)
+    Path("db/data.mdb").unlink()
+    capsys.readouterr()
+    assert convert.main(["net.caffemodel", "lost.h5", "--prototxt", "net.prototxt"]) == 2
+    err = capsys.readouterr().err
+    assert (
+        "layer 'conv', parameter 0: 2 x 1 x 3 x 3 there, 2 x 3 x 3 x 3 in net.prototxt; give the net" in err
+    )
+    assert not Path("lost.h5").exists()
+
+
+def test_a_run_of_a_solver_file_ends_with_a_test_if_it_is_due(caplog: pytest.LogCaptureFixture) -> None:
+    database("db", [plain((1, 9, 8), i % 4) for i in range(4)])
+    Path("net.prototxt").write_text(
+        GREY_NET.replace("num_output: 4", 'num_output: 4 weight_filler { type: "xavier" }')
+    )
+    Path("solver.prototxt").write_text(
+        'net: "net.prototxt" test_iter: 1 test_interval: 2 base_lr: 0 lr_policy: "fixed" max_iter: 4'
+    )
+    caplog.set_level("INFO")
+    assert solve.main(["solver.prototxt"]) == 0
+    tested = [record.getMessage() for record in caplog.records if "test net 0" in record.getMessage()]
+    assert [text.split(",")[0] for text in tested] == ["Iteration 0", "Iteration 2", "Iteration 4"]
