@@ -363,7 +363,8 @@ class SGDSolver:
         inputs = partial(_next_inputs, self.net, self.source, self.iter)
         count = self.param.iter_size
         if self._passes is not None:
-            losses = self._passes.run(inputs, count, self.keep_blobs)
+            shapes = getattr(self.source, "shapes", None)
+            losses = self._passes.run(inputs, count, self.keep_blobs, shapes)
         else:
             losses = [self.net.forward_backward(self.keep_blobs, **inputs()) for _ in range(count)]
         return device.current().later(sum(losses[1:], losses[0]) / self.param.iter_size)
