@@ -387,12 +387,12 @@ def test_arrays_of_numpy_are_described_and_bounded(capsys: pytest.CaptureFixture
 
 
 def test_names_reach_the_terminal_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    hdf5("x.h5", **{"a\x1b[31m": np.zeros(2)})
-    Path("images.txt").write_text("a\x1b[31m.png 1\n")
-    Path("names.txt").write_text("a\x1b[31m\n")
+    hdf5("x.h5", **{"a\x9b31m": np.zeros(2)})
+    Path("images.txt").write_text("a\x9b31m.png 1\n")
+    Path("names.txt").write_text("a\x9b31m\n")
     for name in ("x.h5", "images.txt", "names.txt"):
         status, out, _ = told(capsys, name)
-        assert status == 0 and "\x1b" not in out and "a?[31m" in out
+        assert status == 0 and "\x9b" not in out and "a?31m" in out
 
 
 def test_a_list_of_names_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
