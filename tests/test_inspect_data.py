@@ -325,9 +325,7 @@ def test_rows_are_described(capsys: pytest.CaptureFixture[str]) -> None:
     found = {told["name"]: told for told in json.loads(told(capsys, "x.h5", "--json")[1])["data_sets"]}
     assert found["label"]["values"]["different"] == sorted({*label.ravel().tolist()})
     assert found["ids"]["values"]["different"] is None and found["data"]["values"]["not_a_number"]
-    with pytest.raises(
-        InputError, match="it holds rows of data, not weights, as an HDF5Data layer reads them"
-    ):
+    with pytest.raises(InputError, match="it holds rows of data \\(for HDF5Data\\), not weights"):
         read_weights("x.h5")
 
 
@@ -386,6 +384,22 @@ def test_arrays_of_numpy_are_described_and_bounded(capsys: pytest.CaptureFixture
     for name in ("huge.npy", "objects.npy", "words.npy"):
         status, _, err = told(capsys, name)
         assert (status, err.count("\n")) == (2, 1) and name in err
+
+
+def test_names_reach_the_terminal_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    hdf5("x.h5", **{"a\x9b31m": np.zeros(2)})
+    Path("images.txt").write_text("a\x9b31m.png 1\n")
+    Path("names.txt").write_text("a\x9b31m\n")
+    for name in ("x.h5", "images.txt", "names.txt"):
+        status, out, _ = told(capsys, name)
+        assert status == 0 and "\x9b" not in out and "a?31m" in out
+
+
+def test_a_list_of_names_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("val.txt").write_text("2007_000033\n2007_000042\n\n2007_000061\n")
+    assert told(capsys, "val.txt") == (0, "val.txt: a list of 3 names, 2007_000033 to 2007_000061\n", "")
+    Path("net.txt").write_text("layer { nonsense: 1 }\n")
+    assert told(capsys, "net.txt")[0] == 2
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.JPG", "a.mat"])

@@ -264,6 +264,8 @@ def _render_list(described: Mapping[str, Any]) -> list[str]:
     held = f"{described['files']:,} {described['of']}"
     if described["of"] == "windows":
         held = f"{described['windows']:,} windows in {described['files']:,} images"
+    if described["of"] == "names":
+        return [f"{described['name']}: a list of {held}, {described['first']} to {described['last']}"]
     lines = [f"{described['name']}: a list of {held}"]
     labels = described.get("labels")
     if isinstance(labels, str):
