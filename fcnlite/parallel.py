@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fcnlite.net import Net
 
 T = TypeVar("T")
+Shapes = Mapping[str, tuple[int, ...]]  # of inputs, by name
 _INSTALL = "pip install 'fcnlite[mpi]' (mpi4py, and the mpich wheel, which brings mpiexec)"
 _ITEM, _ALARM, _ANSWER = 32767, 32766, 32765  # tags of what is no gradient; the largest that every MPI has
 _FIRST_WORD = 1.0  # seconds in which rank 0 tells a mistake that all processes make
@@ -543,7 +544,13 @@ class Passes:
         self._feeds = [node for node in feeds if not _takes_every(node.layer, world.size, world.rank)]
         self._known: dict[Any, int] = {}
 
-    def run(self, inputs: Callable[[], Mapping[str, Any]], count: int, keep_blobs: bool) -> list[Any]:
+    def run(
+        self,
+        inputs: Callable[[], Mapping[str, Any]],
+        count: int,
+        keep_blobs: bool,
+        shapes: Callable[[int], Sequence[Shapes] | None] | None = None,
+    ) -> list[Any]:
         """Make the passes of one update; every parameter's diff then holds the sum of all passes' gradients.
 
         Parameters
@@ -554,6 +561,9 @@ class Passes:
             Passes of the update, over all processes.
         keep_blobs : bool
             As for `Net.forward_backward`.
+        shapes : callable, optional
+            Tells in advance, alike in every process, the shapes of the inputs of the next `count` passes of all
+            processes, or None.
 
         Returns
         -------
@@ -564,14 +574,19 @@ class Passes:
         losses = device.current().zeros((count,))
         ahead: list[Mapping[str, Any]] = []
         masks = _Masks(self._world, count)
-        if not self._fetches and self._draws:  # all inputs' shapes can be known at once
+        known = shapes(count) if shapes is not None and self._draws and not self._fetches else None
+        if known is not None:
+            masks.know([self._count_draws(given) for given in known])
+        elif (
+            self._draws and not self._fetches
+        ):  # the others' inputs show when they are taken, all of them at first
             ahead = [inputs() for _ in range(rank, count, size)]
-            masks.exchange(0, [self._count_draws(given) for given in ahead])
+            masks.exchange(0, [self._count_draws(_shapes(given)) for given in ahead])
         for turn, number in enumerate(range(rank, count, size)):
             given = ahead[turn] if ahead else inputs()
             _pass_over(self._net, self._feeds, rank)
             if self._fetches and self._draws:
-                masks.exchange(turn * size, [self._count_draws(given)])
+                masks.exchange(turn * size, [self._count_draws(_shapes(given))])
             masks.begin(number)
             self._runner.begin(number, count)
             losses[number] = self._net.forward_backward(keep_blobs, self._runner, **given)
@@ -583,9 +598,9 @@ class Passes:
         self._transport.finish()
         return list(losses)
 
-    def _count_draws(self, given: Mapping[str, Any]) -> int:
-        """Count the numbers of the stream of masks that the coming pass draws."""
-        shapes = tuple((name, np.shape(value)) for name, value in given.items())
+    def _count_draws(self, given: Shapes) -> int:
+        """Count the numbers of the stream of masks that a pass over inputs of these shapes draws."""
+        shapes = tuple(given.items())
         if self._fetches or shapes not in self._known:
             for name, shape in shapes:
                 blob = self._net.blobs.get(name)
@@ -595,6 +610,10 @@ class Passes:
             self._net.reshape()
             self._known[shapes] = sum(node.layer.mask_draws(node.bottoms) for node in self._net.nodes)
         return self._known[shapes]
+
+
+def _shapes(given: Mapping[str, Any]) -> Shapes:
+    return {name: np.shape(value) for name, value in given.items()}
 
 
 def feeds_of(net: Net) -> list[Node]:
@@ -629,6 +648,10 @@ class _Masks:
         counts = np.zeros(len(own) * size, np.int64)
         counts[rank::size] = own
         self._counts[first : first + len(counts)] = self._world.sum(counts)
+
+    def know(self, counts: Sequence[int]) -> None:
+        """Be told what every pass draws."""
+        self._counts[:] = counts
 
     def begin(self, number: int) -> None:
         """Go past the passes before this one."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import cases
@@ -20,74 +20,68 @@ import parallel_cases
 import pytest
 from commands import draw, log, same_weights
 from cupy_standin import FOLDER, standing_in
+from PIL import Image
 
 from fcnlite import device
-from fcnlite.backend.host import HostBackend
 from fcnlite.commands import data as check
 from fcnlite.commands import evaluate, predict, train
 from fcnlite.data.order import ImageOrder
 from fcnlite.io import read_state, read_weights
 from fcnlite.solver import get_solver
 
-# In double precision another order of sums moves the weights by 1e-15; in single precision a maximum or a sign of L1
-# decay may come out otherwise after it, as it does in one process that is given an update's images in another order.
-BOUNDS = {"double": 1e-11, "exact": 0.0}
+DOUBLE = 1e-12
+TIPPING = (
+    2  # cases at most in which the last bit of a float may decide what a ReLU or a max pooling passes on
+)
 
 
-@cache
-def alone(case: str, kind: str) -> dict[str, np.ndarray]:
-    """What one process comes to."""
-    with device.using(HostBackend(np.dtype(np.float64 if kind == "double" else np.float32))):
-        return parallel_cases.train(case)
-
-
-@pytest.fixture(scope="module", params=[(2, "double"), (3, "exact")], ids=str)
-def trained(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, int, str]:
-    ranks, kind = request.param
-    folder = tmp_path_factory.mktemp("trained")
-    done = mpi.run(ranks, [Path(parallel_cases.__file__), folder, kind], folder)
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+    """What 2 and 3 processes come to in each case, against one."""
+    folder = tmp_path_factory.mktemp("errors")
+    done = mpi.run(3, [parallel_cases.__file__, "chosen", folder], folder)
     assert done.returncode == 0, done.stderr
-    return folder, ranks, kind
+    return json.loads((folder / "errors.json").read_text())
 
 
-@pytest.mark.parametrize("case", parallel_cases.CHOSEN)
-def test_processes_together_train_as_one(trained: tuple[Path, int, str], case: str) -> None:
-    folder, ranks, kind = trained
-    expected = alone(case, kind)
-    for rank in range(ranks):
-        with np.load(folder / f"{case}-{kind}-{ranks}-{rank}.npz") as found:
-            assert sorted(found) == sorted(expected)
-            assert np.array_equal(found["masks"], expected["masks"])
-            for name, values in expected.items():
-                assert cases.relative_error(found[name], values) <= BOUNDS[kind], (rank, name)
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_processes_together_train_as_one(errors: dict[str, dict[str, float]], ranks: int) -> None:
+    """To the bit with `exact`; otherwise to 1e-6, but for cases that tip, which show in double that it is rounding."""
+    assert sorted(errors) == sorted(parallel_cases.CHOSEN)
+    assert all(found[f"{ranks} exact"] == 0 for found in errors.values()), errors
+    beyond = [case for case, found in errors.items() if found[f"{ranks} float32"] > parallel_cases.SINGLE]
+    assert len(beyond) <= TIPPING, errors
+    assert all(errors[case][f"{ranks} float64"] <= DOUBLE for case in beyond), errors
 
 
-@pytest.mark.parametrize("kind", ["gpu", "gpu-exact"])
-def test_gpus_sum_by_nccl(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_sum_by_nccl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes, each on a GPU of the stand-in CuPy, against one process on one."""
     environment = mpi.environment() | {"FCNLITE_STANDIN_GPUS": "2"}
     environment["PYTHONPATH"] = f"{FOLDER}{os.pathsep}{environment['PYTHONPATH']}"
-    command = mpi.command(2, parallel_cases.__file__, tmp_path, kind, "few")
+    command = mpi.command(2, parallel_cases.__file__, "gpus", tmp_path)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     for case in parallel_cases.FEW:
         with standing_in(monkeypatch), device.using(device.use("cuda")):
-            expected = parallel_cases.train(case)
-        for rank in range(2):
-            with np.load(tmp_path / f"{case}-{kind}-2-{rank}.npz") as found:
-                for name, values in expected.items():
-                    bound = 0 if kind == "gpu-exact" else 1e-6
-                    assert cases.relative_error(found[name], values) <= bound, (case, name)
+            expected = parallel_cases.train(case, updates=parallel_cases.FEW_UPDATES)
+        for kind, bound in (("sums", parallel_cases.SINGLE), ("exact", 0)):
+            for rank in range(2):
+                with np.load(tmp_path / f"{case}-{kind}-{rank}.npz") as found:
+                    assert parallel_cases.error(dict(found), expected) <= bound, (case, kind)
 
 
-SMALL = "train shapes --width 2 --fc 8 --iter-size 6 --iterations 2 --snapshot 1 --validate 3".split()
+SMALL = "train voc --net fcn8s --mirror --width 2 --fc 8 --iter-size 6 --iterations 2 --snapshot 1 --validate 3".split()
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("data"), train=12, val=5)
+    """Pictures of the demo, every third of which is cut, so that a pass draws other masks than the next."""
+    folder = draw(tmp_path_factory.mktemp("data"), train=12, val=5)
+    for name in (folder / "ImageSets/Segmentation/train.txt").read_text().split()[::3]:
+        for path in (folder / f"JPEGImages/{name}.jpg", folder / f"SegmentationClass/{name}.png"):
+            with Image.open(path) as picture:
+                picture.crop((0, 0, picture.width - 20, picture.height - 10)).save(path)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +101,11 @@ def without_times(run: Path) -> list[dict[str, object]]:
 
 
 def test_a_run_by_three_processes_leaves_what_one_leaves(data: Path, one: Path, tmp_path: Path) -> None:
-    done = fcnlite(3, [*SMALL, "--data", data, "--out", "run", "--exact"], tmp_path)
+    """Three processes with two images each an update: --scale-batch makes it the six of one process."""
+    words = ["2" if word == "6" else word for word in SMALL]
+    done = fcnlite(3, [*words, "--data", data, "--out", "run", "--scale-batch", "--exact"], tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "6 images an update: --scale-batch for 3 processes" in done.stdout
     assert done.stdout.count("iteration 2 of 2: loss") == 1, done.stdout
     run = tmp_path / "run"
     assert same_weights(run / "fcn8s.h5", one / "fcn8s.h5")
@@ -127,19 +124,11 @@ def test_a_run_goes_on_with_another_number_of_processes(one: Path, tmp_path: Pat
     assert without_times(copy) == without_times(one)
 
 
-def test_scale_batch_multiplies_the_images_of_an_update(data: Path, one: Path, tmp_path: Path) -> None:
-    words = ["2" if word == "6" else word for word in SMALL]
-    done = fcnlite(3, [*words, "--data", data, "--out", "run", "--scale-batch", "--exact"], tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "6 images an update: --scale-batch for 3 processes" in done.stdout
-    assert same_weights(tmp_path / "run/fcn8s.h5", one / "fcn8s.h5")
-
-
 @pytest.mark.parametrize(
     "words, error",
     [
         (
-            [*SMALL, "--iter-size", "5"],
+            ["train", "shapes", "--iter-size", "5"],
             "fcnlite train: error: iter_size 5 cannot be shared out to 2 processes",
         ),
         ([*SMALL, "--bogus"], "fcnlite train: error: unrecognized arguments: --bogus"),
@@ -153,18 +142,14 @@ def test_a_mistake_is_told_once(words: list[object], error: str, tmp_path: Path)
     assert done.stderr.count("error: ") == done.stderr.count(error) == 1, done.stderr
 
 
-def test_a_mistake_in_one_process_alone_ends_all(data: Path, tmp_path: Path) -> None:
+def test_a_mistake_in_one_process_alone_ends_all(data: Path, one: Path, tmp_path: Path) -> None:
     """The image that only the second process reads is damaged."""
     folder = tmp_path / "data"
     subprocess.run(["cp", "-r", data, folder], check=True)
     names = (folder / "ImageSets/Segmentation/val.txt").read_text().split()
     (folder / f"JPEGImages/{names[1]}.jpg").write_bytes(b"damaged")
-    weights = tmp_path / "weights.h5"
-    words = [*SMALL, "--data", data, "--out", tmp_path / "run", "--iterations", "1"]
-    assert train.main([str(word) for word in words[1:]]) == 0
-    os.link(tmp_path / "run/fcn8s.h5", weights)
     begun = time.monotonic()
-    done = fcnlite(2, ["evaluate", "shapes", "--data", folder, "--weights", weights], tmp_path)
+    done = fcnlite(2, ["evaluate", "voc", "--data", folder, "--weights", one / "fcn8s.h5"], tmp_path)
     assert done.returncode == 2 and time.monotonic() - begun < 20
     assert done.stderr.count("error: ") == 1 and names[1] in done.stderr
 
@@ -182,7 +167,8 @@ def test_what_was_learned_is_saved_before_an_error_of_another_process_ends_the_r
     bad = next(
         i for i in range(5, 12, 2) if shown[i] not in shown[:i]
     )  # the second process's, from update 3 on
-    (folder / f"JPEGImages/{shown[bad]}.jpg").write_bytes(b"damaged")
+    picture = folder / f"JPEGImages/{shown[bad]}.jpg"
+    picture.write_bytes(picture.read_bytes()[:-300])  # its header still tells the size
     begun = time.monotonic()
     done = fcnlite(2, [*words, folder, "--out", "run"], tmp_path)
     state = tmp_path / f"run/snapshots/fcn8s_iter_{bad // 2}.solverstate.h5"
@@ -283,7 +269,7 @@ def test_evaluation_and_prediction_are_shared_out(
     data: Path, one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ["evaluate", "shapes", "--data", data, "--weights", one / "fcn8s.h5", "--save"]
+    words = ["evaluate", "voc", "--data", data, "--weights", one / "fcn8s.h5", "--save"]
     assert evaluate.main([str(word) for word in [*words[1:], tmp_path / "alone"]]) == 0
     alone = capsys.readouterr().out
     together = fcnlite(3, [*words, tmp_path / "together"], tmp_path)

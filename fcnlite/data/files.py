@@ -196,6 +196,22 @@ def open_image(
         raise InputError(f"cannot read image {shown}: {reason}") from None
 
 
+def picture_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Height and width of a picture, from its header alone.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        As for `open_image`.
+    """
+    try:
+        with _no_bound_of_pillows(), Image.open(path, formats=FORMATS) as image:
+            return image.height, image.width
+    except Exception:
+        image = open_image(path)  # says what is wrong
+        return image.height, image.width
+
+
 @contextmanager
 def _no_bound_of_pillows() -> Iterator[None]:
     """Leave the number of pixels to the caller, who knows the user's bound."""

@@ -52,9 +52,9 @@ class Segmenter(Net):
 
     notes: Notes = Notes()
 
-    def form_of(self, param: NetParameter) -> NetParameter:
+    def form_of(self, param: NetParameter, folder: Path | None) -> NetParameter:
         """The form for prediction."""
-        return deployed(param)
+        return deployed(param, folder)
 
     def predict(
         self,

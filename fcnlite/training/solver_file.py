@@ -253,6 +253,8 @@ def train(
     if due and not (solver.param.snapshot and solver.iter % solver.param.snapshot == 0):
         for file in solver.snapshot():
             print(file)
+    if not stopped:
+        solver.test_if_due()
     if not stopped and score_every and solver.iter % score_every:
         report_scores(solver)
     return solver
