@@ -119,15 +119,16 @@ def overlay(
     if only is not None:
         shown &= np.isin(label, list(only))
     picture: np.ndarray = np.empty(image.shape, np.uint8)
-    for begin in range(
-        0, len(label), _BAND
-    ):  # a large picture as float32 would take sixteen times its memory
+    for begin in range(0, len(label), _BAND):  # the whole as float32 would take much memory
         band = slice(begin, begin + _BAND)
-        change = paint(label[band]).astype(np.float32) - image[band]
-        picture[band] = image[band] + np.float32(alpha) * change * shown[band, :, np.newaxis] + 0.5
-    if contours:
-        line = shown & edges(label, contours)
-        picture[line] = paint(label[line])
+        colours = paint(label[band])
+        change = np.float32(alpha) * (colours.astype(np.float32) - image[band])
+        picture[band] = image[band] + change * shown[band, :, np.newaxis] + 0.5
+        if contours:
+            first = max(0, begin - contours)
+            line = edges(label[first : begin + _BAND + contours], contours)[begin - first :][: len(colours)]
+            line &= shown[band]
+            picture[band][line] = colours[line]
     if classes is None:
         return picture
     if only is not None and background is not None:

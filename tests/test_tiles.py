@@ -101,7 +101,7 @@ def described(
 
 
 @pytest.mark.usefixtures("nothing_held")
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(
         st.one_of(st.tuples(st.just("Convolution"), convolutions), st.tuples(st.just("Pooling"), poolings)),
@@ -200,11 +200,11 @@ def test_amounts_as_shown() -> None:
 
 @pytest.mark.usefixtures("nothing_held")
 def test_the_command_works_in_tiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    net, image = make("fcn8s", width=8), picture(640, 700)
+    net, image = make("fcn8s"), picture(640, 700)
     net.save(tmp_path / "net.h5")
     Image.fromarray(image).save(tmp_path / "large.png")
     options = [tmp_path / "large.png", "--weights", tmp_path / "net.h5", "--scores"]
-    tiled = ["--max-pixels", "999999", "--memory", "135M"]
+    tiled = ["--max-pixels", "999999", "--memory", "124M"]
     assert ends(main, [*options, "--out", tmp_path / "tiles", *tiled]) == 0
     assert ends(main, [*options, "--out", tmp_path / "whole"]) == 0
     tiles, whole = (np.asarray(Image.open(tmp_path / name / "large.png")) for name in ("tiles", "whole"))

@@ -42,9 +42,7 @@ from fcnlite.progress import progress_bar
 ASSUMED = ", VOC's, as the weights tell none; --mean and --scale give others"
 LABEL, OVERLAY, SCORES = ".png", "_overlay.jpg", "_scores.npz"  # how the results' names end
 STDIN = "-"
-SHOWN_BYTES = (
-    18  # of memory that a pixel takes, at most, to be decoded, or to be drawn with its label and encoded
-)
+SHOWN_BYTES = 16  # that a pixel takes to be decoded, or to be drawn with its label
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 AUTO = -1  # contours as wide as suits the picture
 _HELP = """\

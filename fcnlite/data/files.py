@@ -228,7 +228,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         # PIL would clip these at 255 instead.
         grey = (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -251,7 +251,7 @@ def read_photo(path: str | os.PathLike | BinaryIO, most_pixels: int = MOST_PIXEL
     """
     image = open_image(path, most_pixels)
     try:
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # a damaged note on how the camera was held: the picture stays as it is
         pass
     return to_rgb(image)

@@ -289,14 +289,15 @@ class _Probe:
         self.reshape(size)
         backend: Any = device.current()
         last = {blob: node for node in self.net.nodes for blob in node.bottoms}
-        alive = {blob for node in self.net.nodes if not node.bottoms for blob in node.tops}
+        inputs = {self.net.blobs[name] for name in self.net.inputs}
+        alive: set[Blob] = set()
         alike: dict[Blob, Blob] = {}  # a Split's tops are its bottom
         most = kept = widest = 0
         for node in self.net.nodes:
             if node.layer.type == "Split":
                 alike.update((top, alike.get(node.bottoms[0], node.bottoms[0])) for top in node.tops)
             alive.update(node.tops)
-            held = {alike.get(blob, blob) for blob in alive}
+            held = {alike.get(blob, blob) for blob in alive} - inputs
             once_more = (
                 0 if node.layer.sight() is POINT else sum(b.count for b in node.bottoms if b in node.tops)
             )
@@ -310,7 +311,10 @@ class _Probe:
         item, threads = backend.dtype.itemsize, getattr(backend, "threads", 1)
         widest *= item
         buffers = max(backend.whole_bytes, widest) + threads * max(backend.strip_bytes, widest)
-        return (max(most, 2 * self.output.count) + kept) * item + buffers
+        fed = 2 * sum(
+            blob.count for blob in inputs
+        )  # the inputs' content, and the arrays that it was copied from
+        return (fed + max(most, 2 * self.output.count) + kept) * item + buffers
 
 
 def _row_of_columns(node: Node, fast: bool) -> int:
