@@ -221,10 +221,16 @@ def test_processes_that_slurm_left_alone_are_told_so(
 
 
 def test_a_killed_process_ends_the_others_and_nothing_saved_is_lost(data: Path, tmp_path: Path) -> None:
+    """At five random moments: of a run with its log and validations, and of a solver file that saves all the time."""
     draws = random.Random(8)
-    for trial in range(5):
-        run = tmp_path / f"run{trial}"
-        words = [*SMALL, "--iterations", "100000", "--snapshot", "1", "--data", data, "--out", run]
+    (tmp_path / "net.prototxt").write_text(FETCHING_NET)
+    (tmp_path / "solver.prototxt").write_text(PYCAFFE_SOLVER + "iter_size: 6 snapshot: 1 max_iter: 1000000")
+    write_items(tmp_path)
+    state_files = "[!.]*_iter_*.solverstate*"
+    run = [*SMALL, "--iterations", "100000", "--snapshot", "1", "--data", data, "--out", "run"]
+    for words in (run, *[["solve", "solver.prototxt", "--score-every", "0", "--overwrite"]] * 4):
+        for state in tmp_path.glob(state_files):
+            state.unlink()
         started = subprocess.Popen(
             mpi.command(2, "-m", "fcnlite", *words),
             cwd=tmp_path,
@@ -232,14 +238,15 @@ def test_a_killed_process_ends_the_others_and_nothing_saved_is_lost(data: Path, 
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        folder = tmp_path / "run/snapshots" if words is run else tmp_path
         try:
-            _wait(lambda run=run: any((run / "snapshots").glob("*.solverstate.h5")), 60)
-            time.sleep(draws.random())
+            _wait(lambda folder=folder: any(folder.glob(state_files)), 60)
+            time.sleep(draws.random() / 4)
             os.kill(draws.choice(_children(started.pid)), signal.SIGKILL)
             assert started.wait(10) != 0
         finally:
             started.kill()
-        states = list((run / "snapshots").glob("*.solverstate.h5"))
+        states = list(folder.glob(state_files))
         assert states and all(read_state(state).iter for state in states)
         for state in states:
             assert Path(str(state).replace("solverstate", "caffemodel")).is_file()
