@@ -174,6 +174,7 @@ def _col2im(g: dict[str, Any], lanes: int) -> dict[str, float]:
 _TRAFFIC: dict[str, Callable[[dict[str, Any], int], dict[str, float]]] = {
     "im2col": _columns,
     "col2im": _col2im,
+    "deconvolve_planes": lambda g, n: {"in": g["in"].size, "out": g["out"].size},
     "bias_forward": lambda g, n: {"out": 2 * n},
     "pick_lines": lambda g, n: {"in": g["in"].size, "out": n},
     "sum_lines": lambda g, n: {"in": g["in"].size, "out": n},
