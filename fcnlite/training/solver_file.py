@@ -248,6 +248,9 @@ def train(
                 report_scores(solver)
     except (InputError, OSError, MemoryError) as error:
         raise _saved(solver, error) from error
+    except Exception as error:  # of a layer or a callback of the user's own
+        print(_saved(solver, error), file=sys.stderr)
+        raise
     stopped = solver.iter < stop_at
     due = solver.param.snapshot_after_train or stopped
     if due and not (solver.param.snapshot and solver.iter % solver.param.snapshot == 0):
