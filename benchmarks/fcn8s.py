@@ -3,7 +3,7 @@
     python -m benchmarks.fcn8s [--train] [--peers] [--layers] [--size 500x334] [--runs 5] [--rounds 2]
 
 Each side runs in processes of its own, in turn, so that neither disturbs the other and all meet the same machine.
-The weights are random: the arithmetic is the same, whatever they are. A side is measured where it is installed: PyTorch
+The weights are random, but for bilinear upsampling. A side is measured where it is installed: PyTorch
 by this interpreter or by the one that --torch-python names; with --peers also ONNX Runtime, OpenVINO and MNN, which get
 the net as the ONNX file that `fcnlite.export` writes. --layers prints where the time goes here, by convolution.
 """
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from fcnlite.commands.options import image_size
+from fcnlite.surgery import bilinear_weights
 
 _SAMPLE = 9973  # every so many scores are compared
 
@@ -188,8 +189,8 @@ def _net(args: argparse.Namespace) -> Any:
         models.build(args.net, deploy=not args.train, **options), phase="TRAIN" if args.train else "TEST"
     )
     rng = np.random.default_rng(0)
-    for blobs in net.params.values():
-        draw(rng, blobs[0].data)
+    for name, blobs in net.params.items():
+        draw(rng, blobs[0].data, net.layer(name).type)
     return net
 
 
@@ -340,7 +341,7 @@ def _torch_params(rng: np.random.Generator, layer: Any, channels: int, train: bo
     kernel = p.kernel_size[0]
     first, second = (channels, p.num_output) if layer.type == "Deconvolution" else (p.num_output, channels)
     weight = np.empty((first, second, kernel, kernel), np.float32)
-    draw(rng, weight)
+    draw(rng, weight, layer.type)
     learns = train and layer.type == "Convolution"
     tensors = [torch.from_numpy(weight).to(device).requires_grad_(learns)]
     if p.bias_term:
@@ -385,8 +386,14 @@ def example(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return image, rng.integers(0, 21, (1, 1, height, width)).astype(np.float32)
 
 
-def draw(rng: np.random.Generator, weight: np.ndarray) -> None:
-    """He-scaled weights in place, a slice at a time so that the measured peak is the net's own."""
+def draw(rng: np.random.Generator, weight: np.ndarray, kind: str = "Convolution") -> None:
+    """Weights in place: a Deconvolution's bilinear, as FCNs have them, all others He-scaled.
+
+    A slice at a time, so that the measured peak is the net's own.
+    """
+    if kind == "Deconvolution":
+        weight[...] = bilinear_weights(weight.shape)
+        return
     deviation = np.float32(np.sqrt(2 / np.prod(weight.shape[1:])))
     for part in weight:
         part[...] = rng.standard_normal(part.shape, np.float32) * deviation

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -244,6 +244,17 @@ def check_here() -> None:
 # On paper
 
 
+def by_helps(cost: Pass, network: Network, iter_size: int) -> Iterator[tuple[str, list[float], str]]:
+    """Names, efficiencies by number of GPUs, and line styles: without and with what helps."""
+    for more, shrink, style in ((1, 1.0, "-"), (1, 0.5, ":"), (4, 1.0, "--"), (4, 0.5, "-.")):
+        name = network.name + ", 16 bits" * (shrink < 1) + f", iter_size {more * iter_size}" * (more > 1)
+        yield (
+            name,
+            [efficiency(cost, n, max(n, more * iter_size), network, shrink=shrink) for n in RANKS],
+            style,
+        )
+
+
 def table(net: str, gpu: Gpu, iter_size: int) -> str:
     """Efficiency by network and number of GPUs; iter_size is at least the number of GPUs."""
     cost = on_paper(net, gpu)
@@ -252,40 +263,42 @@ def table(net: str, gpu: Gpu, iter_size: int) -> str:
         f"{cost.bytes / 1e6:.0f} MB of gradients; efficiency",
         f"{'GPUs':36}" + "".join(f"{ranks:>7}" for ranks in RANKS),
     ]
-    ways = [
-        ("", iter_size, 1.0),
-        (", 16 bits", iter_size, 0.5),
-        (f", iter_size {4 * iter_size}", 4 * iter_size, 1.0),
-    ]
     for network in NETWORKS:
-        for name, images, shrink in ways:
-            shares = [efficiency(cost, n, max(n, images), network, shrink=shrink) for n in RANKS]
-            lines.append(f"{network.name + name:36}" + "".join(f"{share:7.0%}" for share in shares))
+        for name, shares, _ in by_helps(cost, network, iter_size):
+            lines.append(f"{name:36}" + "".join(f"{share:7.0%}" for share in shares))
     return "\n".join(lines)
 
 
-def enough(net: str, gpu: Gpu, network: Network, ranks: int, goal: float = 0.9) -> int:
-    """The least iter_size with which so many GPUs reach an efficiency."""
+def reach(net: str, gpu: Gpu, network: Network, iter_size: int, goal: float = 0.9) -> str:
+    """Up to how many GPUs an efficiency is kept, and which iter_size keeps it on 64."""
     cost = on_paper(net, gpu)
-    return next(k * ranks for k in range(1, 10000) if efficiency(cost, ranks, k * ranks, network) >= goal)
+
+    def enough(shrink: float) -> int:
+        sizes = range(64, 64 * 10000, 64)
+        return next(k for k in sizes if efficiency(cost, 64, k, network, shrink=shrink) >= goal)
+
+    kept = [n for n in (1, 2, *RANKS) if efficiency(cost, n, max(n, iter_size), network) >= goal]
+    return (
+        f"{network.name}, iter_size {iter_size}: {goal:.0%} up to {max(kept)} GPUs; "
+        f"on 64 from iter_size {enough(1.0)} on, with 16 bits from {enough(0.5)} on"
+    )
 
 
 def plot(path: Path, net: str, gpus: Sequence[Gpu], iter_size: int) -> None:
     """Draw efficiency over the number of GPUs."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2 * len(gpus), 3.4), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(gpus) + 2, 3.4), layout="constrained")
     for axes, gpu in zip(figure.subplots(1, len(gpus), sharey=True, squeeze=False)[0], gpus):
         cost = on_paper(net, gpu)
         for network, colour in zip(NETWORKS, ("tab:red", "tab:blue", "tab:green")):
-            for images, style in ((iter_size, "-"), (4 * iter_size, "--")):
-                shares = [efficiency(cost, n, max(n, images), network) for n in RANKS]
-                axes.plot(RANKS, shares, style, color=colour, label=f"{network.name}, iter_size {images}")
+            for name, shares, style in by_helps(cost, network, iter_size):
+                axes.plot(RANKS, shares, style, color=colour, label=name)
         axes.set(xscale="log", xticks=RANKS, xticklabels=RANKS, ylim=(0, 1.02), xlabel="GPUs", title=gpu.name)
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("efficiency")
-    figure.axes[0].legend(fontsize=7)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     figure.savefig(path, dpi=110)
 
 
@@ -312,8 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gpus = [gpu for gpu in GPUS if gpu.name in options.gpu]
     for gpu in gpus:
         print(f"\n{table(options.net, gpu, options.iter_size)}")
-        least = enough(options.net, gpu, NETWORKS[1], 64)
-        print(f"64 GPUs over {NETWORKS[1].name} reach 90 % from iter_size {least} on")
+        print(reach(options.net, gpu, NETWORKS[1], options.iter_size))
     if options.plot:
         plot(options.plot, options.net, gpus, options.iter_size)
     return 0

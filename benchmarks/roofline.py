@@ -102,6 +102,9 @@ class Counter(Backend):
     def later(self, scalar: np.ndarray) -> np.ndarray:
         return scalar
 
+    def held_bytes(self) -> int:
+        return 0
+
     def workspace(self, count: int) -> np.ndarray:
         return np.empty(count, self.dtype)
 
@@ -172,6 +175,7 @@ def _col2im(g: dict[str, Any], lanes: int) -> dict[str, float]:
 _TRAFFIC: dict[str, Callable[[dict[str, Any], int], dict[str, float]]] = {
     "im2col": _columns,
     "col2im": _col2im,
+    "deconvolve_planes": lambda g, n: {"in": g["in"].size, "out": g["out"].size},
     "bias_forward": lambda g, n: {"out": 2 * n},
     "pick_lines": lambda g, n: {"in": g["in"].size, "out": n},
     "sum_lines": lambda g, n: {"in": g["in"].size, "out": n},

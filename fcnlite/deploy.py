@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from fcnlite.geometry import ONE_CHANNEL, fetches_data
+from fcnlite.errors import InputError
+from fcnlite.geometry import declared_shape, declared_size, fetches_data, first_batch
 from fcnlite.layers import LAYERS
 from fcnlite.proto import TEST, TRAIN, LayerParameter, Message, NetParameter, NetState, filter_net, upgrade
 
 SIZE = (500, 500)  # pixels, the largest of VOC's
+_TOLD_BY_FILES = ("Data", "HDF5Data")  # layers whose channels only their files tell
 FIXED = ("bilinear", "constant")  # fillers that draw nothing
 
 
@@ -60,16 +64,18 @@ def deploy(param: Message, shapes: Mapping[str, Sequence[int]] | None = None) ->
     return kept
 
 
-def deployed(param: Message) -> Any:
+def deployed(param: Message, folder: Path | None = None) -> Any:
     """The form of a net for prediction: the net itself, or `deploy` of it where it fetches data or has losses.
 
-    Layers that fetch data become inputs. Where the description does not tell the size of images (`crop_size`), they
-    are as large as VOC's, of one channel where called so (see `fcnlite.geometry`) and of three otherwise.
+    Layers that fetch data become inputs. Where neither the description nor a database or HDF5 file tells the size of
+    images, they are as large as VOC's, of one channel where called so (see `fcnlite.geometry`) and of three otherwise.
 
     Parameters
     ----------
     param : NetParameter
         Of any format and phase; data layers of phase TRAIN serve where TEST has none.
+    folder : Path, optional
+        The prototxt's, for files that data layers name; without it none is opened.
     """
     net = filter_net(upgrade(param), NetState(phase=TEST, stage=param.state.stage))
     made = {name for layer in net.layer for name in layer.top}
@@ -83,9 +89,9 @@ def deployed(param: Message) -> Any:
     whole.CopyFrom(net)
     del whole.layer[:]
     whole.layer.extend([*fetching, *net.layer])
-    shapes = {
-        name: _assumed(layer, name) for layer in whole.layer if fetches_data(layer) for name in layer.top
-    }
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in filter(fetches_data, whole.layer):
+        shapes |= zip(layer.top, _assumed(layer, folder))
     return deploy(whole, shapes)
 
 
@@ -96,10 +102,14 @@ def _measures(layer: Any) -> bool:
     return is_loss or layer.type in ("Accuracy", "Silence")
 
 
-def _assumed(layer: Any, name: str) -> tuple[int, int, int, int]:
-    """The shape of a data layer's top."""
-    side = layer.transform_param.crop_size
-    return (1, 1 if name in ONE_CHANNEL else 3, *((side, side) if side else SIZE))
+def _assumed(layer: Any, folder: Path | None) -> list[tuple[int, ...]]:
+    """The shapes of a data layer's tops, for one image."""
+    size = declared_size(layer) or SIZE
+    shapes = [declared_shape(layer, i, size) for i in range(len(layer.top))]
+    if folder is not None and layer.type in _TOLD_BY_FILES:
+        with suppress(InputError, FileNotFoundError):
+            shapes = first_batch(layer, TEST, folder)
+    return [(1, *shape[1:]) if len(shape) > 1 else (1, 1, *size) for shape in shapes]
 
 
 def _as_input(layer: Any, shapes: Mapping[str, Sequence[int]]) -> Any:

@@ -172,10 +172,17 @@ def _measure_layer(
         shapes = _fed(param, size, phase, folder)
         tops = [Blob(shape=shape, name=name) for name, shape in zip(param.top, shapes)]
         made: list[tuple[Blob, Any]] = []
-        layer = None
+        layer: Any = None
     else:
-        tops = [blobs[name] if name in param.bottom else Blob(name=name) for name in param.top]
-        layer, made = _shaped(param, bottoms, tops, size, phase)
+        layer = layers.create(param, phase)
+        layer.folder = folder
+        tops = [blobs[name] if layer.is_in_place(i) else Blob(name=name) for i, name in enumerate(param.top)]
+        made = _shaped(layer, bottoms, tops, size)
+    for name in set(param.top) - set(param.bottom):
+        if name in blobs:
+            raise InputError(
+                f"layer '{param.name}' ({param.type}): top '{name}' is already made by another layer"
+            )
     seen = field_above(param, layer, bottoms, [fields[name] for name in param.bottom])
     for name, top in zip(param.top, tops):
         blobs[name] = top
@@ -211,19 +218,19 @@ def _fed(param: Message, size: tuple[int, int] | None, phase: int, folder: Path 
     reason = "it does not say how large its images are"
     if folder is not None and param.type not in _DECLARED:
         try:
-            return _resized(_first_batch(param, phase, folder), size)
+            return _resized(first_batch(param, phase, folder), size)
         except (InputError, FileNotFoundError) as error:
             reason = str(error)
-    declared = size or _declared_size(param)
+    declared = size or declared_size(param)
     if declared is None:
         where = "" if reason.startswith("layer ") else f"layer '{param.name}' ({param.type}): "
         raise InputError(f"{where}{reason}; give the input size (--size)")
     if reason.startswith("layer ") and not is_data_layer(param.python_param.module, param.python_param.layer):
         warn(f"{reason}; sizes and channels are taken as declared, images without to have 3 channels")
-    return [_declared(param, i, declared) for i in range(len(param.top))]
+    return [declared_shape(param, i, declared) for i in range(len(param.top))]
 
 
-def _first_batch(param: Message, phase: int, folder: Path) -> list[Shape]:
+def first_batch(param: Message, phase: int, folder: Path) -> list[Shape]:
     """The shapes that a layer's files give its tops."""
     layer = layers.create(param, phase)
     layer.folder = folder
@@ -247,7 +254,7 @@ def _resized(shapes: list[Shape], size: tuple[int, int] | None) -> list[Shape]:
     ]
 
 
-def _declared_size(param: Message) -> tuple[int, int] | None:
+def declared_size(param: Message) -> tuple[int, int] | None:
     """Height and width of the images that a layer brings, if its settings have them."""
     settings, transform = getattr(param, _SETTINGS.get(param.type, ""), None), param.transform_param
     pairs = [(transform.crop_size, transform.crop_size), (transform.crop_height, transform.crop_width)]
@@ -256,7 +263,7 @@ def _declared_size(param: Message) -> tuple[int, int] | None:
     return next(((int(height), int(width)) for height, width in pairs if height and width), None)
 
 
-def _declared(param: Message, index: int, size: tuple[int, int]) -> Shape:
+def declared_shape(param: Message, index: int, size: tuple[int, int]) -> Shape:
     """The shape of a top of a layer that brings data, as far as its settings have it."""
     settings: Any = getattr(param, _SETTINGS.get(param.type, ""), None)
     batch = int(settings.batch_size) if settings is not None else 1
@@ -276,10 +283,9 @@ def _declared(param: Message, index: int, size: tuple[int, int]) -> Shape:
 
 
 def _shaped(
-    param: Message, bottoms: list[Blob], tops: list[Blob], size: tuple[int, int] | None, phase: int
-) -> tuple[Any, list[tuple[Blob, Any]]]:
-    """Set a layer up on blobs without memory; return it and its parameters, each with its filler."""
-    layer: Any = layers.create(param, phase)
+    layer: Any, bottoms: list[Blob], tops: list[Blob], size: tuple[int, int] | None
+) -> list[tuple[Blob, Any]]:
+    """Set a layer up on blobs without memory; return its parameters, each with its filler."""
     fillers: dict[int, Any] = {}
 
     def unfilled(shape: Sequence[int], filler: Message) -> Blob:
@@ -290,11 +296,11 @@ def _shaped(
     layer.new_parameter = unfilled  # a parameter's shape is wanted, not its hundred megabytes
     layer.check_counts(len(bottoms), len(tops))
     layer.size_up(bottoms, tops)
-    if param.type == "Input" and size is not None:
+    if layer.type == "Input" and size is not None:
         for top in tops:
             if len(top.shape) == 4:
                 top.reshape(*top.shape[:2], *size)
-    return layer, [(blob, fillers.get(id(blob))) for blob in layer.blobs]
+    return [(blob, fillers.get(id(blob))) for blob in layer.blobs]
 
 
 def _macs(type_name: str, bottoms: list[Blob], tops: list[Blob], parameters: tuple[Parameter, ...]) -> int:

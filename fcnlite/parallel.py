@@ -9,12 +9,14 @@ so that every process makes the same update and holds the same weights as one pr
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
@@ -31,9 +33,11 @@ if TYPE_CHECKING:
     from fcnlite.net import Net
 
 T = TypeVar("T")
+Shapes = Mapping[str, tuple[int, ...]]  # of inputs, by name
 _INSTALL = "pip install 'fcnlite[mpi]' (mpi4py, and the mpich wheel, which brings mpiexec)"
-_ITEM = 32767  # tag of plain data; the largest that every MPI has
+_ITEM, _ALARM, _ANSWER = 32767, 32766, 32765  # tags of what is no gradient; the largest that every MPI has
 _FIRST_WORD = 1.0  # seconds in which rank 0 tells a mistake that all processes make
+_HEARD, _SAVED = 8.0, 20.0  # seconds that a failing process gives rank 0 to hear of it, and then to save
 
 
 @cache
@@ -80,6 +84,10 @@ def end_all(line: str, status: int) -> int:
     return status
 
 
+class OthersFailed(InputError):
+    """Raised in process 0 where another process has failed, which tells why and ends all once it has an answer."""
+
+
 class World:
     """The processes of a run. Methods that exchange something must be called by all of them, in the same order.
 
@@ -99,6 +107,9 @@ class World:
     def __init__(self, comm: Any) -> None:
         self._comm = comm
         self._sends: list[Any] = []
+        self._alarm: Any = None  # in process 0: completes when another process fails
+        self._failed: int | None = None  # that process
+        self._is_ending = False
         self.rank: int = 0 if comm is None else comm.rank
         self.size: int = 1 if comm is None else comm.size
         self.local_rank, self.local_size = 0, 1
@@ -120,7 +131,7 @@ class World:
         if self.size > 1:
             from mpi4py import MPI
 
-            self._comm.Allreduce(MPI.IN_PLACE, total)
+            self.wait(self._comm.Iallreduce(MPI.IN_PLACE, total))
         return total
 
     def any(self, flag: object) -> bool:
@@ -132,12 +143,15 @@ class World:
         if self.size == 1:
             return make()
         made = make() if self.leads else None
-        told = self._comm.bcast(made)
+        told = self.broadcast(made, 0)
         return made if self.leads else told  # type: ignore[return-value]
 
     def broadcast(self, item: T, root: int) -> T:
         """The item of process `root`, which must be plain data."""
-        return item if self.size == 1 else self._comm.bcast(item, root)
+        if self.size == 1:
+            return item
+        self.meet()
+        return self._comm.bcast(item, root)
 
     def send(self, item: Any, to: int) -> None:
         """Begin to send plain data to another process."""
@@ -145,6 +159,9 @@ class World:
 
     def receive(self, source: int) -> Any:
         """The next item that another process has sent."""
+        while not self._comm.Iprobe(source=source, tag=_ITEM):
+            self.listen()
+            time.sleep(0)  # lets other threads and processes on this core go on
         return self._comm.recv(source=source, tag=_ITEM)
 
     def finish_sending(self) -> None:
@@ -155,14 +172,79 @@ class World:
 
     def gather(self, item: T) -> list[T]:
         """Every process's item, which must be plain data, in order of rank."""
-        return [item] if self.size == 1 else self._comm.allgather(item)
+        if self.size == 1:
+            return [item]
+        self.meet()
+        return self._comm.allgather(item)
 
     def leader_first(self, make: Callable[[], T]) -> T:
         """Return the result of `make()`, called in process 0 first, where it may write what the others then find."""
         made = make() if self.leads else None
-        if self.size > 1:
-            self._comm.Barrier()
+        self.meet()
         return made if self.leads else make()  # type: ignore[return-value]
+
+    def meet(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            self.wait(self._comm.Ibarrier())
+
+    def wait(self, *requests: Any) -> None:
+        """Wait for transfers that have begun.
+
+        Raises
+        ------
+        OthersFailed
+            In process 0: another process fails meanwhile.
+        """
+        from mpi4py import MPI
+
+        for request in filter(None, requests):  # those that are done count as false
+            if self._alarm is None:
+                request.Wait()
+            elif MPI.Request.Waitany([self._alarm, request], status := MPI.Status()) == 0:
+                self._hear(status)
+
+    def listen(self) -> None:
+        """As `wait`, for nothing: called wherever process 0 computes for long."""
+        if self._alarm is not None:
+            from mpi4py import MPI
+
+            if self._alarm.Test(status := MPI.Status()):
+                self._hear(status)
+
+    def _hear(self, status: Any) -> NoReturn:
+        self._alarm, self._failed = None, status.source
+        self._comm.isend(True, self._failed, _ANSWER)
+        raise OthersFailed(f"process {self._failed} has failed")
+
+    @contextmanager
+    def ending(self) -> Iterator[bool]:
+        """Around what process 0 saves before an error ends the run: true unless it can be of no use.
+
+        All processes hold the same weights between two updates. One that fails tells process 0, and waits within this
+        block until that one, in such a block of its own, has saved; it comes too late if process 0 does not hear it.
+        """
+        self._is_ending = True
+        if not self.leads:
+            self._comm.isend(None, 0, _ALARM)
+            yield self._is_answered(_HEARD) and self._is_answered(_SAVED)
+            return
+        is_saved = False
+        try:
+            yield True
+            is_saved = True
+        finally:
+            if self._failed is not None:
+                self._comm.isend(is_saved, self._failed, _ANSWER)
+
+    def _is_answered(self, seconds: float) -> bool:
+        """True if process 0 says yes within some seconds."""
+        end = time.monotonic() + seconds
+        while not self._comm.Iprobe(source=0, tag=_ANSWER):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return bool(self._comm.recv(source=0, tag=_ANSWER))
 
     def mine(self, items: Sequence[T]) -> Sequence[T]:
         """The items of a sequence that are this process's share: every `size`-th."""
@@ -176,6 +258,7 @@ class World:
         feeds = [node for node in feeds_of(net) if node.layer not in apart]
         done = 0
         for number in range(self.rank, count, self.size):
+            self.listen()
             _pass_over(net, feeds, number - done)
             yield number
             done = number + 1
@@ -227,13 +310,24 @@ class World:
 
     def join(self, net: Net, iter_size: int) -> None:
         """Begin to train a net together: check that the passes can be shared out, and that all start alike."""
+        if self.leads and self._alarm is None and self.size > 1:
+            from mpi4py import MPI
+
+            self._alarm = self._comm.irecv(source=MPI.ANY_SOURCE, tag=_ALARM)
+            atexit.register(self._stop_listening)
         self.share(iter_size)
         self.copy_parameters(net)
         self.copy_masks()
 
+    def _stop_listening(self) -> None:
+        if self._alarm is not None:
+            self._alarm.Cancel()
+            self._alarm.Wait()
+
     def writes(self, net: Net) -> bool:
-        """True if this process saves the net, after checking that all have the same."""
-        self.check_same(net)
+        """True if this process saves the net, after checking that all have the same, unless an error ends the run."""
+        if not self._is_ending:
+            self.check_same(net)
         return self.leads
 
     def copy_masks(self) -> None:
@@ -257,7 +351,7 @@ class World:
         """The transport that moves arrays of the current device between the processes."""
         if device.current().name.startswith("cuda"):
             return NCCLTransport(self)
-        return MPITransport(self._comm)
+        return MPITransport(self, self._comm)
 
     def passes(self, net: Net, exact: bool = False) -> Passes:
         """The share of a net's passes that falls to this process."""
@@ -274,19 +368,21 @@ class World:
 
     def abort(self, line: str, status: int) -> NoReturn:
         """End all processes with a line on stderr."""
-        self._give_leader_time()
+        self._give_others_time()
         print(line, file=sys.__stderr__, flush=True)
         self._abort(status)
 
     def report_and_abort(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
         """End all processes, which would wait for this one, with the traceback of an error that nobody caught."""
-        self._give_leader_time()
+        self._give_others_time()
         sys.__excepthook__(kind, error, trace)
         self._abort(1)
 
-    def _give_leader_time(self) -> None:
-        """Wait, but not in the leader, which ends this process meanwhile if it fails in the same way."""
-        if not self.leads:
+    def _give_others_time(self) -> None:
+        """Wait for the process that failed first, or else for process 0, to tell why and to end this one."""
+        if self._failed is not None:
+            time.sleep(_SAVED)
+        elif not self.leads:
             time.sleep(_FIRST_WORD * (1 + min(self.rank, 8) / 2))
 
     def _abort(self, status: int) -> NoReturn:
@@ -333,10 +429,10 @@ class MPITransport:
 
     in_order = False
 
-    def __init__(self, comm: Any) -> None:
+    def __init__(self, world: World, comm: Any) -> None:
         from mpi4py import MPI
 
-        self._comm, self._mpi = comm, MPI
+        self._world, self._comm, self._mpi = world, comm, MPI
         self._sums: list[Any] = []
         self._sends: dict[int, Any] = {}  # by the array's identity
 
@@ -348,8 +444,8 @@ class MPITransport:
 
     def receive(self, array: Any, source: int, tag: int) -> None:
         if id(array) in self._sends:
-            self._sends.pop(id(array)).Wait()
-        self._comm.Recv(array, source, tag)
+            self._world.wait(self._sends.pop(id(array)))
+        self._world.wait(self._comm.Irecv(array, source, tag))
 
     def begin_broadcast(self, array: Any, root: int) -> None:
         self._sums.append(self._comm.Ibcast(array, root))
@@ -359,7 +455,7 @@ class MPITransport:
             self._mpi.Request.Testall([*self._sums, *self._sends.values()])
 
     def finish(self) -> None:
-        self._mpi.Request.Waitall([*self._sums, *self._sends.values()])
+        self._world.wait(*self._sums, *self._sends.values())
         self._sums.clear()
         self._sends.clear()
 
@@ -386,7 +482,7 @@ class NCCLTransport:
         meeting = world.from_leader(cupy.cuda.nccl.get_unique_id)
         self._comm = cupy.cuda.nccl.NcclCommunicator(world.size, meeting, world.rank)
         self._aside = cupy.cuda.Stream(non_blocking=True)
-        self._cupy = cupy
+        self._world, self._cupy = world, cupy
 
     def begin_sum(self, array: Any) -> None:
         self._after_computing()
@@ -400,7 +496,7 @@ class NCCLTransport:
     def receive(self, array: Any, source: int, tag: int) -> None:
         self._after_computing()
         self._comm.recv(array.data.ptr, array.size, self._real, source, self._aside.ptr)
-        self.finish()
+        self._wait()
 
     def begin_broadcast(self, array: Any, root: int) -> None:
         self._after_computing()
@@ -410,6 +506,11 @@ class NCCLTransport:
         pass  # a GPU needs no help
 
     def finish(self) -> None:
+        self._world.meet()  # a sum that another process has not begun would never end
+        self._wait()
+
+    def _wait(self) -> None:
+        """Let what is launched wait for what comes on the stream aside."""
         done = self._cupy.cuda.Event(disable_timing=True)
         done.record(self._aside)
         self._cupy.cuda.get_current_stream().wait_event(done)
@@ -443,7 +544,13 @@ class Passes:
         self._feeds = [node for node in feeds if not _takes_every(node.layer, world.size, world.rank)]
         self._known: dict[Any, int] = {}
 
-    def run(self, inputs: Callable[[], Mapping[str, Any]], count: int, keep_blobs: bool) -> list[Any]:
+    def run(
+        self,
+        inputs: Callable[[], Mapping[str, Any]],
+        count: int,
+        keep_blobs: bool,
+        shapes: Callable[[int], Sequence[Shapes] | None] | None = None,
+    ) -> list[Any]:
         """Make the passes of one update; every parameter's diff then holds the sum of all passes' gradients.
 
         Parameters
@@ -454,6 +561,9 @@ class Passes:
             Passes of the update, over all processes.
         keep_blobs : bool
             As for `Net.forward_backward`.
+        shapes : callable, optional
+            Tells in advance, alike in every process, the shapes of the inputs of the next `count` passes of all
+            processes, or None.
 
         Returns
         -------
@@ -464,14 +574,19 @@ class Passes:
         losses = device.current().zeros((count,))
         ahead: list[Mapping[str, Any]] = []
         masks = _Masks(self._world, count)
-        if not self._fetches and self._draws:  # all inputs' shapes can be known at once
+        known = shapes(count) if shapes is not None and self._draws and not self._fetches else None
+        if known is not None:
+            masks.know([self._count_draws(given) for given in known])
+        elif (
+            self._draws and not self._fetches
+        ):  # the others' inputs show when they are taken, all of them at first
             ahead = [inputs() for _ in range(rank, count, size)]
-            masks.exchange(0, [self._count_draws(given) for given in ahead])
+            masks.exchange(0, [self._count_draws(_shapes(given)) for given in ahead])
         for turn, number in enumerate(range(rank, count, size)):
             given = ahead[turn] if ahead else inputs()
             _pass_over(self._net, self._feeds, rank)
             if self._fetches and self._draws:
-                masks.exchange(turn * size, [self._count_draws(given)])
+                masks.exchange(turn * size, [self._count_draws(_shapes(given))])
             masks.begin(number)
             self._runner.begin(number, count)
             losses[number] = self._net.forward_backward(keep_blobs, self._runner, **given)
@@ -483,9 +598,9 @@ class Passes:
         self._transport.finish()
         return list(losses)
 
-    def _count_draws(self, given: Mapping[str, Any]) -> int:
-        """Count the numbers of the stream of masks that the coming pass draws."""
-        shapes = tuple((name, np.shape(value)) for name, value in given.items())
+    def _count_draws(self, given: Shapes) -> int:
+        """Count the numbers of the stream of masks that a pass over inputs of these shapes draws."""
+        shapes = tuple(given.items())
         if self._fetches or shapes not in self._known:
             for name, shape in shapes:
                 blob = self._net.blobs.get(name)
@@ -495,6 +610,10 @@ class Passes:
             self._net.reshape()
             self._known[shapes] = sum(node.layer.mask_draws(node.bottoms) for node in self._net.nodes)
         return self._known[shapes]
+
+
+def _shapes(given: Mapping[str, Any]) -> Shapes:
+    return {name: np.shape(value) for name, value in given.items()}
 
 
 def feeds_of(net: Net) -> list[Node]:
@@ -529,6 +648,10 @@ class _Masks:
         counts = np.zeros(len(own) * size, np.int64)
         counts[rank::size] = own
         self._counts[first : first + len(counts)] = self._world.sum(counts)
+
+    def know(self, counts: Sequence[int]) -> None:
+        """Be told what every pass draws."""
+        self._counts[:] = counts
 
     def begin(self, number: int) -> None:
         """Go past the passes before this one."""
@@ -587,6 +710,7 @@ class _Sums:
         self._number, self._count = number, count
 
     def forward(self, node: Node) -> None:
+        self.world.listen()
         if node in self._running and self._number:
             self._update(self._running[node], self.world.receive(self._before))
         self.net.forward_node(node)
@@ -595,6 +719,7 @@ class _Sums:
             self.world.send(values, self._after)
 
     def backward(self, node: Node) -> None:
+        self.world.listen()
         node.backward()
         if self._number + self.world.size >= self._count:
             for blob in self.last.get(node, ()):
@@ -637,6 +762,7 @@ class _Chain(_Sums):
             self.first, self.last = {order[0]: list(self._tags)}, {order[-1]: list(self._tags)}
 
     def backward(self, node: Node) -> None:
+        self.world.listen()
         if self._number:
             for blob in self.first.get(node, ()):
                 self.transport.receive(blob.new_diff(), self._before, self._tags[blob])

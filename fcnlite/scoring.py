@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from fcnlite import device, metrics, vis
 from fcnlite.data import Dataset
@@ -19,6 +18,7 @@ from fcnlite.errors import InputError
 from fcnlite.net import Net, segment
 from fcnlite.net.segmenter import Maps, score_blob
 from fcnlite.parallel import World
+from fcnlite.progress import progress_bar
 
 
 def check_fits(net: Net, dataset: Dataset, weights: object = "the net") -> None:
@@ -227,8 +227,9 @@ def tally(
     """
     world = world if world is not None else World(None)
     counts = {head: np.zeros((channels, channels), np.int64) for head, channels in classes.items()}
-    with tqdm(total=number, desc=progress, unit="image", disable=None, leave=False) as bar:
+    with progress_bar(total=number, desc=progress, unit="image", leave=False) as bar:
         for done, pairs in enumerate(maps):
+            world.listen()
             for head, (truth, prediction) in pairs.items():
                 counts[head] += metrics.histogram(truth, prediction, classes[head])
             bar.update(min(world.size, number - done * world.size))

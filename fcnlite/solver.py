@@ -221,7 +221,7 @@ class SGDSolver:
         param = self.param
         stop = self.iter + count
         while self.iter < stop:
-            self._test_if_due()
+            self.test_if_due()
             masks = fcnlite.random.mask_state()
             try:
                 self._losses.append(self._accumulate())
@@ -251,7 +251,7 @@ class SGDSolver:
             self.param.snapshot and self.iter % self.param.snapshot == 0
         ):
             self.snapshot()
-        self._test_if_due()
+        self.test_if_due()
 
     @property
     def rate(self) -> float:
@@ -363,12 +363,14 @@ class SGDSolver:
         inputs = partial(_next_inputs, self.net, self.source, self.iter)
         count = self.param.iter_size
         if self._passes is not None:
-            losses = self._passes.run(inputs, count, self.keep_blobs)
+            shapes = getattr(self.source, "shapes", None)
+            losses = self._passes.run(inputs, count, self.keep_blobs, shapes)
         else:
             losses = [self.net.forward_backward(self.keep_blobs, **inputs()) for _ in range(count)]
         return device.current().later(sum(losses[1:], losses[0]) / self.param.iter_size)
 
-    def _test_if_due(self) -> None:
+    def test_if_due(self) -> None:
+        """Test, and log what the test nets give, if `test_interval` says so for this iteration."""
         interval = self.param.test_interval
         due = interval and self.iter % interval == 0 and (self.iter > 0 or self.param.test_initialization)
         if due and self.test_nets:

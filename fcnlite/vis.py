@@ -22,6 +22,7 @@ from fcnlite.io.atomic import atomic_buffer
 WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}  # formats by suffix
 GAP = 6  # pixels of white between pictures side by side
 CELL = 240  # pixels of the longer side of a picture on a contact sheet
+_BAND = 256  # rows that are tinted at a time
 NARROWEST = 240  # pixels that a legend below a picture has at least, so that names can be read
 
 
@@ -117,16 +118,22 @@ def overlay(
     shown = label != background
     if only is not None:
         shown &= np.isin(label, list(only))
-    colours = paint(label)
-    tinted = image + np.float32(alpha) * (colours.astype(np.float32) - image) * shown[:, :, np.newaxis]
-    picture = (tinted + 0.5).astype(np.uint8)
-    if contours:
-        line = shown & edges(label, contours)
-        picture[line] = colours[line]
+    picture: np.ndarray = np.empty(image.shape, np.uint8)
+    for begin in range(0, len(label), _BAND):  # the whole as float32 would take much memory
+        band = slice(begin, begin + _BAND)
+        colours = paint(label[band])
+        change = np.float32(alpha) * (colours.astype(np.float32) - image[band])
+        picture[band] = image[band] + change * shown[band, :, np.newaxis] + 0.5
+        if contours:
+            first = max(0, begin - contours)
+            line = edges(label[first : begin + _BAND + contours], contours)[begin - first :][: len(colours)]
+            line &= shown[band]
+            picture[band][line] = colours[line]
     if classes is None:
         return picture
-    kept = label if only is None else np.where(shown, label, background if background is not None else label)
-    return _stacked(picture, legend(kept, classes, max(picture.shape[1], NARROWEST)))
+    if only is not None and background is not None:
+        label = np.where(shown, label, background)
+    return _stacked(picture, legend(label, classes, max(picture.shape[1], NARROWEST)))
 
 
 def edges(label: np.ndarray, width: int) -> np.ndarray:
@@ -231,7 +238,10 @@ def legend_text(
 
     Swatches are ANSI 24-bit colours and appear only if `colour`. Void does not count towards the percentages.
     """
-    counts = np.bincount(label.ravel().astype(np.intp), minlength=256)[: len(classes)]
+    length = max(256, len(classes))
+    bands = (label[i : i + _BAND].ravel().astype(np.intp) for i in range(0, len(label), _BAND))
+    counts = sum((np.bincount(band, minlength=length)[:length] for band in bands), np.zeros(length, np.intp))
+    counts = counts[: len(classes)]
     listed = [k for k in np.flatnonzero(counts).tolist() if only is None or k in only]
     present = sorted(listed, key=lambda k: -counts[k])
     wide = max((len(classes[k]) for k in present), default=0)

@@ -44,7 +44,7 @@ KERNEL col2im(ROWS, int width, int in_h, int in_w, int kernel_h, int kernel_w, i
         FOR_TILES(t, lanes) {
             real sum[TILE];
             FOR_TILE(i, t, lanes) sum[i] = iy < fresh_y ? b[(t + i) * stride_w] : 0;
-            for (int ky = 0; ky < kernel_h; ++ky) {
+            for (int ky = kernel_h - 1; ky >= 0; --ky) {  // up the output rows, so that strips do not show in the bits
                 int dy = iy + pad_h - ky * dilation_h;
                 int oy = floor_div(dy, stride_h);
                 if (oy * stride_h != dy || oy < out_y || oy >= out_y + out_rows) continue;

@@ -341,6 +341,18 @@ def _col2im(rng: Rng) -> Named:
     }
 
 
+def _deconvolve_planes(rng: Rng) -> Named:
+    named, _, channels, small, _ = _window(rng)
+    sides = [tuple(named[f"{name}_{axis}"] for axis in "hw") for name in ("kernel", "pad", "stride")]
+    out = [max(1, s * (n - 1) + k - 2 * p) for n, k, p, s in zip(small, *sides)]
+    planes = channels * _few(rng, 2)
+    named = {key: value for key, value in named.items() if not key.startswith("dilation")}
+    named |= {"out_h": out[0], "out_w": out[1], "channels": channels}
+    named |= {"rows": planes * out[0] * sides[2][1], "width": -(-out[1] // sides[2][1])}
+    named |= {"weight": channels**2 * math.prod(sides[0]), "in": planes * math.prod(small)}
+    return named | {"out": planes * math.prod(out)}
+
+
 def _window_nd(rng: Rng) -> tuple[Named, Window, int, tuple[int, ...], tuple[int, ...]]:
     """The same over one to four axes, for the kernels that take any number."""
     axes = _few(rng, 4)
@@ -691,6 +703,7 @@ _RECIPES: dict[str, Callable[[Rng], Named]] = {
     "copy_run": _copy_run,
     "crop_backward": lambda rng: _crop(rng, True),
     "crop_forward": lambda rng: _crop(rng, False),
+    "deconvolve_planes": _deconvolve_planes,
     "eltwise_max": _numbered(updated=("out", "winner")),
     "eltwise_max_backward": _numbered(),
     "gather_backward": lambda rng: _gather(rng, True),

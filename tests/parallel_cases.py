@@ -1,8 +1,15 @@
-"""Runs Caffe's reference solver cases in several processes and saves what each comes to: `python parallel_cases.py`."""
+"""Runs Caffe's reference solver cases in several processes, and compares what each comes to with one process.
+
+mpiexec -n 3 python tests/parallel_cases.py            a table of all cases
+"""
 
 from __future__ import annotations
 
+import json
 import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +20,25 @@ from test_reference_solvers import batches
 
 import fcnlite.random
 from fcnlite import device, parallel
+from fcnlite.backend.host import HostBackend
 from fcnlite.net import Net
 from fcnlite.proto import read_solver
 from fcnlite.solver import SGDSolver, get_solver
 
 ITER_SIZE = 6
-UPDATES = 12
+UPDATES, FEW_UPDATES = 12, 4
 FILES = {case: file for file in ("solvers.h5", "more-solvers.h5") for case in cases.names(file)}
-# Every type, and what several passes or processes could get wrong; `python parallel_cases.py FOLDER KIND all` runs all.
+# Every type, and what several passes or processes could get wrong.
 CHOSEN = [
     "solver-l1",
     *(
         f"more-solver-{name}"
-        for name in (
-            "adadelta adagrad adam adam-resumed batch-norm clip-iter3 dropout frozen nesterov rmsprop shared".split()
-        )
+        for name in "adadelta adagrad adam-resumed batch-norm clip-iter3 dropout nesterov rmsprop shared".split()
     ),
 ]
 FEW = [f"more-solver-{name}" for name in ("batch-norm", "dropout")]
+SINGLE = 1e-6  # within which processes agree in single precision, where nothing tips
+ALONE = 2  # the process that also runs each case by itself, while the other two run it together
 
 
 def solver_of(case: str, group: Any, world: parallel.World | None, exact: bool) -> SGDSolver:
@@ -48,29 +56,107 @@ def solver_of(case: str, group: Any, world: parallel.World | None, exact: bool) 
     return solver
 
 
-def train(case: str, world: parallel.World | None = None, exact: bool = False) -> dict[str, np.ndarray]:
-    """Parameters, losses and the state of the masks after twelve updates."""
+def train(
+    case: str, world: parallel.World | None = None, exact: bool = False, updates: int = UPDATES
+) -> dict[str, np.ndarray]:
+    """Parameters, losses and the state of the masks after some updates."""
     with h5py.File(cases.REFERENCE / FILES[case]) as file:
         solver = solver_of(case, file[case], world, exact)
         losses = []
-        for _ in range(UPDATES):
+        for _ in range(updates):
             solver.step(1)
             losses.append(float(solver.loss))
     found = {
-        f"{p.layer}/{p.index}": device.current().tonumpy(p.blob.data) for p in solver.net.learnable_params
+        f"{p.layer}/{p.index}": device.current().tonumpy(p.blob.data).copy()
+        for p in solver.net.learnable_params
     }
     return found | {"loss": np.array(losses), "masks": fcnlite.random.mask_state()}
 
 
-def main(folder: str, kind: str, which: str = "chosen") -> None:
+def in_precision(
+    dtype: type, case: str, world: parallel.World | None, exact: bool = False
+) -> dict[str, np.ndarray]:
+    """`train` on the CPU with reals of a type."""
+    with device.using(HostBackend(np.dtype(dtype))):
+        return train(case, world, exact)
+
+
+def error(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
+    """The largest error of any array, relative to its largest value; infinite where the masks are others."""
+    assert sorted(found) == sorted(expected)
+    if not np.array_equal(found["masks"], expected["masks"]):
+        return float("inf")
+    return max(float(cases.relative_error(found[name], expected[name])) for name in expected)
+
+
+def compare(names: Sequence[str], always_double: bool) -> Iterator[tuple[str, dict[str, float]]]:
+    """In each of three processes: each case, and the errors of 2 and 3 processes, the worst of any, against one.
+
+    In double precision only if asked for, or where one in single precision is beyond 1e-6. "1 single" is then the error
+    of one process in single precision against one in double precision.
+    """
+    for case in names:
+        errors, expected = _errors(case, np.float32, (False, True))
+        if always_double or max(errors.values()) > SINGLE:
+            more, exact = _errors(case, np.float64, (False,))
+            errors |= more | {"1 single": error(expected, exact)}
+        yield case, errors
+
+
+def _errors(case: str, dtype: type, modes: Sequence[bool]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """The errors of a case for each mode (exact or not), and what one process comes to."""
+    three, two = parallel.world(), _pair()
+    names = {mode: "exact" if mode else np.dtype(dtype).name for mode in modes}
+    found = {f"3 {names[mode]}": in_precision(dtype, case, three, mode) for mode in modes}
+    alone = {}
+    if three.rank == ALONE:
+        alone = in_precision(dtype, case, None)
+    else:
+        found |= {f"2 {names[mode]}": in_precision(dtype, case, two, mode) for mode in modes}
+    _wait_for_all()
+    alone = three.broadcast(alone, ALONE)
+    met = three.gather({kind: error(arrays, alone) for kind, arrays in found.items()})
+    return {kind: max(e[kind] for e in met if kind in e) for kind in met[0]}, alone
+
+
+def _wait_for_all() -> None:
+    """Wait without taking a core from the processes that are not here yet, as MPI's own waiting does."""
+    from mpi4py import MPI
+
+    here = MPI.COMM_WORLD.Ibarrier()
+    while not here.Test():
+        time.sleep(0.002)
+
+
+@cache
+def _pair() -> parallel.World:
+    """The world of the first two processes; the third has one of its own."""
+    from mpi4py import MPI
+
+    rank = parallel.world().rank
+    return parallel.World(MPI.COMM_WORLD.Split(rank // ALONE, rank))
+
+
+def on_gpus(folder: Path) -> None:
+    """Run a few cases by NCCL, on the stand-in CuPy that is on the path, and save what this process comes to."""
     world = parallel.world()
-    if kind == "double":
-        device.use("cpu", dtype=np.float64)
-    if kind.startswith("gpu"):  # the stand-in CuPy is on the path
-        device.use("cuda", first_gpu=world.local_rank)
-    for case in {"all": FILES, "chosen": CHOSEN, "few": FEW}[which]:
-        found = train(case, world, kind.endswith("exact"))
-        np.savez(Path(folder) / f"{case}-{kind}-{world.size}-{world.rank}.npz", **found)
+    device.use("cuda", first_gpu=world.local_rank)
+    for case in FEW:
+        for kind in ("sums", "exact"):
+            found = train(case, world, kind == "exact", FEW_UPDATES)
+            np.savez(folder / f"{case}-{kind}-{world.rank}.npz", **found)
+
+
+def main(kind: str = "table", folder: str = "") -> None:
+    if kind == "gpus":
+        on_gpus(Path(folder))
+        return
+    errors = {}
+    for case, errors[case] in compare(CHOSEN if folder else list(FILES), always_double=not folder):
+        if parallel.world().leads and not folder:
+            print(f"{case:30}" + "".join(f"{kind} {e:.1e}  " for kind, e in errors[case].items()), flush=True)
+    if parallel.world().leads and folder:
+        Path(folder, "errors.json").write_text(json.dumps(errors))
 
 
 if __name__ == "__main__":

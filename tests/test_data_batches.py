@@ -7,11 +7,13 @@ import threading
 import time
 
 import numpy as np
+import own_pictures
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import ExifTags, Image
 
-from fcnlite.data import Batches, Dataset, ImageOrder, Prefetch, Sample
+from fcnlite.data import Batches, Dataset, ImageOrder, Prefetch, Sample, folder
 from fcnlite.data.augment import moved
 from fcnlite.errors import InputError
 
@@ -213,3 +215,34 @@ def test_prefetching_changes_nothing(items, depth):
 def test_depth_must_be_positive():
     with pytest.raises(ValueError, match="at least 1"):
         Prefetch([], 0)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("change", ["", "scaled", "turned"])
+def test_shapes_are_known_from_headers_before_pictures_are_read(tmp_path, step, change):
+    """Of the batches of all processes; where one of the pictures is changed when it is read, they are not."""
+    own_pictures.draw(tmp_path / "own", count=5)
+    paths = tmp_path / "own/images/p2.jpg", tmp_path / "own/masks/p2.png"
+    for path in paths:
+        with Image.open(path) as picture:
+            picture.resize((60, 52), Image.Resampling.NEAREST).save(path)
+    if change == "turned":
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        with Image.open(paths[0]) as picture:
+            picture.transpose(Image.Transpose.ROTATE_90).save(paths[0], exif=exif)
+    choices = folder.Choices(max_size=30 if change == "scaled" else 0)
+    report = folder.inspect(folder.locate(tmp_path / "own"), choices, progress=False)
+    report.manifest.write(tmp_path / folder.MANIFEST)
+    data = folder.OwnPictures(tmp_path, "all")
+    batches, sharing = (Batches(data, mirror=True, jitter=3, position=3, names=["d", "l"]) for _ in range(2))
+    sharing.take_every(step, 0)
+    with batches, sharing:
+        for position in range(3, 15, 2 * step):
+            told = sharing.shapes(2 * step)
+            seen = [{name: blob.shape for name, blob in next(batches).items()} for _ in range(2 * step)]
+            shown = {data.names[(position + i) % 5] for i in range(2 * step)}
+            changed = change == "scaled" or (change == "turned" and "p2" in shown)
+            assert told == (None if changed else seen)
+            for _ in range(2):
+                next(sharing)

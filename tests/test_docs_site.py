@@ -15,7 +15,8 @@ pytest.importorskip("mkdocs", reason="the extra 'docs' is not installed")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    # tests/test_notebooks.py runs the notebooks
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "RUN_NOTEBOOKS": "0"}
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0 and not done.stdout + done.stderr, done.stdout + done.stderr
@@ -23,8 +24,14 @@ def site(tmp_path_factory):
 
 
 def test_every_page_is_built(site):
-    pages = {path.relative_to(ROOT / "docs").with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")}
+    sources = [path for kind in ("md", "ipynb") for path in (ROOT / "docs").rglob(f"*.{kind}")]
+    pages = {path.relative_to(ROOT / "docs").with_suffix(".html") for path in sources}
     assert pages <= {path.relative_to(site) for path in site.rglob("*.html")} and len(pages) > 8
+
+
+def test_links_to_a_notebook_lead_to_its_page(site):
+    start = (site / "index.html").read_text(encoding="utf-8")
+    assert 'href="notebooks/nets.html"' in start and "ipynb" not in start
 
 
 def test_pages_load_nothing_from_elsewhere(site):

@@ -28,6 +28,7 @@ SHARED = {
     "centred_squares": "mean",
     "contrastive_loss_backward": "weight",
     "crop_backward": "out_diff",
+    "deconvolve_planes": "weight",
     "euclidean_loss_backward": "weight",
     "gather_backward": "index out_diff",
     "gather_forward": "in",

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 # The floors of the house, the ground first. A module imports from its own floor and those below; it stands on the floor
 # that names it or, most narrowly, a package around it. Modules on one floor may know one another.
 FLOORS = (
-    ("errors", "launcher", "resources", "tables"),
+    ("errors", "launcher", "progress", "resources", "tables"),
+    ("memory",),
     ("proto",),
     ("io",),
     ("data", "metrics"),

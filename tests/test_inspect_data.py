@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from PIL import Image
 import fcnlite.random
 from fcnlite import Net
 from fcnlite.caffe.io import array_to_blobproto
-from fcnlite.commands import inspect
+from fcnlite.commands import convert, inspect, solve
+from fcnlite.deploy import deployed
 from fcnlite.describe import describe
 from fcnlite.errors import InputError
 from fcnlite.io import read_weights
 from fcnlite.layers.python import allow_python_layers
-from fcnlite.proto import Datum
+from fcnlite.net import load
+from fcnlite.proto import Datum, parse_net
 
 CONV = """
 layer { name: "conv" type: "Convolution" bottom: "%s" top: "conv"
@@ -41,8 +44,12 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Work in a folder of one's own, and let no later test import what one allowed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    before = set(sys.modules)
     yield
     allow_python_layers(False)
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("caffe", "mine_of_inspect"):
+            del sys.modules[name]
 
 
 def picture(name: str, size: tuple[int, int], mode: str = "RGB") -> None:
@@ -179,7 +186,7 @@ class Mine(caffe.Layer):
 
 
 def test_python_layers_of_ones_own_tell_their_size_where_allowed(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("mine_of_inspect.py").write_text(MINE.replace("import caffe", "import fcnlite.caffe as caffe"))
+    Path("mine_of_inspect.py").write_text(MINE)
     layer = data_layer("Python", 'python_param { module: "mine_of_inspect" layer: "Mine" }', "data")
     Path("net.prototxt").write_text(layer + CONV % "data")
     status, _, err = told(capsys, "net.prototxt")
@@ -318,9 +325,7 @@ def test_rows_are_described(capsys: pytest.CaptureFixture[str]) -> None:
     found = {told["name"]: told for told in json.loads(told(capsys, "x.h5", "--json")[1])["data_sets"]}
     assert found["label"]["values"]["different"] == sorted({*label.ravel().tolist()})
     assert found["ids"]["values"]["different"] is None and found["data"]["values"]["not_a_number"]
-    with pytest.raises(
-        InputError, match="it holds rows of data, not weights, as an HDF5Data layer reads them"
-    ):
+    with pytest.raises(InputError, match="it holds rows of data \\(for HDF5Data\\), not weights"):
         read_weights("x.h5")
 
 
@@ -381,7 +386,120 @@ def test_arrays_of_numpy_are_described_and_bounded(capsys: pytest.CaptureFixture
         assert (status, err.count("\n")) == (2, 1) and name in err
 
 
+def test_names_reach_the_terminal_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    hdf5("x.h5", **{"a\x9b31m": np.zeros(2)})
+    Path("images.txt").write_text("a\x9b31m.png 1\n")
+    Path("names.txt").write_text("a\x9b31m\n")
+    for name in ("x.h5", "images.txt", "names.txt"):
+        status, out, _ = told(capsys, name)
+        assert status == 0 and "\x9b" not in out and "a?31m" in out
+
+
+def test_a_list_of_names_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("val.txt").write_text("2007_000033\n2007_000042\n\n2007_000061\n")
+    assert told(capsys, "val.txt") == (0, "val.txt: a list of 3 names, 2007_000033 to 2007_000061\n", "")
+    Path("net.txt").write_text("layer { nonsense: 1 }\n")
+    assert told(capsys, "net.txt")[0] == 2
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.JPG", "a.mat"])
+def test_pictures_and_matlab_files_are_told_as_such(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    Path(name).write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
+    status, _, err = told(capsys, name)
+    assert (status, err.count("\n")) == (2, 1)
+    assert (
+        f"{name}: {'a MATLAB file' if name == 'a.mat' else 'a picture'} is none of the files of Caffe's"
+        in err
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ['net_param { layer { name: "a" } } max_iter: 3', "max_iter: 3", 'test_net : "x"\nmax_iter: 3']
+)
+def test_solvers_are_known_by_any_field_of_their_own(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    Path("solver.prototxt").write_text(text)
+    found = json.loads(told(capsys, "solver.prototxt", "--json")[1])
+    assert found["kind"] == "solver" and found["settings"]["max_iter"] == 3
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ('name: "m" type: "Scale" bottom: "x" bottom: "data" top: "data"', "in place top 0 must be bottom 0"),
+        ('name: "m" type: "Softmax" bottom: "data" top: "x"', "top 'x' is already made by another layer"),
+        ('name: "m" type: "Pooling" bottom: "x" top: "x"', "Pooling does not work in place"),
+    ],
+)
+def test_nets_that_caffe_refuses_for_their_tops_are_refused(
+    capsys: pytest.CaptureFixture[str], layer: str, message: str
+) -> None:
+    inputs = "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: [2, 3, 4, 4] }} }} }}\n'
+        for name in ("x", "data")
+    )
+    Path("net.prototxt").write_text(inputs + f"layer {{ {layer} }}\n")
+    with pytest.raises(InputError) as refused:
+        Net("net.prototxt")
+    status, _, err = told(capsys, "net.prototxt")
+    assert status == 2 and message in err and message in str(refused.value)
+
+
 def test_a_text_that_is_no_list_stays_a_prototxt(tmp_path: Path) -> None:
     Path("net.prototxt").write_text('# 0\nname: "a.h5"\ninput: "data"\ninput_dim: 1\ninput_dim: 3\ninput_dim: 9\n'
                                     "input_dim: 8\n" + CONV % "data")  # fmt: skip
     assert describe("net.prototxt")["kind"] == "net"
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (data_layer("DenseImageData", 'dense_image_data_param { source: "l" new_height: 64 new_width: 96 }'), (64, 96)),
+        (data_layer("ImageSegData", "transform_param { crop_height: 11 crop_width: 13 }"), (11, 13)),
+        (data_layer("MemoryData", "memory_data_param { batch_size: 5 channels: 2 height: 7 width: 8 }"), (7, 8)),
+        (data_layer("HDF5Data", 'hdf5_data_param { source: "l" batch_size: 5 }'), (500, 500)),
+    ],
+)  # fmt: skip
+def test_the_form_for_prediction_has_the_size_that_is_declared(layer: str, shape: tuple[int, int]) -> None:
+    channels = 2 if "MemoryData" in layer else 3
+    net = deployed(parse_net(layer + CONV % "data"))
+    dims = {top: list(shape.dim) for top, shape in zip(net.layer[0].top, net.layer[0].input_param.shape)}
+    assert net.layer[0].type == "Input" and dims["data"] == [1, channels, *shape]
+
+
+GREY_NET = data_layer("Data", 'data_param { source: "db" batch_size: 2 backend: LMDB }') + (
+    CONV % "data" + 'layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip" '
+    "inner_product_param { num_output: 4 } }\n"
+    'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }'
+)
+
+
+def test_a_net_on_a_database_of_grey_images_predicts_and_converts(capsys: pytest.CaptureFixture[str]) -> None:
+    """The form for prediction takes its channels and size from the database, as it is told nowhere else."""
+    database("db", [plain((1, 9, 8), i % 4) for i in range(4)])
+    Path("net.prototxt").write_text(GREY_NET)
+    Net("net.prototxt").save("net.caffemodel")
+    assert load("net.caffemodel", prototxt="net.prototxt").blobs["data"].shape == (1, 1, 9, 8)
+    assert convert.main(["net.caffemodel", "net.h5", "--prototxt", "net.prototxt"]) == 0
+    assert load("net.h5").blobs["data"].shape == (1, 1, 9, 8)
+    Path("db/data.mdb").unlink()
+    capsys.readouterr()
+    assert convert.main(["net.caffemodel", "lost.h5", "--prototxt", "net.prototxt"]) == 2
+    err = capsys.readouterr().err
+    assert (
+        "layer 'conv', parameter 0: 2 x 1 x 3 x 3 there, 2 x 3 x 3 x 3 in net.prototxt; give the net" in err
+    )
+    assert not Path("lost.h5").exists()
+
+
+def test_a_run_of_a_solver_file_ends_with_a_test_if_it_is_due(caplog: pytest.LogCaptureFixture) -> None:
+    database("db", [plain((1, 9, 8), i % 4) for i in range(4)])
+    Path("net.prototxt").write_text(
+        GREY_NET.replace("num_output: 4", 'num_output: 4 weight_filler { type: "xavier" }')
+    )
+    Path("solver.prototxt").write_text(
+        'net: "net.prototxt" test_iter: 1 test_interval: 2 base_lr: 0 lr_policy: "fixed" max_iter: 4'
+    )
+    caplog.set_level("INFO")
+    assert solve.main(["solver.prototxt"]) == 0
+    tested = [record.getMessage() for record in caplog.records if "test net 0" in record.getMessage()]
+    assert [text.split(",")[0] for text in tested] == ["Iteration 0", "Iteration 2", "Iteration 4"]

@@ -3,6 +3,8 @@
 import h5py
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import fcnlite.random
 from fcnlite import layers
@@ -70,10 +72,11 @@ def files(tmp_path):
     return list_file
 
 
-def reader(list_file, batch_size, **fields):
+def reader(list_file, batch_size, deal=(1, 0), **fields):
     layer = layers.HDF5Data(source=str(list_file), batch_size=batch_size, top=["data", "label"], **fields)
     blobs = [Blob(), Blob()]
     layer.setup([], blobs)
+    layer.deal(*deal)
 
     def batch():
         layer.forward([], blobs)
@@ -88,6 +91,16 @@ def test_hdf5_rows_come_in_order_and_round_again(files, batch_size):
     batch = reader(files, batch_size)
     seen = [number for _ in range(5) for number in batch()]
     assert seen == [i % 7 for i in range(5 * batch_size)]
+
+
+@given(st.integers(1, 9), st.data())
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_hdf5_rows_are_dealt_to_parallel_solvers(files, hands, data):
+    """Caffe's rule: a row is the solver's whose rank is left when its number is divided by their count."""
+    hand, batch_size = data.draw(st.integers(0, hands - 1)), data.draw(st.integers(1, 5))
+    batch = reader(files, batch_size, deal=(hands, hand))
+    seen = [number for _ in range(3) for number in batch()]
+    assert seen == [(hand + i * hands) % 7 for i in range(3 * batch_size)]
 
 
 def test_hdf5_rows_of_a_single_file_come_round_again(files):

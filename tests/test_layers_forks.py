@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from cases import relative_error
@@ -11,6 +13,7 @@ from scipy.io import loadmat
 
 from fcnlite import InputError, layers, set_random_seed
 from fcnlite.blob import Blob
+from fcnlite.caffe.io import array_to_blobproto
 from fcnlite.layers.forks.lattice import Lattice
 from fcnlite.net import Net
 
@@ -404,6 +407,24 @@ class TestMeanfield:
         with pytest.raises(InputError, match="2 spatial weights for 3 classes"):
             layer.build(*(array.shape for array in (self.unary, self.q, self.image)))
 
+    def test_the_later_form_has_four_bottoms_and_seven_parameters(self):
+        inputs = [array[:1] for array in (self.unary, self.q, self.image)]
+        old = layers.MultiStageMeanfield(num_iterations=3, **self.settings)
+        new = layers.MultiStageMeanfield(
+            num_iterations=3, ho_num_layers=2, top=["pred", "detections"], **self.settings
+        )
+        outs = new(*map(Blob, inputs), Blob(np.zeros((1, 1, 1, 1))))
+        expected = apply(old, *inputs)
+        assert (np.asarray(outs[0].data) == expected).all()
+        assert outs[1].shape == (1, 1, 1, 200) and not np.asarray(outs[1].data).any()
+        shapes = [blob.shape[2:] for blob in new.blobs]
+        assert shapes == [(3, 3)] * 3 + [(1, 3)] * 2 + [(1, 2)] * 2
+        outs[0].backward(np.ones(outs[0].shape, np.float32))
+        assert all(np.asarray(blob.diff).any() for blob in new.blobs[:3])
+        assert not any(np.asarray(blob.diff).any() for blob in new.blobs[3:])
+        with pytest.raises(InputError, match="ho_potentials_enabled is not here"):
+            apply(layers.MultiStageMeanfield(ho_potentials_enabled=True, **self.settings), *inputs)
+
     @pytest.mark.usefixtures("double")
     def test_gradients(self):
         layer = fill("MultiStageMeanfield", num_iterations=2, **self.settings)
@@ -522,6 +543,40 @@ class TestImageLists:
         assert (images[0, :, 8:] == 0).all() and (images[0, :, :, 6:] == 0).all()
         assert (labels[0, 0, 8:] == 255).all() and size.tolist() == [[[[8, 6]]]]
 
+    @pytest.mark.parametrize("kind", ["DenseImageData", "ImageSegData"])
+    def test_a_mean_image_is_cut_where_the_image_is(self, kind, pairs):
+        folder, held = pairs
+        mean = np.random.default_rng(7).uniform(0, 255, (3, 8, 6)).astype(np.float32)
+        (folder / "mean").write_bytes(array_to_blobproto(mean[None]).SerializeToString())
+        transform = {"mean_file": "mean", "scale": 0.5}
+        crops = {"mirror": True, "crop_height": 5, "crop_width": 3}
+        fields = crops if kind == "DenseImageData" else {"label_type": "PIXEL"}
+        if kind == "ImageSegData":
+            transform |= crops
+        set_random_seed(5)
+        seen = set()
+        layer = source(kind, folder, batch_size=1, transform_param=transform, **fields)
+        for k, (images, labels) in enumerate(batches(layer, 18)):
+            image, label = held[k % 6]
+            for top, left, step in itertools.product(range(4), range(4), (1, -1)):
+                expected = np.empty((3, 5, 3), np.float32)
+                for c, y, x in itertools.product(range(3), range(5), range(3)):
+                    at = left + (x if step == 1 else 2 - x)
+                    expected[c, y, x] = (image[c, top + y, at] - mean[c, top + y, at]) * np.float32(0.5)
+                if (expected == images[0]).all():
+                    assert (label[top : top + 5, left : left + 3][:, ::step] == labels[0, 0]).all()
+                    seen.add((k, top, left, step))
+        assert len(seen) == 18
+
+    def test_a_mean_image_must_have_the_images_size(self, pairs):
+        folder, _ = pairs
+        for shape, crop, said in (((3, 8, 5), 4, "has shape"), ((3, 8, 6), 9, "nothing to fill it with")):
+            blob = array_to_blobproto(np.zeros((1, *shape), np.float32))
+            (folder / "mean").write_bytes(blob.SerializeToString())
+            transform = {"mean_file": "mean", "crop_size": crop}
+            with pytest.raises(InputError, match=said):
+                batches(source("ImageSegData", folder, label_type="PIXEL", transform_param=transform), 1)
+
     def test_testing_takes_the_centre(self, pairs):
         folder, held = pairs
         layer = source(
@@ -553,7 +608,8 @@ class TestImageLists:
             ("DenseImageData", {"batch_size": 1, "crop_height": 9, "crop_width": 3}, "larger than image"),
             ("DenseImageData", {"batch_size": 1, "new_height": 9}, "given together"),
             ("DenseImageData", {"batch_size": 1, "transform_param": {"mean_value": [1, 2]}}, "2 values of mean_value"),
-            ("ImageSegData", {"transform_param": {"mean_file": "m"}}, "give mean_value instead"),
+            ("ImageSegData", {"transform_param": {"mean_file": "m"}}, "'m' is neither in"),
+            ("ImageSegData", {"transform_param": {"mean_file": "m", "mean_value": 1}}, "cannot both be given"),
             ("ImageSegData", {"transform_param": {"crop_size": 3, "crop_width": 3}}, "either crop_size or both"),
         ],
     )  # fmt: skip

@@ -156,6 +156,25 @@ def test_a_solver_files_run_saves_before_an_error_ends_it(tmp_path: Path, capsys
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_solver_files_run_saves_before_an_error_of_the_users_code_ends_it(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    """A layer of one's own may raise anything; its traceback is shown."""
+    path, step = tmp_path / "solver.prototxt", SGDSolver.step
+    path.write_text(SOLVER + "0.01")
+
+    def failing(self: SGDSolver, count: int = 1) -> None:
+        if self.iter == 13:
+            raise KeyError("mine")
+        step(self, count)
+
+    monkeypatch.setattr(SGDSolver, "step", failing)
+    with pytest.raises(KeyError, match="mine"):
+        solve.main([str(path), "--device", "cpu"])
+    state = tmp_path / "solver_iter_13.solverstate.h5"
+    assert state.exists() and f"go on with: --resume {state}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_no_numbers_are_refused_unless_allowed(tmp_path: Path, capsys, value: float) -> None:
     net = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from test_data_scenes import make_siftflow
 from fcnlite import models
 from fcnlite.commands import evaluate, paper
 from fcnlite.commands.table import main, rows, text
+from fcnlite.data.classes import VOC
 from fcnlite.metrics import scores
 from fcnlite.net import Net
 from fcnlite.scoring import Evaluation
@@ -31,7 +33,19 @@ def save(path: Path, name: str, **options: int) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("data") / "shapes")
+    """The demo's pictures under the names of VOC's classes."""
+    folder = draw(tmp_path_factory.mktemp("data") / "shapes")
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in VOC))
+    return folder
+
+
+@pytest.fixture
+def as_the_papers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the two validation pictures of a test be those that the paper's figures are of."""
+    for key, table in paper.TABLES.items():
+        monkeypatch.setitem(
+            paper.TABLES, key, replace(table, images=2, split="val" if key[1] == "voc" else table.split)
+        )
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
@@ -40,8 +54,9 @@ def lines(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
     return {words[0]: words[1:] for words in split}
 
 
+@pytest.mark.usefixtures("as_the_papers")
 def test_here_is_what_evaluate_says(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    nets = [save(tmp_path / f"{name}.h5", name, classes=7) for name in ("fcn32s", "fcn8s")]
+    nets = [save(tmp_path / f"{name}.h5", name, classes=21) for name in ("fcn32s", "fcn8s")]
     given = ["--data", data, "--split", "val"]
     assert ends(main, ["voc", *nets, *given, "--json", tmp_path / "table.json"]) == 0
     table = lines(capsys)
@@ -59,6 +74,33 @@ def test_here_is_what_evaluate_says(data: Path, tmp_path: Path, capsys: pytest.C
     assert table["here:"][:2] == ["2", "images"] and table["here:"][-1] == "(val)"
 
 
+def measured_alone(capsys: pytest.CaptureFixture[str], here: str) -> bool:
+    """Whether the table has a line for fcn32s with its four figures, and none of the paper's."""
+    printed = capsys.readouterr().out
+    table = [line.split() for line in printed.splitlines() if line.startswith("fcn")]
+    assert f"here: {here}" in printed and "published figures, of other images, are left out" in printed
+    return [(words[0], len(words)) for words in table] == [("fcn32s", 5)] and " published\n" not in printed
+
+
+def test_other_images_stand_beside_no_published_figure(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], as_the_papers: None
+) -> None:
+    weights = save(tmp_path / "some.h5", "fcn32s", classes=21)
+    given = ["voc", weights, "--data", data]
+    assert ends(main, [*given, "--split", "train"]) == 0 and measured_alone(capsys, "4 images")
+    assert ends(main, [*given, "--split", "val", "--limit", 1]) == 0 and measured_alone(capsys, "1 images")
+
+
+def test_other_classes_stand_beside_no_published_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], as_the_papers: None
+) -> None:
+    weights = save(tmp_path / "some.h5", "fcn32s", classes=7)
+    folder = draw(tmp_path / "own")
+    assert ends(main, ["voc", weights, "--data", folder, "--split", "val"]) == 0
+    assert measured_alone(capsys, "2 images")
+
+
+@pytest.mark.usefixtures("as_the_papers")
 def test_two_tasks_are_two_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_siftflow(tmp_path / "data")
     (tmp_path / "data" / "test.txt").write_text((tmp_path / "data" / "trainval.txt").read_text())
@@ -102,9 +144,10 @@ def test_what_is_not_there_is_a_dash() -> None:
     assert text([row]).splitlines()[-1].split() == ["net", *["-"] * 8]
 
 
+@pytest.mark.usefixtures("as_the_papers")
 def test_a_files_net_may_be_named(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    weights = save(tmp_path / "some.h5", "fcn32s", classes=7)
-    given = ["--data", data, "--split", "val", "--limit", 1]
+    weights = save(tmp_path / "some.h5", "fcn32s", classes=21)
+    given = ["--data", data, "--split", "val"]
     assert ends(main, ["voc", f"fcn8s-atonce={weights}", *given]) == 0
     assert lines(capsys)["fcn8s-atonce"][4:] == ["91.1", "78.5", "65.4", "84.4"]
     assert ends(main, ["voc", "--paper", "cvpr", f"fcn8s-atonce={weights}", *given]) == 0
@@ -114,6 +157,6 @@ def test_a_files_net_may_be_named(data: Path, tmp_path: Path, capsys: pytest.Cap
 def test_mistakes(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fails(capsys, main, ["shapes"], "has no table for shapes", "voc (pami)")
     fails(capsys, main, ["voc", tmp_path / "no.h5"], "no such weights file")
-    weights = save(tmp_path / "some.h5", "fcn32s", classes=7)
+    weights = save(tmp_path / "some.h5", "fcn32s", classes=21)
     fails(capsys, main, ["voc", f"fcn9s={weights}"], "no net is called 'fcn9s'")
     fails(capsys, main, ["voc", weights, "--data", data], "seg11valid", "SBD")

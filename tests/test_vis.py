@@ -116,6 +116,16 @@ def test_some_classes_alone_and_contours(image):
     np.testing.assert_array_equal(lined, expected)
 
 
+@pytest.mark.parametrize("contours", [0, 1, 7])
+def test_a_tall_picture_is_drawn_as_its_parts_would_be(contours: int) -> None:
+    rng = np.random.default_rng(2)
+    image = rng.integers(0, 256, (600, 40, 3), dtype=np.uint8)
+    label = np.kron(rng.integers(0, 3, (60, 4)), np.ones((10, 10), int)).astype(np.uint8)
+    whole = vis.overlay(image, label, alpha=0.3, contours=contours)
+    part = vis.overlay(image[200:320], label[200:320], alpha=0.3, contours=contours)
+    np.testing.assert_array_equal(whole[200 + contours : 320 - contours], part[contours : 120 - contours])
+
+
 def test_a_contact_sheet_holds_every_picture():
     pictures = [(f"picture {i}", np.full((50 + 10 * i, 80, 3), 20 * i, np.uint8)) for i in range(7)]
     sheet = vis.contact_sheet(pictures, cell=60)

@@ -63,6 +63,9 @@ class Backend(Protocol):
     def later(self, scalar: Array) -> Any:
         """A number for float() to read, which then waits for what has been launched up to now, and no more."""
 
+    def held_bytes(self) -> int:
+        """Memory in use: on the CPU all of the process's, on a GPU that of arrays."""
+
     def workspace(self, count: int) -> Array:
         """A flat scratch array of at least `count` elements, one for each thread, reused from call to call."""
 

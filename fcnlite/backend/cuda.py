@@ -136,6 +136,9 @@ class CudaBackend(Backend):
         computed.record()
         return Later(scalar, computed, self._aside)
 
+    def held_bytes(self) -> int:
+        return int(self.xp.get_default_memory_pool().used_bytes())
+
     def workspace(self, count: int) -> Any:
         space = getattr(self._local, "space", None)
         if space is None or space.size < count:

@@ -23,6 +23,7 @@ from fcnlite.backend import compile as compiler
 from fcnlite.backend.blas import product
 from fcnlite.backend.source import Signature, signature, source, unit_of
 from fcnlite.errors import InputError
+from fcnlite.memory import resident
 
 _REALS = {
     np.dtype(np.float32): ("float", ctypes.c_float, "s"),
@@ -86,6 +87,9 @@ class HostBackend(Backend):
 
     def later(self, scalar: np.ndarray) -> np.ndarray:
         return scalar
+
+    def held_bytes(self) -> int:
+        return resident()
 
     def workspace(self, count: int) -> np.ndarray:
         space = getattr(self._local, "space", None)

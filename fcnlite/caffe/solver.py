@@ -62,9 +62,9 @@ class _Solver(core_solver.SGDSolver):
         for blob in learnable:
             blob.diff *= np.float32(1 / self._together.size)
 
-    def _test_if_due(self) -> None:
+    def test_if_due(self) -> None:
         if self._together.leads:
-            super()._test_if_due()
+            super().test_if_due()
 
     def snapshot(self, prefix: str | os.PathLike[str] | None = None) -> tuple[Path, Path] | None:  # type: ignore[override]
         """Save, in the first process."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -14,8 +16,12 @@ from fcnlite.commands.options import Parser, add_stage_option, guarded, refuse_o
 from fcnlite.errors import InputError, warn
 from fcnlite.io.convert import Layers, convert_state, convert_weights
 from fcnlite.io.weights import iter_weights, names_hdf5
+from fcnlite.progress import progress_bar
 from fcnlite.proto import NetParameter, read_net, upgrade
 from fcnlite.proto.filter import in_stages
+
+if TYPE_CHECKING:
+    from fcnlite.geometry import LayerGeometry
 
 _HELP = """\
 Convert Caffe's files. The suffix of OUT says what to write:
@@ -62,7 +68,7 @@ def _check_paths(source: Path, target: Path) -> None:
 
 def _with_bar(layers: Layers, source: Path) -> Layers:
     """Hand layers on and show the bytes done as a bar, on a terminal."""
-    with tqdm(total=source.stat().st_size, unit="B", unit_scale=True, disable=None, desc=source.name) as bar:
+    with progress_bar(total=source.stat().st_size, unit="B", unit_scale=True, desc=source.name) as bar:
         for name, arrays in layers:
             yield name, arrays
             bar.update(sum(array.nbytes for array in arrays))
@@ -118,14 +124,17 @@ def _net_of(options: argparse.Namespace) -> NetParameter | None:
         for crop in fix_crops(net):
             print(f"{crop.layer}: offset {crop.given} is now {crop.derived}")
     if names_hdf5(options.target):
-        net = deployed(net)
-    form = upgrade(deployed(net))
+        net = deployed(net, options.prototxt.parent)
+    form = upgrade(deployed(net, options.prototxt.parent))
     try:
         measured = measure(form)
     except InputError as error:
         warn(f"{options.prototxt}: not compared with the weights: {error}")
         return net
-    known = {layer for layer, arrays in iter_weights(options.source) if len(arrays)}
+    shapes = {layer: [array.shape for array in arrays] for layer, arrays in iter_weights(options.source)}
+    known = {layer for layer, held in shapes.items() if held}
+    for layer in measured:
+        _check_fit(layer, shapes.get(layer.name, []), options)
     wanted = {layer.name for layer in measured if any(not p.shared for p in layer.parameters)} - known
     told = lacking([p.name for p in form.layer if p.name in wanted and not is_given(p)], options.source)
     if told and not options.allow_missing:
@@ -133,6 +142,17 @@ def _net_of(options: argparse.Namespace) -> NetParameter | None:
     if told:
         warn(f"{told} in {options.prototxt}")
     return net
+
+
+def _check_fit(layer: LayerGeometry, held: Sequence[Sequence[int]], options: argparse.Namespace) -> None:
+    """Refuse weights that the net to be stored with them could not take."""
+    for i, (parameter, shape) in enumerate(zip(layer.parameters, held)):
+        if math.prod(shape) and math.prod(shape) != math.prod(parameter.shape):
+            there, here = (" x ".join(map(str, sides)) for sides in (shape, parameter.shape))
+            raise InputError(
+                f"{options.source}: layer '{layer.name}', parameter {i}: {there} there, {here} in"
+                f" {options.prototxt}; give the net of these weights, if need be in its deploy form"
+            )
 
 
 @guarded("fcnlite convert")

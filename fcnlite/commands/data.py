@@ -10,7 +10,10 @@ from typing import Any
 
 from fcnlite.commands.options import Parser, amount, at_least, guarded
 from fcnlite.data.folder import MANIFEST, Choices, Report, inspect, locate, write_voc
+from fcnlite.data.folder.facts import Facts, gather
+from fcnlite.data.folder.layout import Pair
 from fcnlite.errors import InputError
+from fcnlite.parallel import world
 
 MISLEADS = 1  # exit status of a check that found errors
 _HELP = """\
@@ -80,7 +83,7 @@ def _share(text: str) -> float:
     return value
 
 
-def look(given: Mapping[str, Any], folder: str | None = None, progress: bool = True) -> Report:
+def look(given: Mapping[str, Any], folder: str | None = None, together: bool = False) -> Report:
     """Look at the data that options name.
 
     Parameters
@@ -89,8 +92,8 @@ def look(given: Mapping[str, Any], folder: str | None = None, progress: bool = T
         Options by name; those not given are absent or None.
     folder : str, optional
         One that holds pictures and masks.
-    progress : bool
-        Show a bar on a terminal.
+    together : bool
+        All processes do so, and share out the files.
     """
     named = {key: value for key, value in given.items() if value is not None}
     layout = locate(folder, named.get("images"), named.get("masks"))
@@ -103,7 +106,13 @@ def look(given: Mapping[str, Any], folder: str | None = None, progress: bool = T
         for option, name in (("split", "train_list"), ("val_split", "val_list"))
         if option in named
     }
-    return inspect(layout, Choices(**choices), progress)
+    return inspect(layout, Choices(**choices), gather=_shared_out if together else gather)
+
+
+def _shared_out(pairs: Sequence[Pair], colours: bool, progress: bool) -> list[Facts]:
+    """The facts of every pair, each read by one of the processes."""
+    here = world()
+    return here.in_turn(gather(pairs, colours, progress and here.leads, here.rank, here.size))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -121,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-@guarded("fcnlite data")
+@guarded("fcnlite data", together=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parser().parse_intermixed_args(arguments)
@@ -133,12 +142,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not folders:
         raise InputError("name a folder that holds pictures and masks, or --images DIR --masks DIR")
     if options.action == "convert":
+        if world().size > 1:
+            raise InputError("convert works in one process; start it without mpiexec")
         return _convert(options, folders)
     status = 0
     for folder in folders:
         if len(folders) > 1:
             print(f"{folder}:")
-        report = look(vars(options), folder)
+        report = look(vars(options), folder, together=True)
         print(report)
         status = status or (MISLEADS if report.errors else 0)
     return status

@@ -264,6 +264,8 @@ def _render_list(described: Mapping[str, Any]) -> list[str]:
     held = f"{described['files']:,} {described['of']}"
     if described["of"] == "windows":
         held = f"{described['windows']:,} windows in {described['files']:,} images"
+    if described["of"] == "names":
+        return [f"{described['name']}: a list of {held}, {described['first']} to {described['last']}"]
     lines = [f"{described['name']}: a list of {held}"]
     labels = described.get("labels")
     if isinstance(labels, str):
@@ -329,7 +331,11 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = _parser().parse_args(arguments)
-    allow_python_layers(options.allow_python_layers)
+    if options.allow_python_layers:
+        from fcnlite import caffe
+
+        caffe.install()
+        allow_python_layers()
     described = describe(
         options.target, options.size, options.phase, options.classes, options.width, options.stage
     )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from fcnlite.errors import InputError, printable
 from fcnlite.launcher import launched
+from fcnlite.memory import bytes_of
 
 if TYPE_CHECKING:
     from fcnlite.net import Segmenter
@@ -359,6 +360,14 @@ def amount(positive: bool = False) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def memory_amount(text: str) -> int:
+    """The type of an option that takes an amount of memory, `2G`."""
+    try:
+        return bytes_of(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def fraction(text: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fcnlite.data import Dataset, classes
 from fcnlite.errors import InputError
 
 PAPERS = {
@@ -43,6 +44,14 @@ class Table:
     images: int
     results: Mapping[str, Result]
 
+    def compares(self, dataset: Dataset, seen: int) -> bool:
+        """Whether figures measured on `seen` images of a data set may stand beside these: same images, same classes."""
+        of_paper = dataset.split == self.split and len(dataset) == self.images == seen
+        return of_paper and tuple(dataset.classes) in CLASSES
+
+
+# Class names of the data sets that the tables are of; a folder of one's own opened under such a name has others.
+CLASSES = (classes.VOC, classes.NYUD, classes.SIFTFLOW, classes.PASCALCONTEXT)
 
 # Mean IU of FCN-8s on VOC's test sets, by year, as the evaluation server gave it to the authors (CVPR 2015).
 VOC_TEST = {"2011": 62.7, "2012": 62.2}

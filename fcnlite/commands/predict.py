@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fcnlite import vis
+from fcnlite import device, vis
 from fcnlite.commands.options import (
     BAD_INPUT,
     Parser,
@@ -26,19 +26,23 @@ from fcnlite.commands.options import (
     guarded,
     in_one_line,
     load_net,
+    memory_amount,
     refuse_overwrite,
     use_device,
 )
 from fcnlite.data.files import MOST_PIXELS, read_photo, read_small
 from fcnlite.errors import InputError, nearest, printable
 from fcnlite.io import atomic_path
+from fcnlite.memory import resident
 from fcnlite.net import Segmenter
 from fcnlite.net.segmenter import check_size, class_names, picture_scores
 from fcnlite.parallel import world
+from fcnlite.progress import progress_bar
 
 ASSUMED = ", VOC's, as the weights tell none; --mean and --scale give others"
 LABEL, OVERLAY, SCORES = ".png", "_overlay.jpg", "_scores.npz"  # how the results' names end
 STDIN = "-"
+SHOWN_BYTES = 16  # that a pixel takes to be decoded, or to be drawn with its label
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 AUTO = -1  # contours as wide as suits the picture
 _HELP = """\
@@ -49,6 +53,8 @@ NAME_overlay.jpg, the picture tinted with them.
   fcnlite predict holiday --weights runs/shapes-fcn8s/fcn8s.h5 --out segmented --sheet all.jpg
                                                      a folder, with its subfolders; and one picture of all
   fcnlite predict 'shots/*.png' --weights fcn8s.h5 --out segmented --classes person,dog --contours
+  fcnlite predict mosaic.tif --weights fcn8s.h5 --out segmented --memory 2G
+                                                     a very large picture, in tiles
   curl -s URL | fcnlite predict - --weights fcn8s.h5 --out segmented
 
 A photograph taken sideways is turned upright first. A picture that cannot be read does not stop the others; the
@@ -101,9 +107,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--max-pixels",
         type=at_least(1),
-        default=MOST_PIXELS,
         metavar="N",
-        help=f"refuse pictures of more pixels (default: {MOST_PIXELS})",
+        help=f"refuse pictures of more pixels (default: {MOST_PIXELS}; with --memory, what can be decoded in that)",
+    )
+    made.add_argument(
+        "--memory",
+        type=memory_amount,
+        metavar="AMOUNT",
+        help="hold no more than so much, such as 2G or 800M (on a GPU: there); a picture that takes more is worked on"
+        " in tiles, each with the margin that its scores depend on, and gets the same labels",
     )
     add_device_options(made)
     return made
@@ -238,13 +250,19 @@ def stems(names: Sequence[Path]) -> list[str]:
 
 
 def segment(
-    net: Segmenter, job: Job, out: Path, output: str, style: Style, most_pixels: int = MOST_PIXELS
+    net: Segmenter,
+    job: Job,
+    out: Path,
+    output: str,
+    style: Style,
+    most_pixels: int | None = None,
+    memory: int | None = None,
 ) -> np.ndarray:
     """Segment one picture and write its results; returns the label map."""
-    pixels = job.read(most_pixels)
+    pixels = job.read(most_pixels or _decodable(memory))
     try:
-        scores = net.scores(pixels, output=output) if style.with_scores else None
-        label = net.predict(pixels, output=output) if scores is None else _best(scores)
+        scores = net.scores(pixels, output=output, memory=memory) if style.with_scores else None
+        label = net.predict(pixels, output=output, memory=memory) if scores is None else _best(scores)
         check_size(output, label, pixels.shape[:2])
     except InputError as error:
         raise InputError(f"{job}: {error}") from None
@@ -257,17 +275,30 @@ def segment(
     return label
 
 
+def _decodable(memory: int | None) -> int:
+    """The pixels of the largest picture that is read, and shown, within the memory."""
+    if memory is None or device.current().name != "cpu":
+        return MOST_PIXELS
+    return max(1, (memory - resident()) // SHOWN_BYTES)
+
+
 def _best(scores: np.ndarray) -> np.ndarray:
     """Each pixel's class: the first of the highest."""
     return scores.argmax(0).astype(np.uint8 if len(scores) <= 256 else np.int32)
 
 
 def _try_segment(
-    net: Segmenter, job: Job, out: Path, output: str, style: Style, most_pixels: int
+    net: Segmenter,
+    job: Job,
+    out: Path,
+    output: str,
+    style: Style,
+    most_pixels: int | None,
+    memory: int | None,
 ) -> tuple[np.ndarray | None, str]:
     """The label map of one picture, or what is wrong with it; the next one may be better."""
     try:
-        return segment(net, job, out, output, style, most_pixels), ""
+        return segment(net, job, out, output, style, most_pixels, memory), ""
     except (InputError, OSError, MemoryError) as error:
         return None, in_one_line(error)
 
@@ -313,11 +344,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"pixels: {net.notes.pixels}{'' if net.notes.told else ASSUMED}")
     failed = 0
-    bar = tqdm(total=len(jobs), unit="image", disable=None if len(jobs) > 1 else True, leave=False)
+    bar = progress_bar(hidden=len(jobs) < 2, total=len(jobs), unit="image", leave=False)
     with bar:
         for first in range(0, len(jobs), world().size):
             own = jobs[first : first + world().size][world().rank :][:1]
-            found = [_try_segment(net, job, options.out, output, style, options.max_pixels) for job in own]
+            limits = options.max_pixels, options.memory
+            found = [_try_segment(net, job, options.out, output, style, *limits) for job in own]
             for job, (label, mistake) in zip(jobs[first:], world().in_turn(found)):
                 bar.update()
                 if label is None:

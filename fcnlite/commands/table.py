@@ -19,7 +19,7 @@ from fcnlite.commands.options import (
     refuse_overwrite,
     use_device,
 )
-from fcnlite.data import catalogue
+from fcnlite.data import Dataset, catalogue
 from fcnlite.io import write_text
 from fcnlite.metrics import Scores
 from fcnlite.net import Segmenter, load
@@ -37,7 +37,8 @@ Run weights over a data set and print the paper's table: what was measured here,
                                   Caffe's own file, which could be that of any net for 40 classes from one image
   fcnlite table nyud    just what the paper reports
 
-The images are those of the paper's table (VOC: seg11valid) unless --split names others.
+The images are those of the paper's table (VOC: seg11valid) unless --split names others. Published figures stand
+beside those measured here only where both are of the same images and classes.
 """
 COLUMNS = ("pixel", "mean", "mean", "f.w."), ("acc.", "acc.", "IU", "IU")
 GEOMETRIC = "geo"  # SIFT Flow's second label blob, of which the paper gives the pixel accuracy
@@ -88,13 +89,22 @@ def _percent(scores: Scores) -> tuple[float, ...]:
     return tuple(100 * getattr(scores, name) for name in names)
 
 
-def text(made: Iterable[Row]) -> str:
-    """The lines as a text table, "-" for a figure that is missing."""
-    rows = [[row.name, *_cells(row.here), "", *_cells(row.reported)] for row in made]
-    heads = [["", *(f"{word:>5}" for word in part), "", *part] for part in COLUMNS]
+def text(made: Iterable[Row], published: bool = True) -> str:
+    """The lines as a text table, "-" for a figure that is missing.
+
+    Parameters
+    ----------
+    made : iterable of Row
+    published : bool
+        Whether the paper's figures stand beside those measured here.
+    """
+    parts = 1 + published
+    rows = [[row.name, *_cells(row.here), "", *_cells(row.reported)][: 5 * parts] for row in made]
+    heads = [["", *(f"{word:>5}" for word in part), "", *part][: 5 * parts] for part in COLUMNS]
     lines = aligned([*heads, *rows])
     wide = max(len(row[0]) for row in rows)
-    return "\n".join([f"{'':<{wide}}  {'here':^27}    {'published':^27}".rstrip(), *lines])
+    titles = [f"{'here':^27}", f"{'published':^27}"][:parts]
+    return "\n".join(["  ".join([" " * wide, "    ".join(titles)]).rstrip(), *lines])
 
 
 def _cells(figures: Sequence[float | None]) -> list[str]:
@@ -115,15 +125,16 @@ def open_net(weights: str) -> Segmenter:
     return net
 
 
-def measure(net: Segmenter, weights: str, options: argparse.Namespace, split: str) -> tuple[Evaluation, str]:
-    """A net's scores on the data set in the options, and what that was."""
+def measure(
+    net: Segmenter, weights: str, options: argparse.Namespace, split: str
+) -> tuple[Evaluation, Dataset]:
+    """A net's scores on the data set in the options, and that data set."""
     name = catalogue.canonical(options.data_set)
     mode = NYUD_MODES.get(net.name, "rgb") if name == "nyud" else None
     dataset = world().leader_first(lambda: open_data(options, mode, split))
     check_fits(net, dataset, weights)
     net.notes.feed(dataset)
-    found = evaluate(net, dataset, options.limit, progress=weights, world=world())
-    return found, f"{found.images} images of {dataset.folder} ({dataset.split})"
+    return evaluate(net, dataset, options.limit, progress=weights, world=world()), dataset
 
 
 @guarded("fcnlite table", together=True)
@@ -136,22 +147,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     refuse_overwrite(options.weights, [options.json] if options.json else [])
     made: list[Row] = []
     measured: dict[str, dict[str, object]] = {}
-    seen = ""
+    seen, published = "", True
     left = dict(table.results)
     for weights in options.weights:
         net = open_net(weights)
-        found, seen = measure(net, weights, options, table.split)
-        known = net.name in left
-        label = net.name if known else f"{net.name or 'net'} ({weights})"
-        made += rows(label, found, left.pop(net.name, None))
+        found, dataset = measure(net, weights, options, table.split)
+        seen = f"{found.images} images of {dataset.folder} ({dataset.split})"
+        published = table.compares(dataset, found.images)
+        label = net.name if net.name in left else f"{net.name or 'net'} ({weights})"
+        result = left.pop(net.name, None)
+        made += rows(label, found, result if published else None)
         measured[weights] = {"net": net.name, **found.to_json()}
         del net  # before the next one is loaded
-    for other, result in left.items():
-        made += rows(other, None, result)
-    print(text(made))
-    print(f"\npublished: {paper.PAPERS[options.paper]}, {table.images} images ({table.split})")
+    if published:
+        made += [row for other, result in left.items() for row in rows(other, None, result)]
+    print(text(made, published))
+    print()
     if seen:
         print(f"here: {seen}")
+    source = f"{paper.PAPERS[options.paper]}, {table.images} images ({table.split})"
+    print(
+        f"published: {source}" if published else f"published figures, of other images, are left out: {source}"
+    )
     if options.json is not None and world().leads:
         write_text(options.json, json.dumps({"data_set": name, "weights": measured}, indent=2) + "\n")
     return 0

@@ -15,6 +15,7 @@ import numpy as np
 
 from fcnlite.data.augment import Augmentation
 from fcnlite.data.dataset import Dataset
+from fcnlite.data.files import picture_size
 from fcnlite.data.order import SEED, ImageOrder
 from fcnlite.errors import InputError
 
@@ -122,6 +123,9 @@ class Batches(Iterator[dict[str, np.ndarray]]):
             return _make(dataset, order, count, change, step, first)
 
         self._make = make
+        self._zoom = zoom
+        self._ahead = ImageOrder.of_split(len(dataset), dataset.split, randomize, seed, position)
+        self._sizes: dict[int, tuple[int, int]] = {}  # height and width, by index
         self._made = Prefetch(make(1, 0), depth)
 
     def __next__(self) -> dict[str, np.ndarray]:
@@ -134,6 +138,26 @@ class Batches(Iterator[dict[str, np.ndarray]]):
                 f"the data set gives {', '.join(blobs)}; it cannot fill {', '.join(self._names)}"
             )
         return dict(zip(self._names, blobs.values()))
+
+    def shapes(self, count: int) -> list[dict[str, tuple[int, ...]]] | None:
+        """Shapes of the next `count` batches, those of other processes included, from their pictures' headers.
+
+        None where headers do not tell: a label map of another size, or a picture scaled when it is read.
+        """
+        if self._zoom > 1:
+            return None
+        if self._ahead.position != self.position:
+            self._ahead.seek(self.position)
+        data, label = self._names or ("data", "label")
+        found: list[dict[str, tuple[int, ...]]] = []
+        for index in [next(self._ahead) for _ in range(count)]:
+            if index not in self._sizes:
+                path = self.dataset.sized_by(self.dataset.names[index])
+                if path is None:
+                    return None
+                self._sizes[index] = picture_size(path)
+            found.append({data: (1, 3, *self._sizes[index]), label: (1, 1, *self._sizes[index])})
+        return found
 
     def take_every(self, step: int, first: int) -> None:
         """Take, before any was taken, the batches number first, first + step, .. from `position` on only.

@@ -134,6 +134,10 @@ class Dataset(Sequence[Sample]):
         """The picture that holds the label map listed as `name`; None where it is kept otherwise."""
         return None
 
+    def sized_by(self, name: str) -> Path | None:
+        """The picture that has, as it is stored, the size of the "data" and "label" listed as `name`; None if none."""
+        return None
+
     @property
     def heads(self) -> dict[str, tuple[str, ...]]:
         """Class names of each label blob; one blob "label" unless a data set has several tasks."""

@@ -196,6 +196,22 @@ def open_image(
         raise InputError(f"cannot read image {shown}: {reason}") from None
 
 
+def picture_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Height and width of a picture, from its header alone.
+
+    Raises
+    ------
+    FileNotFoundError, InputError
+        As for `open_image`.
+    """
+    try:
+        with _no_bound_of_pillows(), Image.open(path, formats=FORMATS) as image:
+            return image.height, image.width
+    except Exception:
+        image = open_image(path)  # says what is wrong
+        return image.height, image.width
+
+
 @contextmanager
 def _no_bound_of_pillows() -> Iterator[None]:
     """Leave the number of pixels to the caller, who knows the user's bound."""
@@ -212,7 +228,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         # PIL would clip these at 255 instead.
         grey = (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -235,7 +251,7 @@ def read_photo(path: str | os.PathLike | BinaryIO, most_pixels: int = MOST_PIXEL
     """
     image = open_image(path, most_pixels)
     try:
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # a damaged note on how the camera was held: the picture stays as it is
         pass
     return to_rgb(image)

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from tqdm import tqdm
 
 from fcnlite.data.files import open_image
 from fcnlite.errors import InputError
 from fcnlite.io.atomic import atomic_buffer
+from fcnlite.progress import progress_bar
 
 # Radii of the windows that planes are fitted in: the finer for the angle, the coarser for finding gravity.
 FINE, COARSE = 3, 10
@@ -212,7 +212,7 @@ def encode_folder(depth: Path, hha: Path, camera: Camera | None = None) -> None:
     if hha.resolve() == depth.resolve():
         raise InputError(f"{hha} is the folder of the depth images; name another one")
     hha.mkdir(parents=True, exist_ok=True)
-    for path in tqdm(paths, unit="image", disable=None):
+    for path in progress_bar(paths, unit="image"):
         if not (hha / path.name).exists():
             millimetres = read_depth(path)
             try:

@@ -76,12 +76,15 @@ class SBD(Dataset):
             self._labels.require(self.names, "label", path)
 
     def load(self, name: str) -> Sample:
-        image_path = self._images.path / f"{name}.jpg"
+        image_path = self.sized_by(name)
         label_path = self._labels.path / f"{name}.mat"
         image = read_image(image_path)
         label = check_label(read_segmentation(label_path), label_path, len(self.classes), self.ignore_label)
         same_size(image, label, image_path, label_path)
         return Sample(name, image, label)
+
+    def sized_by(self, name: str) -> Path:
+        return self._images.path / f"{name}.jpg"
 
 
 def read_segmentation(path: str | os.PathLike) -> np.ndarray:

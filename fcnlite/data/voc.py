@@ -182,6 +182,9 @@ class VOC(Dataset):
     def label_path(self, name: str) -> Path | None:
         return self._labels.path_of(name) if self.has_labels else None
 
+    def sized_by(self, name: str) -> Path | None:
+        return self._images.path_of(name)
+
 
 class _Files:
     """The images or the labels: files of a folder by id, unless a list of two columns names them.

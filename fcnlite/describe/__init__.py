@@ -16,7 +16,14 @@ from typing import Any
 from fcnlite import models
 from fcnlite.coord_map import misplaced_crops
 from fcnlite.data.files import read_text
-from fcnlite.describe.data import describe_array, describe_database, describe_list, describe_rows, is_npy
+from fcnlite.describe.data import (
+    PICTURES,
+    describe_array,
+    describe_database,
+    describe_list,
+    describe_rows,
+    is_npy,
+)
 from fcnlite.errors import InputError, warn
 from fcnlite.geometry import LayerGeometry, measure, properties
 from fcnlite.io import iter_weights, read_definition, read_deploy, read_state
@@ -39,6 +46,10 @@ from fcnlite.proto.schema import is_repeated
 from fcnlite.receptive_field import Field
 
 Shapes = dict[str, list[tuple[int, ...]]]
+_SOLVERS_OWN = re.compile(  # fields that a solver has and a net has not
+    r"^\s*(base_lr|lr_policy|max_iter|test_iter|snapshot_prefix|solver_mode|((train|test)_)?net(_param)?)\s*[:{]",
+    re.M,
+)
 
 
 def describe(
@@ -92,12 +103,15 @@ def describe(
         return describe_rows(path)
     if kind == ARRAY or is_npy(path):
         return describe_array(path)
+    if path.suffix.lower() in (*PICTURES, ".mat"):
+        kind = "a MATLAB file" if path.suffix.lower() == ".mat" else "a picture"
+        raise InputError(f"{path}: {kind} is none of the files of Caffe's; see fcnlite inspect --help")
     if is_hdf5(path) or not _is_text(path):
         return _describe_weights(path, size, phase)
     listed = describe_list(path)
     if listed is not None:
         return listed
-    if re.search(r"^\s*(base_lr|lr_policy|train_net|net)\s*:", read_text(path), re.MULTILINE):
+    if _SOLVERS_OWN.search(read_text(path)):
         return _describe_solver(path)
     return _describe_net(in_stages(read_net(path), stages), os.fspath(path), size, phase, path.parent)
 

@@ -15,7 +15,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from fcnlite.data.encoded import look
-from fcnlite.data.files import open_image, read_text
+from fcnlite.data.files import open_image, read_lines, read_text
 from fcnlite.errors import InputError
 from fcnlite.io.hdf5 import Budget, check_inside, is_hdf5, member, open_hdf5
 from fcnlite.io.lmdb import Database
@@ -28,8 +28,8 @@ _NUMBERS = 256  # different whole numbers that are listed
 _LINES = 20  # of a text that tell its kind
 _FILES = 1000  # of a list that are looked for
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
-_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
-_IMAGE_LINE = re.compile(rf"\S.*({'|'.join(map(re.escape, _PICTURES))})(\s+\S+)*", re.IGNORECASE)
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
+_IMAGE_LINE = re.compile(rf"\S.*({'|'.join(map(re.escape, PICTURES))})(\s+\S+)*", re.IGNORECASE)
 
 
 def describe_database(path: Path) -> dict[str, Any]:
@@ -64,8 +64,9 @@ def describe_database(path: Path) -> dict[str, Any]:
     }
 
 
-def _shown(key: bytes) -> str:
-    text = key.decode("utf-8", "replace")
+def _shown(name: bytes | str) -> str:
+    """A name without the control characters that a terminal would obey."""
+    text = name if isinstance(name, str) else name.decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -98,13 +99,13 @@ def describe_rows(path: Path) -> dict[str, Any]:
             for name in file
             if isinstance(found := member(file, name), h5py.Dataset)
         ]
-        groups = [name for name in file if isinstance(member(file, name), h5py.Group)]
+        groups = [_shown(name) for name in file if isinstance(member(file, name), h5py.Group)]
     return {"kind": "rows", "name": os.fspath(path), "data_sets": sets, "groups": groups}
 
 
 def _data_set(name: str, data: h5py.Dataset, budget: Budget) -> dict[str, Any]:
     shape = data.shape or ()
-    told: dict[str, Any] = {"name": name, "shape": list(shape), "dtype": str(data.dtype)}
+    told: dict[str, Any] = {"name": _shown(name), "shape": list(shape), "dtype": str(data.dtype)}
     if data.dtype.kind not in "fiu" or 0 in shape or data.shape is None:
         return told | {"looked_at": 0, "values": None}
     check_inside(data)
@@ -180,7 +181,7 @@ def _npy(path: Path) -> np.ndarray:
 
 
 def describe_list(path: Path) -> dict[str, Any] | None:
-    """A list of HDF5 files, of images or of windows in images, as data layers read them; None for another text."""
+    """A list of HDF5 files, of images, of windows in images or of names, as data layers read them; or else None."""
     with path.open("rb") as file:
         begin = file.read(1 << 16).decode("utf-8-sig", "replace").splitlines()
     lines = [line for line in begin if line.strip()][:_LINES]
@@ -192,6 +193,8 @@ def describe_list(path: Path) -> dict[str, Any] | None:
         return _describe_hdf5_list(path)
     if all(_IMAGE_LINE.fullmatch(line.rstrip()) for line in lines):
         return _describe_images(path)
+    if path.suffix.lower() == ".txt" and not any(mark in line for line in lines for mark in ":{}"):
+        return _describe_names(path)
     return None
 
 
@@ -227,9 +230,9 @@ def _describe_images(path: Path) -> dict[str, Any]:
 def _entry(line: str) -> tuple[str, str]:
     """A line's image, whose name may have spaces, and its label, if there is one."""
     name, _, label = line.replace("\t", " ").rpartition(" ")
-    if name.rstrip().lower().endswith(_PICTURES):
+    if name.rstrip().lower().endswith(PICTURES):
         return name.rstrip(), label
-    if line.lower().endswith(_PICTURES):
+    if line.lower().endswith(PICTURES):
         return line, ""
     name, *others = line.split()
     return name, " ".join(others)
@@ -241,12 +244,19 @@ def _labels_of(labels: set[str]) -> Any:
         return "none"
     if all(re.fullmatch(r"[+-]?\d+", label) for label in labels):
         return _range([float(label) for label in labels])
-    return "images" if all(label.lower().endswith(_PICTURES) for label in labels) else "other words"
+    return "images" if all(label.lower().endswith(PICTURES) for label in labels) else "other words"
 
 
 def _picture(path: Path) -> dict[str, Any]:
     image = open_image(path)
     return {"name": os.fspath(path), "height": image.height, "width": image.width, "mode": image.mode}
+
+
+def _describe_names(path: Path) -> dict[str, Any]:
+    """A list of ids or of classes."""
+    names = read_lines(path)
+    told = {"first": _shown(names[0]), "last": _shown(names[-1])}
+    return {"kind": "list", "name": os.fspath(path), "of": "names", "files": len(names), "missing": 0} | told
 
 
 def _describe_windows(path: Path) -> dict[str, Any]:
@@ -275,7 +285,7 @@ def _listed(path: Path, of: str, names: Sequence[str]) -> dict[str, Any]:
         "files": len(names),
         "looked_for": min(len(names), _FILES),
         "missing": len(missing),
-        "first_missing": missing[0] if missing else None,
+        "first_missing": _shown(missing[0]) if missing else None,
     }
 
 

@@ -17,10 +17,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from tqdm import tqdm
-
 from fcnlite.errors import InputError
 from fcnlite.io.atomic import atomic_path
+from fcnlite.progress import progress_bar
 
 _CHUNK = 1 << 16  # bytes
 _TIMEOUT = 30  # seconds without a byte
@@ -152,9 +151,7 @@ class _Transfer:
         self.remote, self.file = remote, file
         self.version = ""  # the server's name for this state of the file: no other may be continued
         self.total: int | None = None  # its size in bytes, as the server has told
-        self.bar = tqdm(
-            desc=remote.name, total=remote.bytes, unit="B", unit_scale=True, leave=False, disable=None
-        )
+        self.bar = progress_bar(desc=remote.name, total=remote.bytes, unit="B", unit_scale=True, leave=False)
 
     def run(self, attempts: int, pause: float, folder: Path) -> None:
         """Fetch the whole file, over as many connections as it takes."""

@@ -12,7 +12,7 @@ from fcnlite.errors import InputError
 from fcnlite.io.hdf5 import is_hdf5, member, open_hdf5
 from fcnlite.io.wire import LENGTH, VARINT, WireFile
 
-WEIGHTS, STATE, ARRAY, ROWS = "weights", "a solver's state", "a single array", "rows of data"
+WEIGHTS, STATE, ARRAY, ROWS = "weights", "a solver's state", "a single array", "rows of data (for HDF5Data)"
 _LOOKED_AT = 1000  # fields at the top of a file
 
 
@@ -47,8 +47,6 @@ def refuse_other_kind(path: str | os.PathLike[str], wanted: str) -> None:
         advice = f"; the state is in {_beside(path, 'caffemodel', 'solverstate')}, and --weights starts from weights"
     elif found == ARRAY:
         advice = ", such as a mean (a binaryproto)"
-    elif found == ROWS:
-        advice = ", as an HDF5Data layer reads them"
     raise InputError(f"{os.fspath(path)}: it holds {found}, not {wanted}{advice}")
 
 

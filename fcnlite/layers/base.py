@@ -237,6 +237,20 @@ class Layer:
                 wanted = {least: f"{least}", MANY: f"{least} or more"}.get(most, f"{least} to {most}")
                 raise self.fail(f"{count} {what} given, {wanted} needed")
 
+    def is_in_place(self, number: int) -> bool:
+        """Tell whether top `number` is the bottom at its place; another bottom there is refused, as Caffe does."""
+        name, bottoms = self.param.top[number], list(self.param.bottom)
+        if name not in bottoms:
+            return False
+        if self.in_place and bottoms[number : number + 1] == [name]:
+            return True
+        reason = (
+            f"it is bottom {bottoms.index(name)}; in place top {number} must be bottom {number}"
+            if self.in_place
+            else f"{self.type} does not work in place"
+        )
+        raise self.fail(f"top '{name}' is one of its bottoms: {reason}. Give the top a name of its own")
+
     def build(self, *shapes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
         """Make the parameters for bottoms of these shapes, before any data is there.
 

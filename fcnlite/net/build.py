@@ -116,16 +116,9 @@ class Builder:
         return self.blobs[name]
 
     def _top(self, layer: Layer, number: int) -> Blob:
-        name, bottoms = layer.param.top[number], layer.param.bottom
-        if name in bottoms[number : number + 1] and layer.in_place:
+        name = layer.param.top[number]
+        if layer.is_in_place(number):
             return self.blobs[name]
-        if name in bottoms:
-            reason = (
-                f"it is bottom {list(bottoms).index(name)}; in place top {number} must be bottom {number}"
-                if layer.in_place
-                else f"{layer.type} does not work in place"
-            )
-            raise layer.fail(f"top '{name}' is one of its bottoms: {reason}. Give the top a name of its own")
         if name in self.blobs:
             raise layer.fail(f"top '{name}' is already made by another layer")
         return self.blobs.setdefault(name, Blob(name=name))

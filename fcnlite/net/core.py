@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -92,12 +93,13 @@ class Net(Graph):
         self.phase = phase_number(phase)
         param = in_stages(param, stages)
         state = NetState(phase=self.phase, level=level, stage=param.state.stage)
-        whole = upgrade(self.form_of(param))
+        origin = Origin(source, folder)
+        whole = upgrade(self.form_of(param, origin.folder))
         self.param = filter_net(whole, state)
         if any(layer.type == V1LayerParameter.CROP for layer in param.layers):
             fix_crops(self.param)  # the old form has no offsets: its layer derived them
         try:
-            built = Builder(self.param, self.phase, Origin(source, folder))
+            built = Builder(self.param, self.phase, origin)
         except InputError as error:
             raise InputError(f"{error}{left_out(error.blob, whole, state)}") from None
         super().__init__(built)
@@ -116,8 +118,8 @@ class Net(Graph):
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
 
-    def form_of(self, param: NetParameter) -> NetParameter:
-        """The form of a description that is built: here the description itself."""
+    def form_of(self, param: NetParameter, folder: Path | None) -> NetParameter:
+        """The form of a description, which lies in a folder, that is built: here the description itself."""
         return param
 
     def copy_from(

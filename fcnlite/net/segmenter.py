@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from fcnlite import device
 from fcnlite.data import Dataset
@@ -25,11 +24,14 @@ from fcnlite.data.notes import Notes
 from fcnlite.deploy import deployed
 from fcnlite.errors import InputError, warn
 from fcnlite.io import iter_weights, read_deploy
+from fcnlite.memory import bytes_of
 from fcnlite.models import recognise
 from fcnlite.net.core import Net
 from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.parameters import lacking
 from fcnlite.net.segmentation import Segmentation
+from fcnlite.net.tiles import tiling
+from fcnlite.progress import progress_bar
 from fcnlite.proto import NetParameter, parse_net
 
 _ALLOW = "name the layers as in the file, or allow it (--allow-missing, load(allow_missing=True))"
@@ -50,9 +52,9 @@ class Segmenter(Net):
 
     notes: Notes = Notes()
 
-    def form_of(self, param: NetParameter) -> NetParameter:
+    def form_of(self, param: NetParameter, folder: Path | None) -> NetParameter:
         """The form for prediction."""
-        return deployed(param)
+        return deployed(param, folder)
 
     def predict(
         self,
@@ -60,6 +62,7 @@ class Segmenter(Net):
         mean_bgr: Sequence[float] | None = None,
         output: str | None = None,
         scale: float | None = None,
+        memory: str | int | None = None,
     ) -> Any:
         """Segment an image, freeing activations on the way; threads that call it at once are served in turn.
 
@@ -75,6 +78,9 @@ class Segmenter(Net):
             The score blob to use, where the net has several.
         scale : float, optional
             Factor after the mean (that of the notes, 1 unless the weights say otherwise, by default).
+        memory : str or int, optional
+            What the process may hold in all (on a GPU: the arrays there), such as `"2G"` or a number of bytes. A
+            picture for which that is too little is worked on in tiles (`fcnlite.net.tiles`), with the same labels.
 
         Returns
         -------
@@ -84,16 +90,13 @@ class Segmenter(Net):
         Raises
         ------
         InputError
-            The net takes more than one picture.
+            The net takes more than one picture; or the memory is too little for the smallest tile, or the net cannot
+            work in tiles.
         """
         if isinstance(image, (list, tuple)):
-            bar = tqdm(image, unit="image", disable=None, leave=False)
-            return [self.predict(one, mean_bgr, output, scale) for one in bar]
-        data, size = self._input(image, mean_bgr, scale)
-        with self.exclusive():
-            labels = argmax_channels(self.infer(output, **{self.picture: data}))[0]
-            self.drop_blobs()
-        return _at_size(labels, data, size)
+            bar = progress_bar(image, unit="image", leave=False)
+            return [self.predict(one, mean_bgr, output, scale, memory) for one in bar]
+        return self._run(image, mean_bgr, output, scale, memory, _labels)
 
     def scores(
         self,
@@ -101,6 +104,7 @@ class Segmenter(Net):
         mean_bgr: Sequence[float] | None = None,
         output: str | None = None,
         scale: float | None = None,
+        memory: str | int | None = None,
     ) -> np.ndarray:
         """Score an image; parameters as for `predict`.
 
@@ -110,11 +114,7 @@ class Segmenter(Net):
             C x H x W float32: each pixel's score for each class, as the net gives them. Their maxima are what `predict`
             returns; the FCNs' own are not probabilities, which a softmax over the classes makes of them.
         """
-        data, size = self._input(image, mean_bgr, scale)
-        with self.exclusive():
-            found = device.current().tonumpy(self.infer(output, **{self.picture: data}))[0].astype(np.float32)
-            self.drop_blobs()
-        return _at_size(found, data, size)
+        return self._run(image, mean_bgr, output, scale, memory, _scores)
 
     def segment(self, image: Any, output: str | None = None) -> Segmentation:
         """Segment an image, with its scores: an object that notebooks show.
@@ -130,14 +130,52 @@ class Segmenter(Net):
         labels = found.argmax(0).astype(kind)
         return Segmentation(_pixels(image), labels, tuple(names), found, self.notes.background)
 
-    def _input(
-        self, image: Any, mean_bgr: Sequence[float] | None, scale: float | None
-    ) -> tuple[np.ndarray, tuple[int, ...]]:
-        """An image as the net's input blob, and its own height and width."""
+    def _run(
+        self,
+        image: Any,
+        mean_bgr: Sequence[float] | None,
+        output: str | None,
+        scale: float | None,
+        memory: str | int | None,
+        finish: Callable[[Any], np.ndarray],
+    ) -> np.ndarray:
+        """What `finish` makes of the scores (C, H, W), at the picture's own size."""
         pixels = self.notes.use(mean_bgr, scale)
         picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
         small = shrunk(np.ascontiguousarray(picture), pixels.max_size)
-        return preprocess(small, pixels.mean_bgr, pixels.scale)[None], picture.shape[:2]
+
+        def run(rows: slice, columns: slice) -> np.ndarray:
+            data = preprocess(small[rows, columns], pixels.mean_bgr, pixels.scale)[None]
+            found = finish(self.infer(output, **{self.picture: data})[0])
+            self.drop_blobs()
+            return found
+
+        with self.exclusive():
+            if memory is None:
+                found = run(slice(None), slice(None))
+            else:
+                found = self._in_tiles(small.shape[:2], output or self.only_output(), memory, finish, run)
+        return resized(found, picture.shape[:2]) if found.shape[-2:] == small.shape[:2] else found
+
+    def _in_tiles(
+        self,
+        size: tuple[int, int],
+        output: str,
+        memory: str | int,
+        finish: Callable[[Any], np.ndarray],
+        run: Callable[[slice, slice], np.ndarray],
+    ) -> np.ndarray:
+        """What `run` makes of a picture of that size, tile by tile if the memory is too little for the whole."""
+        like = finish(device.current().empty((self.blob(output).shape[1], 1, 1)))
+        tiles = tiling(self, output, size, bytes_of(memory), like.nbytes)
+        whole = np.empty((*like.shape[:-2], *tiles.size), like.dtype)
+        bar = progress_bar(tiles, hidden=len(tiles) == 1, total=len(tiles), unit="tile", leave=False)
+        for row, column in bar:
+            target = whole[..., row.first : row.last, column.first : column.last]
+            found = run(slice(row.begin, row.end), slice(column.begin, column.end))
+            target[...] = found[..., row.kept, column.kept]
+            del found  # else it would lie beside the next tile's blobs
+        return whole
 
     @property
     def picture(self) -> str:
@@ -313,9 +351,14 @@ def argmax_channels(score: Any) -> np.ndarray:
     return backend.tonumpy(labels).astype(np.uint8 if channels <= 256 else np.int32)
 
 
-def _at_size(maps: np.ndarray, data: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Maps (..., H, W) as large as the input blob at the picture's own size; others as they are."""
-    return resized(maps, size) if maps.shape[-2:] == data.shape[-2:] else maps
+def _labels(score: Any) -> np.ndarray:
+    """The classes (H, W) of scores (C, H, W)."""
+    return argmax_channels(score[None])[0]
+
+
+def _scores(score: Any) -> np.ndarray:
+    """Scores (C, H, W) as float32 of NumPy."""
+    return device.current().tonumpy(score).astype(np.float32, copy=False)
 
 
 def _pixels(image: Any) -> np.ndarray:

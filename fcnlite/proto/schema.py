@@ -453,9 +453,13 @@ MultiStageMeanfieldParameter
     Mode: compatibility_mode=1:POTTS
     float: threshold=2 theta_alpha=3:10 theta_beta=4:10 theta_gamma=5:10 spatial_filter_weight=7:1
         bilateral_filter_weight=8:1 forced_spatial_filter_weight=9 forced_bilateral_filter_weight=10
+        detection_potentials_max_score=2011 detection_potentials_epsilon=2012
     uint32: num_iterations=6:1
-    string: spatial_filter_weights_str=19 bilateral_filter_weights_str=20
-    bool: force_cpu=29:false
+        ho_num_layers=2008:1 train_dataset_size=2009
+    string: spatial_filter_weights_str=19 bilateral_filter_weights_str=20 detection_dat_input_dir=2003
+        ho_dat_input_dir=2004 detection_x_weights_str=2005 detection_y_weights_str=2006 ho_w_param_str=2007
+    bool: force_cpu=29:false detection_potentials_enabled=2000:false ho_potentials_enabled=2001:false
+        is_no_class_weights=2002:false detection_dat_check_enabled=2010:false
 
 NormalizeParameter
     bool: across_spatial=1:true channel_shared=3:true

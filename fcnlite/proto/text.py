@@ -118,7 +118,8 @@ class _Walk:
         self.skipped: dict[str, int] = {}
 
     def fail(self, line: int, message: str) -> NoReturn:
-        raise InputError(f"{self.filename}:{line}: {message}")
+        told = re.sub(r"[^\s']+", lambda word: _short(word[0]), message)
+        raise InputError(f"{self.filename}:{line}: {told}")
 
     def peek(self) -> _Token:
         if self.at < len(self.tokens):
@@ -268,7 +269,7 @@ class _Walk:
             return
         enum = known.enum_type
         if enum is None:
-            self.fail(token.line, f"'{name.text}' takes {_kind(known)}, not {token.text}")
+            self.fail(token.line, f"'{name.text}' takes {_kind(known)}, not {_short(token.text)}")
         word = token.text.strip("\"'")
         if token.kind == "string" and word in enum.values_by_name:
             self.fail(
@@ -283,7 +284,7 @@ class _Walk:
         if not hint and enum.name == "LayerType":
             hint = '; layers newer than this old form are written layer { type: "Name" ... }'
         hint = hint or f"; it is one of {', '.join(enum.values_by_name)}"
-        self.fail(token.line, f"unknown value '{word}' for '{name.text}'{hint}")
+        self.fail(token.line, f"unknown value '{_short(word)}' for '{name.text}'{hint}")
 
     def skip_value(self, name: _Token) -> None:
         """Pass over the value of a field the schema does not know."""
@@ -323,6 +324,14 @@ def _belongs(name: str, message: Descriptor) -> str:
         if field.message_type is not None and name in field.message_type.fields_by_name
     ]
     return f"; it belongs in {' or '.join(inside)} {{ }}" if 0 < len(inside) <= 3 else ""
+
+
+def _short(word: str) -> str:
+    """A word as errors repeat it: a long one by its beginning and its length."""
+    if len(word) <= _MAX_WORD:
+        return word
+    plain = word.lstrip("+-")
+    return f"{word[:8]}...({len(plain):,} {'digits' if plain.isdecimal() else 'characters'})"
 
 
 def _kind(known: FieldDescriptor) -> str:

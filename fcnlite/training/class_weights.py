@@ -17,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from fcnlite.data import Dataset
 from fcnlite.data.files import read_lines
 from fcnlite.errors import InputError, nearest
 from fcnlite.io import atomic_path
+from fcnlite.progress import progress_bar
 from fcnlite.proto import BlobProto, NetParameter
 
 BALANCED = "balanced"
@@ -52,9 +52,7 @@ def class_pixels(dataset: Dataset) -> np.ndarray:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         counts = pool.map(count, dataset.names)
-        bar = tqdm(
-            counts, total=len(dataset), desc="counting classes", unit="image", disable=None, leave=False
-        )
+        bar = progress_bar(counts, total=len(dataset), desc="counting classes", unit="image", leave=False)
         return np.asarray(np.sum(list(bar), axis=0, dtype=np.int64))
 
 

@@ -248,11 +248,16 @@ def train(
                 report_scores(solver)
     except (InputError, OSError, MemoryError) as error:
         raise _saved(solver, error) from error
+    except Exception as error:  # of a layer or a callback of the user's own
+        print(_saved(solver, error), file=sys.stderr)
+        raise
     stopped = solver.iter < stop_at
     due = solver.param.snapshot_after_train or stopped
     if due and not (solver.param.snapshot and solver.iter % solver.param.snapshot == 0):
         for file in solver.snapshot():
             print(file)
+    if not stopped:
+        solver.test_if_due()
     if not stopped and score_every and solver.iter % score_every:
         report_scores(solver)
     return solver
@@ -262,9 +267,11 @@ def _saved(solver: SGDSolver, error: Exception) -> Exception:
     """Save what was learned before an error ended the run; returns the error, with how the run goes on."""
     ending = f"_iter_{solver.iter}.solverstate"
     is_saved = solver.last_snapshot is not None and ending in solver.last_snapshot[1].name
-    if solver.iter and not is_saved and (solver.world is None or solver.world.size == 1):
-        with suppress(InputError, OSError, MemoryError):  # the error that ended the run is the one to tell
-            solver.snapshot()
+    if solver.iter and solver.world is not None:
+        # The error that ended the run is the one to tell.
+        with suppress(InputError, OSError, MemoryError), solver.world.ending() as in_time:
+            if in_time and not is_saved:
+                solver.snapshot()
     if solver.last_snapshot is None:
         return error
     state = solver.last_snapshot[1]

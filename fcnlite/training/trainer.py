@@ -27,6 +27,7 @@ from fcnlite.net import Net
 from fcnlite.net.doubts import warn_of_doubts
 from fcnlite.net.segmenter import score_blob
 from fcnlite.parallel import World
+from fcnlite.progress import progress_bar
 from fcnlite.proto import to_text
 from fcnlite.scoring import Evaluation, evaluate, sheet
 from fcnlite.solver import SGDSolver
@@ -191,12 +192,11 @@ class _Logging:
     _begun: tuple[float, int]
 
     def _bar(self) -> Any:
-        return tqdm(
+        return progress_bar(
             total=self.plan.iterations,
             initial=self.solver.iter,
             desc="training",
             unit="it",
-            disable=None,
             dynamic_ncols=True,
         )
 
@@ -457,10 +457,12 @@ class Trainer(_Validating, _Logging):
     def rescue(self, error: Exception) -> None:
         """Save what was learned before an error ended the run, if it is good, can be saved and is not yet."""
         is_saved = self.saved is not None and self.saved.name == self.state_name
-        if not isinstance(error, Diverged) and self.iteration and not is_saved and self.world.size == 1:
-            with suppress(Exception):  # the error that ended the run is the one to tell
-                self._note(self._bar())
-                self.save()
+        if not isinstance(error, Diverged) and self.iteration:
+            # The error that ended the run is the one to tell.
+            with suppress(Exception), self.world.ending() as in_time:
+                if in_time and not is_saved:
+                    self._note(self._bar())
+                    self.save()
         self.folder.close()
 
     def _step(self, order: ImageOrder, bar: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from fcnlite.data.dataset import IGNORE
 from fcnlite.data.folder.dataset import Manifest, relative
 from fcnlite.data.folder.encoding import Encoding, decide, read_colours
 from fcnlite.data.folder.facts import Facts, gather, uses_colours
-from fcnlite.data.folder.layout import TRAIN, VAL, Layout, find_pairs, read_names
+from fcnlite.data.folder.layout import TRAIN, VAL, Layout, Pair, find_pairs, read_names
 from fcnlite.data.folder.masks import COLOURS, NUMBERS, shown
 from fcnlite.data.folder.split import parted
 from fcnlite.data.voc import read_classes
@@ -87,7 +87,12 @@ class Report:
         return "\n".join(lines)
 
 
-def inspect(layout: Layout, choices: Choices = Choices(), progress: bool = True) -> Report:  # noqa: B008
+def inspect(
+    layout: Layout,
+    choices: Choices = Choices(),  # noqa: B008
+    progress: bool = True,
+    gather: Callable[[Sequence[Pair], bool, bool], list[Facts]] = gather,
+) -> Report:
     """Read every picture and mask once, decide what the masks mean, part the pictures, and look for faults.
 
     Parameters

@@ -167,6 +167,9 @@ class OwnPictures(Dataset):
         pixels = shrunk(to_rgb(image), self.max_size)
         return Sample(name, pixels, resized(label, pixels.shape[:2]))
 
+    def sized_by(self, name: str) -> Path | None:
+        return None if self.max_size or name in self._turned else self._pairs[name].image
+
 
 def resized(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Maps (..., H, W) at another (height, width): each pixel the nearest one's."""

@@ -174,7 +174,7 @@ def _of_colours(used: Counter[Key], classes: Sequence[str] | None) -> Encoding:
         names = [colour_name(value) for value in values]
         remark = (
             f"the masks hold {len(values)} colours, named {', '.join(names[:8])}{', ...' if names[8:] else ''}; "
-            "name them with --colors FILE (header name,r,g,b)"
+            "name them with --colors FILE (header name,r,g,b); results are drawn in VOC's colours"
         )
     return Encoding(COLOURS, names, list(values), void, [remark])
 

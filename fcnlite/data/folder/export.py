@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 from fcnlite.data.folder.dataset import Manifest, OwnPictures
 from fcnlite.data.palette import voc_palette
 from fcnlite.errors import InputError
 from fcnlite.io.atomic import atomic_buffer, write_text
+from fcnlite.progress import progress_bar
 
 
 def write_voc(manifest_path: Path, manifest: Manifest, folder: Path) -> int:
@@ -43,9 +43,7 @@ def write_voc(manifest_path: Path, manifest: Manifest, folder: Path) -> int:
             raise InputError(
                 f"{manifest.images}: two names differ in spaces only, which VOC's lists cannot tell apart"
             )
-        for name, plain in zip(
-            tqdm(dataset.names, desc=part, unit="image", disable=None, leave=False), written
-        ):
+        for name, plain in zip(progress_bar(dataset.names, desc=part, unit="image", leave=False), written):
             sample = dataset.load(name)
             _write(folder / "JPEGImages" / f"{plain}.png", Image.fromarray(sample.image))
             label = Image.fromarray(sample.label)

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from PIL import ExifTags, ImageOps
-from tqdm import tqdm
 
 from fcnlite.data.files import open_image
 from fcnlite.data.folder.layout import Pair
 from fcnlite.data.folder.masks import COLOURS, Key, counts, read_mask
 from fcnlite.errors import InputError
+from fcnlite.progress import progress_bar
 
 
 @dataclass
@@ -61,8 +61,10 @@ class Facts:
         return self.size == self.mask_size
 
 
-def gather(pairs: Sequence[Pair], colours: bool = False, progress: bool = True) -> list[Facts]:
-    """The facts of every pair, in order.
+def gather(
+    pairs: Sequence[Pair], colours: bool = False, progress: bool = True, first: int = 0, step: int = 1
+) -> list[Facts]:
+    """The facts of the pairs number first, first + step .., in order: all, or one of `step` processes' share.
 
     Parameters
     ----------
@@ -70,13 +72,21 @@ def gather(pairs: Sequence[Pair], colours: bool = False, progress: bool = True) 
     colours : bool
         Masks mean their colours, whatever their values.
     progress : bool
-        Show a bar on a terminal.
+        Show a bar on a terminal, which counts the other processes' pairs, too.
+    first, step : int
     """
-    threads = min(32, 2 * (os.cpu_count() or 1))
-    with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda pair: facts_of(pair, colours), pairs)
-        hidden = None if progress else True  # None: shown on a terminal only
-        return list(tqdm(found, total=len(pairs), desc="checking", unit="image", leave=False, disable=hidden))
+    threads = max(1, min(32, 2 * (os.cpu_count() or 1)) // step)
+    gathered = []
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        progress_bar(
+            hidden=not progress, total=len(pairs), desc="checking", unit="image", leave=False
+        ) as bar,
+    ):
+        for facts in pool.map(lambda pair: facts_of(pair, colours), pairs[first::step]):
+            gathered.append(facts)
+            bar.update(min(step, len(pairs) - bar.n))
+    return gathered
 
 
 def facts_of(pair: Pair, colours: bool = False) -> Facts:

@@ -13,7 +13,9 @@ from fcnlite.layers.forks.image_list import ImageList, Sample, crop, mirrored
 
 @register
 class DenseImageData(ImageList):
-    """Tops: images (N, C, H, W), BGR less `transform_param`'s mean_value and times its scale, and labels (N, 1, H, W).
+    """Tops: images (N, C, H, W), BGR, and labels (N, 1, H, W).
+
+    `transform_param`: mean_value or mean_file, subtracted, and scale, multiplied.
 
     `dense_image_data_param`: source, a list whose lines name an image and its label image; root_folder, put before
     both; batch_size; shuffle and rand_skip; new_height and new_width; is_color; mirror, for every other pair at
@@ -34,7 +36,7 @@ class DenseImageData(ImageList):
                 "crop_width in dense_image_data_param"
             )
         if p.HasField("mean_file"):
-            raise self.fail("mean_file has no effect there; give mean_value in transform_param")
+            raise self.fail("mean_file has no effect there; give it, or mean_value, in transform_param")
         if bool(p.crop_height) != bool(p.crop_width):
             raise self.fail("crop_height and crop_width must be given together")
         if p.label_divide_factor < 1 or (p.label_divide_factor > 1 and not p.new_height):
@@ -54,6 +56,7 @@ class DenseImageData(ImageList):
             sample = self.pair(words, image, label)
         else:
             sample = Sample(image, label, image.shape[:2])
+        sample = self.centred(sample, words[0])
         if p.mirror and rng.integers(2):
             sample = mirrored(sample)
         if not p.crop_height:

@@ -13,6 +13,7 @@ from fcnlite import device
 from fcnlite.blob import Blob
 from fcnlite.data.files import open_image, read_lines, to_rgb
 from fcnlite.layers.base import Layer
+from fcnlite.layers.sources.batches import read_mean
 
 
 class Sample(NamedTuple):
@@ -43,12 +44,11 @@ class ImageList(Layer):
             raise self.fail("batch_size is missing or 0")
         if bool(p.new_height) != bool(p.new_width):
             raise self.fail("new_height and new_width must be given together")
-        if t.HasField("mean_file"):
-            raise self.fail(
-                "its images are of any size, which a mean_file does not fit; give mean_value instead"
-            )
+        if t.HasField("mean_file") and t.mean_value:
+            raise self.fail("mean_file and mean_value cannot both be given")
         self.root, self.batch, self.scale = p.root_folder, int(p.batch_size), np.float32(t.scale)
         self.mean = np.array(t.mean_value, np.float32)
+        self.mean_image = read_mean(self, t.mean_file).transpose(1, 2, 0) if t.HasField("mean_file") else None
         self.channels = 3 if p.is_color else 1
         if self.mean.size not in (0, 1, self.channels):
             raise self.fail(f"{self.mean.size} values of mean_value for {self.channels} channels")
@@ -128,6 +128,17 @@ class ImageList(Layer):
         return (
             resize_nearest(label, p.new_height // divisor, p.new_width // divisor) if p.new_height else label
         )
+
+    def centred(self, sample: Sample, name: str) -> Sample:
+        """A sample less the image of `mean_file`, if there is one, before anything of it is cut off."""
+        if self.mean_image is None:
+            return sample
+        if self.mean_image.shape != sample.image.shape:
+            mean, image = (
+                tuple(array.shape[i] for i in (2, 0, 1)) for array in (self.mean_image, sample.image)
+            )
+            raise self.fail(f"the mean has shape {mean}, image '{name}' {image}")
+        return sample._replace(image=sample.image.astype(np.float32) - self.mean_image)
 
     def pair(self, words: list[str], image: np.ndarray, label: np.ndarray) -> Sample:
         """Image and label together; an error unless they have one size."""

@@ -30,7 +30,8 @@ class ImageSegData(ImageList):
     is put before names; batch_size, shuffle, rand_skip, new_height, new_width and is_color are as in ImageData.
     `transform_param`: scale_factors, of which one is drawn to resize by; crop_size, or crop_height and crop_width: at
     random in TRAIN, else the centre, images that are smaller being filled up to the right and below with the mean and
-    `ignore_label`; mirror; mean_value and scale. Image and label are treated alike, but labels never blended.
+    `ignore_label`; mirror; mean_value or mean_file, of
+    the images' size; scale. Image and label are treated alike, but labels never blended.
     (DeepLab's image_seg_data_layer; its own random numbers cannot be repeated.)
     """
 
@@ -64,6 +65,7 @@ class ImageSegData(ImageList):
             factor = t.scale_factors[int(rng.integers(len(t.scale_factors)))]
             size = (max(1, int(label.shape[0] * factor)), max(1, int(label.shape[1] * factor)))
             sample = Sample(resize_bilinear(image, *size), resize_nearest(label, *size), size)
+        sample = self.centred(sample, words[0])
         if self.crop[0]:
             sample = self._cropped(sample, rng)
         return mirrored(sample) if mirror else sample
@@ -86,6 +88,11 @@ class ImageSegData(ImageList):
         """A window of the crop's size, of the pair filled up to it."""
         height, width = self.crop
         below, right = (max(0, want - have) for want, have in zip(self.crop, sample.label.shape))
+        if (below or right) and self.mean_image is not None:
+            raise self.fail(
+                f"a crop of {height} x {width} reaches beyond an image of {sample.label.shape[0]} x "
+                f"{sample.label.shape[1]}, and a mean_file has nothing to fill it with; give mean_value"
+            )
         if below or right:
             fill = self.mean if self.mean.size else np.zeros(1, np.float32)
             image = np.empty((*np.add(sample.label.shape, (below, right)), sample.image.shape[2]), np.float32)

@@ -15,6 +15,8 @@ from fcnlite.layers.forks.lattice import Lattice
 from fcnlite.layers.launch import launch_flat, new_array
 from fcnlite.proto import FillerParameter, Message
 
+_NOT_HERE = ("detection_potentials_enabled", "ho_potentials_enabled", "is_no_class_weights")
+_DETECTIONS = 200  # numbers in the second top
 _REFUSED = ("forced_spatial_filter_weight", "forced_bilateral_filter_weight")
 
 
@@ -67,10 +69,15 @@ class MultiStageMeanfield(Layer):
     W_s and W_b start as diagonals of: `spatial_filter_weights_str` and `bilateral_filter_weights_str`, numbers; else
     the files spatial.par and bilateral.par, as in the original; else `spatial_filter_weight` and
     `bilateral_filter_weight`.
+
+    The later form has a fourth bottom, the image's number, a second top, (1, 1, 1, 200) of what detections say, and
+    seven parameters, of which the last four belong to detections and superpixels. These potentials are refused;
+    without them the bottom is not looked at, the top is zero, and so are the four.
     """
 
-    bottoms = (3, 3)
-    no_gradient = frozenset({2})
+    bottoms = (3, 4)
+    tops = (1, 2)
+    no_gradient = frozenset({2, 3})
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         p = self.param.multi_stage_meanfield_param
@@ -80,6 +87,8 @@ class MultiStageMeanfield(Layer):
             raise self.fail(
                 f"{' and '.join(_REFUSED)} have no effect in any version of this layer; leave them out"
             )
+        for name in filter(lambda name: getattr(p, name), _NOT_HERE):
+            raise self.fail(f"{name} is not here; leave it out for the dense CRF alone")
         if len(bottom[0].shape) != 4:
             raise self.fail(f"the unaries have shape {bottom[0].shape}; N x C x H x W is needed")
         classes = bottom[0].shape[1]
@@ -87,6 +96,9 @@ class MultiStageMeanfield(Layer):
         self.blobs = [self.make_blob((1, 1, classes, classes), zeros) for _ in range(3)]
         for blob, diagonal in zip(self.blobs, self._diagonals(classes)):
             blob.data = device.current().asarray(np.diag(diagonal).reshape(blob.shape))
+        if len(bottom) == 4 or len(top) == 2:
+            shapes = [(1, 1, 1, classes)] * 2 + [(1, 1, 1, p.ho_num_layers)] * 2
+            self.blobs += [self.make_blob(shape, zeros) for shape in shapes]
         self._spatial: tuple[tuple[int, int], _Kernel] | None = None
 
     def _diagonals(self, classes: int) -> list[np.ndarray]:
@@ -120,6 +132,8 @@ class MultiStageMeanfield(Layer):
         if bottom[2].shape != (shape[0], 3, *shape[2:]):
             raise self.fail(f"the image has shape {bottom[2].shape}; {(shape[0], 3, *shape[2:])} is needed")
         top[0].reshape(*shape)
+        for blob in top[1:]:
+            blob.reshape(1, 1, 1, _DETECTIONS)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         n, classes, height, width = bottom[0].shape
@@ -135,6 +149,8 @@ class MultiStageMeanfield(Layer):
                 steps.append(step)
             out[i] = q.reshape(classes, height, width)
             self._steps.append(steps)
+        for blob in top[1:]:
+            blob.data = device.current().zeros(blob.shape)
 
     def _iterate(self, unary: Any, q: Any, spatial: _Kernel, bilateral: _Kernel) -> tuple[Any, _Step]:
         backend = device.current()
@@ -187,7 +203,7 @@ class MultiStageMeanfield(Layer):
             device.current().gemm(diff, values.T, target.reshape(target.shape[2:]), held)
 
     def _matrices(self) -> list[Any]:
-        return [blob.data.reshape(blob.shape[2:]) for blob in self.blobs]
+        return [blob.data.reshape(blob.shape[2:]) for blob in self.blobs[:3]]
 
     def _spatial_kernel(self, height: int, width: int) -> _Kernel:
         if self._spatial is None or self._spatial[0] != (height, width):

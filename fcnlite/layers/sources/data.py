@@ -63,6 +63,9 @@ class DummyData(_Source):
             if filler.type != "constant" or not blob.has_data:
                 self._fill(blob, filler)
 
+    def deal(self, hands: int, hand: int) -> None:
+        """Do nothing: each of Caffe's parallel solvers draws from a stream of its own, as each process here."""
+
     def _fill(self, blob: Blob, filler: Message) -> None:
         self.check_size(blob.shape)
         blob.new_data()[...] = device.current().asarray(fill(filler, blob.shape))
@@ -82,6 +85,8 @@ class HDF5Data(_Source):
     in Caffe, or the prototxt's); batch_size; shuffle, which shuffles the files, and the rows within each. Every
     top is filled from the data set of its own name, whose first axis counts rows.
     """
+
+    _deal, _ahead = 1, 0  # it takes every so many-th row; rows before the next one that it takes
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self._read_settings(top)
@@ -117,17 +122,22 @@ class HDF5Data(_Source):
         batches = [np.empty((self.batch, *rows.shape[1:]), np.float32) for rows in self._rows]
         filled = 0
         while filled < self.batch:
-            taken = self._numbers[self._row : self._row + self.batch - filled]
+            taken = self._numbers[self._row + self._ahead :: self._deal][: self.batch - filled]
             for batch, rows in zip(batches, self._rows):
                 batch[filled : filled + len(taken)] = rows[taken]
             filled += len(taken)
-            self._advance(len(taken))
+            self._advance(self._ahead + len(taken) * self._deal)
         for blob, batch in zip(top, batches):
             blob.data = device.current().asarray(batch)
 
+    def deal(self, hands: int, hand: int) -> None:
+        """Take the rows number hand, hand + hands, .. only, as each of Caffe's parallel solvers does."""
+        self._deal, self._ahead = hands, hand
+
     def _advance(self, rows: int) -> None:
-        """Step over rows just read, into the next file where this one ends."""
-        self._row += rows
+        """Step over rows as far as this file has them, into the next file where it ends."""
+        here = min(rows, len(self._numbers) - self._row)
+        self._row, self._ahead = self._row + here, rows - here
         if self._row < len(self._numbers):
             return
         self._row = 0

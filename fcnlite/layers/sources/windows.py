@@ -71,6 +71,7 @@ class WindowData(Layer):
         transformer.start()
         self._mean = self._read_mean()
         self._cache: dict[str, np.ndarray] = {}
+        self._step, self._start = 1, 0  # batches that it takes: number start, start + step, ..
         self.seek(0)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -82,6 +83,7 @@ class WindowData(Layer):
         images = [self._cut_out(window, mirrored) for window, mirrored in drawn]
         top[0].new_data()[...] = device.current().asarray(np.stack(images))
         top[1].new_data()[...] = device.current().asarray([float(window.label) for window, _ in drawn])
+        self._pass_over(self._step - 1)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         pass
@@ -89,7 +91,16 @@ class WindowData(Layer):
     def seek(self, position: int) -> None:
         """Go on as if `position` forwards had been made."""
         self._twister = fcnlite.random.twister(self._seed)
-        draws = position * self.batch * (1 + self.param.transform_param.mirror)
+        self._pass_over(position + self._start)
+
+    def take_every(self, step: int, first: int) -> bool:
+        """Take the batches number first, first + step, .. only, from the beginning; `seek` counts all."""
+        self._step, self._start = step, first
+        self.seek(0)
+        return True
+
+    def _pass_over(self, batches: int) -> None:
+        draws = batches * self.batch * (1 + self.param.transform_param.mirror)
         if draws:
             self._twister.random_raw(draws, output=False)
 
