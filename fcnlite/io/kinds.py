@@ -66,7 +66,7 @@ def _kind_of_hdf5(path: str | os.PathLike[str]) -> str | None:
     with open_hdf5(path) as file:
         if isinstance(member(file, "data"), h5py.Group):
             return WEIGHTS
-        if "iter" in file:
+        if "iter" in file or isinstance(member(file, "history"), h5py.Group):
             return STATE
         return ROWS if any(isinstance(member(file, name), h5py.Dataset) for name in file) else None
 
