@@ -184,7 +184,7 @@ def _nested(file):
     "make, words",
     [
         (_empty, "no group /data"),
-        (_state, "it is a solver state"),
+        (_state, "it holds a solver's state, not weights"),
         (_text, "not an array of numbers"),
         (_far_number, "parameter number 1000000000"),
         (_soft_link, "is a link"),

@@ -185,8 +185,7 @@ def iter_hdf5(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[np.ndarr
     with open_hdf5(path) as file:
         data = member(file, "data")
         if not isinstance(data, h5py.Group):
-            hint = "; it is a solver state" if "history" in file else ""
-            raise InputError(f"{path}: no group /data with the weights in this HDF5 file{hint}")
+            raise InputError(f"{path}: no group /data with the weights in this HDF5 file")
         budget = Budget(file)
         for name, group in _layer_groups(data):
             yield name, numbered_arrays(group, budget)
