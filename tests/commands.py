@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +24,26 @@ NAME_CHARACTERS = st.characters(
     exclude_characters="\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
 )
 NARROW = ("--width", "2", "--fc", "8")
+
+
+def printed(script: str, *arguments: object) -> str:
+    """What a Python program prints that runs by itself, with `peak()`, the most MB of memory it has held so far."""
+    return subprocess.run(
+        [sys.executable, "-c", _PEAK + script, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+# Of this program alone: getrusage would start from what the parent held when it forked.
+_PEAK = """
+def peak():
+    with open("/proc/self/status") as file:
+        return int(file.read().split("VmHWM:")[1].split()[0]) / 1024
+
+"""
 
 
 def draw(folder: Path, train: int = 4, val: int = 2) -> Path:

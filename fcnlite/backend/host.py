@@ -18,7 +18,7 @@ import numpy as np
 import threadpoolctl
 from scipy.linalg import cython_blas
 
-from fcnlite.backend import Backend
+from fcnlite.backend import Backend, split
 from fcnlite.backend import compile as compiler
 from fcnlite.backend.blas import product
 from fcnlite.backend.source import Signature, signature, source, unit_of
@@ -89,6 +89,8 @@ class HostBackend(Backend):
         return scalar
 
     def held_bytes(self) -> int:
+        if (libc := _glibc()) is not None:
+            libc.malloc_trim(0)  # memory that was kept for the next array is not in use
         return resident()
 
     def workspace(self, count: int) -> np.ndarray:
@@ -108,7 +110,7 @@ class HostBackend(Backend):
         if self._inside_task() or rows * max(1, arguments[0]) < _SMALL:
             function(0, rows, *values)
             return
-        bounds = _split(rows, self.threads * 4)
+        bounds = split(rows, self.threads * 4)
         self.parallel(len(bounds), lambda i: function(*bounds[i], *values))
 
     def parallel(self, count: int, task: Callable[[int], None]) -> None:
@@ -184,7 +186,7 @@ class HostBackend(Backend):
     def row_sums(self, matrix: np.ndarray, out: np.ndarray, accumulate: bool = False) -> None:
         rows, columns = matrix.shape
         ones = np.ones((columns, 1), self.dtype)
-        bounds = _split(rows, 16)
+        bounds = split(rows, 16)
 
         def compute(i: int) -> None:
             begin, end = bounds[i]
@@ -243,20 +245,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_restart_threads)
 
 
-def _split(count: int, parts: int) -> list[tuple[int, int]]:
-    """[0, count) in at most `parts` nearly equal ranges."""
-    parts = max(1, min(count, parts))
-    edges = [count * i // parts for i in range(parts + 1)]
-    return list(itertools.pairwise(edges))
-
-
 def _tiles(rows: int, columns: int, depth: int) -> list[tuple[slice, slice]]:
     """A product's output cut into up to 8 tiles along its longer side, by shape alone."""
     if rows * columns * depth < 1 << 20:
         return [(slice(None), slice(None))]
     if rows >= columns:
-        return [(slice(*bounds), slice(None)) for bounds in _split(rows, min(8, max(1, rows // 32)))]
-    return [(slice(None), slice(*bounds)) for bounds in _split(columns, min(8, max(1, columns // 32)))]
+        return [(slice(*bounds), slice(None)) for bounds in split(rows, min(8, max(1, rows // 32)))]
+    return [(slice(None), slice(*bounds)) for bounds in split(columns, min(8, max(1, columns // 32)))]
 
 
 def _default_threads() -> int:
@@ -299,7 +294,12 @@ def _keep_freed_memory() -> None:
     By itself glibc maps each large array anew, and new pages cost some 5 % of an inference. Settings that the user
     made in the environment stay as they are.
     """
-    if platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT)
+    libc = _glibc()
+    if libc is not None and not any(name.startswith("MALLOC_") for name in os.environ):
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT)
+
+
+def _glibc() -> Any:
+    """The C library, if it is glibc."""
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

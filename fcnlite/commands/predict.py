@@ -30,10 +30,9 @@ from fcnlite.commands.options import (
     refuse_overwrite,
     use_device,
 )
-from fcnlite.data.files import MOST_PIXELS, read_photo, read_small
+from fcnlite.data.files import MOST_PIXELS, PICTURE_SUFFIXES, read_photo, read_small
 from fcnlite.errors import InputError, nearest, printable
 from fcnlite.io import atomic_path
-from fcnlite.memory import resident
 from fcnlite.net import Segmenter
 from fcnlite.net.segmenter import check_size, class_names, picture_scores
 from fcnlite.parallel import world
@@ -43,7 +42,6 @@ ASSUMED = ", VOC's, as the weights tell none; --mean and --scale give others"
 LABEL, OVERLAY, SCORES = ".png", "_overlay.jpg", "_scores.npz"  # how the results' names end
 STDIN = "-"
 SHOWN_BYTES = 16  # that a pixel takes to be decoded, or to be drawn with its label
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 AUTO = -1  # contours as wide as suits the picture
 _HELP = """\
 Segment pictures. For each, OUT gets NAME.png, whose pixel values are the classes (in VOC's palette), and
@@ -203,10 +201,10 @@ def _pictures_in(folder: Path, out: Path) -> list[Path]:
     found = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file() and inside not in path.resolve().parents
+        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file() and inside not in path.resolve().parents
     ]
     if not found:
-        raise InputError(f"{folder} has no pictures ({', '.join(SUFFIXES)})")
+        raise InputError(f"{folder} has no pictures ({', '.join(PICTURE_SUFFIXES)})")
     return found
 
 
@@ -279,7 +277,7 @@ def _decodable(memory: int | None) -> int:
     """The pixels of the largest picture that is read, and shown, within the memory."""
     if memory is None or device.current().name != "cpu":
         return MOST_PIXELS
-    return max(1, (memory - resident()) // SHOWN_BYTES)
+    return max(1, (memory - device.current().held_bytes()) // SHOWN_BYTES)
 
 
 def _best(scores: np.ndarray) -> np.ndarray:

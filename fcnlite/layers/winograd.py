@@ -22,6 +22,12 @@ _MANY_STRIPS = 8
 MOST_PAD = 2  # of a window whose image gradient goes this way
 
 
+def strip_bytes() -> int:
+    """Size to which a thread's buffer is kept: of images and of sums, each a strip's."""
+    backend = device.current()
+    return min(2 * backend.strip_bytes, backend.whole_bytes)
+
+
 def suits(window: Window, channels: int, outputs: int) -> bool:
     """True if a convolution of so many channels a group can go this way, and gains by it."""
     plain = window.kernel == (3, 3) and window.stride == window.dilation == (1, 1)
@@ -72,7 +78,7 @@ def _group(image: Array, transformed: Array, bias: Array, out: Array, window: Wi
     _, outputs, channels = transformed.shape
     height, width = (-(-n // _TILE) for n in out.shape[1:])  # in tiles
     row_bytes = _PLACES * (channels + outputs) * width * out.itemsize
-    rows = max(1, 2 * backend.strip_bytes // row_bytes)  # of images and of sums
+    rows = max(1, strip_bytes() // row_bytes)
     if -(-height // rows) < _MANY_STRIPS or rows * width < outputs // 2:
         rows = max(1, min(height, backend.whole_bytes // row_bytes))
         shared = True

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from fcnlite import device
 from fcnlite.blob import Blob, Node
 from fcnlite.errors import InputError
-from fcnlite.layers import Convolution, Deconvolution
+from fcnlite.layers import Convolution, Deconvolution, winograd
 from fcnlite.layers.window import POINT
 from fcnlite.memory import shown
 from fcnlite.net.graph import Graph
@@ -304,16 +304,15 @@ class _Probe:
             most = max(most, sum(blob.count for blob in held) + once_more)
             done = {blob for blob in node.bottoms if last[blob] is node}
             alive -= (done | {top for top in node.tops if top not in last}) - {self.output}
-            kept += (
-                sum(top.count for top in node.tops) // 2 if node.layer.type == "Pooling" else 0
-            )  # maxima's places
+            if node.layer.type == "Pooling":
+                kept += sum(top.count for top in node.tops) // 2  # the places of maxima
             widest = max(widest, _row_of_columns(node, backend.fast))
         item, threads = backend.dtype.itemsize, getattr(backend, "threads", 1)
         widest *= item
-        buffers = max(backend.whole_bytes, widest) + threads * max(backend.strip_bytes, widest)
-        fed = 2 * sum(
-            blob.count for blob in inputs
-        )  # the inputs' content, and the arrays that it was copied from
+        strip = winograd.strip_bytes() if backend.fast else backend.strip_bytes
+        buffers = max(backend.whole_bytes, widest) + threads * max(strip, widest)
+        # The inputs' content, and the arrays that it was copied from.
+        fed = 2 * sum(blob.count for blob in inputs)
         return (fed + max(most, 2 * self.output.count) + kept) * item + buffers
 
 
