@@ -35,9 +35,8 @@ _SETTINGS = {
     "MemoryData": "memory_data_param",
     "WindowData": "window_data_param",
 }
-_NUMBERED = frozenset(
-    "Data ImageData MemoryData WindowData".split()
-)  # the second top is a class for each image
+# The second top is a class for each image.
+_NUMBERED = frozenset("Data ImageData MemoryData WindowData".split())
 _DECLARED = frozenset("MemoryData WindowData".split())  # which files tell nothing of
 # Blobs that hold class indices, in the nets of the paper and in Caffe's examples; "depth" too has one
 # channel.

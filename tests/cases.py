@@ -135,3 +135,24 @@ def compare(net: Net, group: Any, bound: float) -> dict[str, RelativeError]:
     wrong = {name: error for name, error in errors.items() if not error <= bound}
     assert not wrong, f"beyond {bound}: {wrong}"
     return errors
+
+
+def check_sharing(net: str) -> None:
+    """What each of three processes takes from a net's first layer is what one process takes in its turn."""
+    nets = []
+    for _ in range(4):
+        fcnlite.random.set_random_seed(8)
+        nets.append(Net(net, "TRAIN"))
+    alone, *sharing = nets
+    for rank, shared in enumerate(sharing):
+        assert shared.layers[0].take_every(3, rank)
+    for begin in (0, 9):
+        for each in nets if begin else ():
+            each.layers[0].seek(begin)
+        for _ in range(2):
+            for shared in sharing:
+                shared.forward()
+                alone.forward()
+                for name, blob in alone.blobs.items():
+                    expected = device.current().tonumpy(blob.data)
+                    np.testing.assert_array_equal(device.current().tonumpy(shared.blobs[name].data), expected)

@@ -1,13 +1,11 @@
 """`.caffemodel`: every form Caffe wrote, hostile files, and that what is written is Caffe's own bytes."""
 
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import NAME_CHARACTERS
+from commands import NAME_CHARACTERS, printed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -206,9 +204,6 @@ import sys, time
 import fcnlite.io
 from fcnlite.errors import InputError
 
-def peak():  # of this program alone: getrusage would start from what the parent held when it forked
-    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
-
 for path in sys.argv[1:]:
     before, start = peak(), time.process_time()
     try:
@@ -217,7 +212,7 @@ for path in sys.argv[1:]:
         print("no error:", path)
     except InputError:
         pass
-    grown = (peak() - before) / 1024
+    grown = peak() - before
     print(f"{time.process_time() - start:.2f} {grown:.0f} {path}")
 """
 
@@ -226,7 +221,7 @@ def test_a_flood_of_fields_ends_quickly_without_eating_memory(tmp_path):
     paths = [tmp_path / f"{name}.caffemodel" for name in FLOODS]
     for path, data in zip(paths, FLOODS.values()):
         path.write_bytes(data)
-    output = subprocess.check_output([sys.executable, "-c", READ_LAYERS, *map(str, paths)], text=True)
+    output = printed(READ_LAYERS, *paths)
     assert "no error" not in output
     for line in output.splitlines():
         seconds, grown, _ = line.split(maxsplit=2)

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from cases import check_sharing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -128,20 +129,7 @@ def test_seeking_goes_on_as_after_so_many_forwards(tmp_path):
 def test_batches_are_shared_out_to_processes(tmp_path):
     """What each takes is what one process takes in its turn, crops and mirrors included."""
     write_database(tmp_path / "db", [datum(image, label) for label, image in enumerate(images())])
-    nets = []
-    for _ in range(4):
-        fcnlite.random.set_random_seed(8)
-        nets.append(Net(net_text(tmp_path / "db", 2, "mirror: true crop_size: 4"), TRAIN))
-    alone, *sharing = nets
-    for rank, net in enumerate(sharing):
-        assert net.layers[0].take_every(3, rank)
-    for begin in (0, 9):
-        for net in nets if begin else ():
-            net.layers[0].seek(begin)
-        for _ in range(2):
-            for net in sharing:
-                for a, b in zip(run(net), run(alone)):
-                    np.testing.assert_array_equal(a, b)
+    check_sharing(net_text(tmp_path / "db", 2, "mirror: true crop_size: 4"))
 
 
 def test_images_are_dealt_to_parallel_solvers(tmp_path):

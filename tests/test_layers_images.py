@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from cases import check_sharing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -273,25 +274,7 @@ def test_windows_go_on_where_a_run_stopped_and_tell_of_a_scale_that_does_nothing
 def test_windows_are_shared_out_to_processes(folder, tmp_path):
     """What each takes is what one process takes in its turn."""
     (tmp_path / "windows.txt").write_text(WINDOWS)
-    nets = []
-    for _ in range(4):
-        fcnlite.random.set_random_seed(8)
-        nets.append(
-            Net(
-                layer("WindowData", "batch_size: 4", "crop_size: 4 mirror: true", source="windows.txt"),
-                "TRAIN",
-            )
-        )
-    alone, *sharing = nets
-    for rank, net in enumerate(sharing):
-        assert net.layers[0].take_every(3, rank)
-    for begin in (0, 9):
-        for net in nets if begin else ():
-            net.layers[0].seek(begin)
-        for _ in range(2):
-            for net in sharing:
-                for a, b in zip(step(net), step(alone), strict=True):
-                    np.testing.assert_array_equal(a, b)
+    check_sharing(layer("WindowData", "batch_size: 4", "crop_size: 4 mirror: true", source="windows.txt"))
 
 
 # Output

@@ -1,11 +1,8 @@
 """Net: building, its pycaffe-like surface, memory on the way, and errors that say where."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from commands import printed
 
 import fcnlite.random
 from fcnlite import device, models
@@ -227,20 +224,11 @@ def test_prediction_peaks_far_below_keeping_everything():
         "from fcnlite import models, device; from fcnlite.net import Net\n"
         "device.use('cpu', threads=2)\n"
         "net = Net(models.build('fcn32s', width=16, fc=64, deploy=True))\n"
-        "peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
         "x = np.zeros((1, 3, 500, 334), np.float32); before = peak()\n"
         "net.infer(data=x) if sys.argv[1] == 'infer' else net.forward(data=x)\n"
-        "print((peak() - before) / 1024)"
+        "print(peak() - before)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    used = [
-        float(
-            subprocess.run(
-                [sys.executable, "-c", script, how], env=environment, capture_output=True, check=True
-            ).stdout
-        )
-        for how in ("infer", "forward")
-    ]
+    used = [float(printed(script, how)) for how in ("infer", "forward")]
     two_largest = 2 * 16 * 698 * 532 * 4 / 2**20
     assert used[0] < two_largest + 30
     assert used[1] > 1.5 * used[0]

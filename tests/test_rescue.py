@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -135,16 +136,22 @@ def test_a_solver_files_run_saves_no_weights_that_are_no_numbers(tmp_path: Path,
     capsys.readouterr()
 
 
+def failing_at(iteration: int, error: Exception) -> Callable[..., None]:
+    """`SGDSolver.step` that ends with an error when it comes to the iteration."""
+    step = SGDSolver.step
+
+    def failing(self: SGDSolver, count: int = 1) -> None:
+        if self.iter == iteration:
+            raise error
+        step(self, count)
+
+    return failing
+
+
 def test_a_solver_files_run_saves_before_an_error_ends_it(tmp_path: Path, capsys, monkeypatch) -> None:
     path, step = tmp_path / "solver.prototxt", SGDSolver.step
     path.write_text(SOLVER + "0.01")
-
-    def failing(self: SGDSolver, count: int = 1) -> None:
-        if self.iter == 13:
-            raise InputError("cannot read image x.jpg")
-        step(self, count)
-
-    monkeypatch.setattr(SGDSolver, "step", failing)
+    monkeypatch.setattr(SGDSolver, "step", failing_at(13, InputError("cannot read image x.jpg")))
     line = fails(capsys, solve.main, [path, "--device", "cpu"], "x.jpg; the run stopped after iteration 13")
     state = tmp_path / "solver_iter_13.solverstate.h5"
     assert line.endswith(f"go on with: --resume {state}") and state.exists()
@@ -160,15 +167,9 @@ def test_a_solver_files_run_saves_before_an_error_of_the_users_code_ends_it(
     tmp_path: Path, capsys, monkeypatch
 ) -> None:
     """A layer of one's own may raise anything; its traceback is shown."""
-    path, step = tmp_path / "solver.prototxt", SGDSolver.step
+    path = tmp_path / "solver.prototxt"
     path.write_text(SOLVER + "0.01")
-
-    def failing(self: SGDSolver, count: int = 1) -> None:
-        if self.iter == 13:
-            raise KeyError("mine")
-        step(self, count)
-
-    monkeypatch.setattr(SGDSolver, "step", failing)
+    monkeypatch.setattr(SGDSolver, "step", failing_at(13, KeyError("mine")))
     with pytest.raises(KeyError, match="mine"):
         solve.main([str(path), "--device", "cpu"])
     state = tmp_path / "solver_iter_13.solverstate.h5"

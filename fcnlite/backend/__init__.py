@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -97,3 +98,9 @@ class Backend(Protocol):
 
     def synchronize(self) -> None:
         """Wait for everything launched."""
+
+
+def split(count: int, parts: int) -> list[tuple[int, int]]:
+    """[0, count) in at most `parts` nearly equal ranges, none of them empty."""
+    parts = min(count, max(1, parts))
+    return list(itertools.pairwise(count * i // parts for i in range(parts + 1))) if parts else []

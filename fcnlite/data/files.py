@@ -22,6 +22,7 @@ LABEL_SUFFIXES = (".png", ".PNG")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 # Formats of photographs and label maps. Pillow knows fifty more; one of them (EPS) starts another program.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 MOST_PIXELS = 80_000_000  # of a picture; it takes under 1 GB to decode
 
 

@@ -15,9 +15,8 @@ from typing import Any
 
 from fcnlite import models
 from fcnlite.coord_map import misplaced_crops
-from fcnlite.data.files import read_text
+from fcnlite.data.files import PICTURE_SUFFIXES, read_text
 from fcnlite.describe.data import (
-    PICTURES,
     describe_array,
     describe_database,
     describe_list,
@@ -27,8 +26,8 @@ from fcnlite.describe.data import (
 from fcnlite.errors import InputError, warn
 from fcnlite.geometry import LayerGeometry, measure, properties
 from fcnlite.io import iter_weights, read_definition, read_deploy, read_state
-from fcnlite.io.hdf5 import is_hdf5, open_hdf5
-from fcnlite.io.kinds import ARRAY, ROWS, kind_of
+from fcnlite.io.hdf5 import is_hdf5
+from fcnlite.io.kinds import ARRAY, ROWS, STATE, kind_of
 from fcnlite.io.lmdb import is_leveldb, is_lmdb
 from fcnlite.proto import (
     TEST,
@@ -96,14 +95,14 @@ def describe(
         raise InputError(f"{path}: this is a folder; name a file in it, or a net of the catalogue")
     if path.is_dir() or is_lmdb(path):
         return describe_database(path)
-    if _is_state(path):
-        return _describe_state(path)
     kind = kind_of(path)
+    if kind == STATE or path.suffix.lower() == ".solverstate":
+        return _describe_state(path)
     if kind == ROWS:
         return describe_rows(path)
     if kind == ARRAY or is_npy(path):
         return describe_array(path)
-    if path.suffix.lower() in (*PICTURES, ".mat"):
+    if path.suffix.lower() in (*PICTURE_SUFFIXES, ".mat"):
         kind = "a MATLAB file" if path.suffix.lower() == ".mat" else "a picture"
         raise InputError(f"{path}: {kind} is none of the files of Caffe's; see fcnlite inspect --help")
     if is_hdf5(path) or not _is_text(path):
@@ -295,13 +294,6 @@ def _plain(field: Any, value: Any) -> Any:
         return str(value)
     # A float field holds the nearest float32; 1e-10 is what was meant.
     return float(f"{value:.7g}") if isinstance(value, float) else value
-
-
-def _is_state(path: Path) -> bool:
-    if is_hdf5(path):
-        with open_hdf5(path) as file:
-            return "iter" in file and "history" in file
-    return path.suffix.lower() == ".solverstate"
 
 
 def _is_text(path: Path) -> bool:

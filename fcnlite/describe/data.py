@@ -15,8 +15,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from fcnlite.data.encoded import look
-from fcnlite.data.files import open_image, read_lines, read_text
-from fcnlite.errors import InputError
+from fcnlite.data.files import PICTURE_SUFFIXES, open_image, read_lines, read_text
+from fcnlite.errors import InputError, printable
 from fcnlite.io.hdf5 import Budget, check_inside, is_hdf5, member, open_hdf5
 from fcnlite.io.lmdb import Database
 from fcnlite.io.wire import PIECE, WireFile
@@ -28,8 +28,7 @@ _NUMBERS = 256  # different whole numbers that are listed
 _LINES = 20  # of a text that tell its kind
 _FILES = 1000  # of a list that are looked for
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
-_IMAGE_LINE = re.compile(rf"\S.*({'|'.join(map(re.escape, PICTURES))})(\s+\S+)*", re.IGNORECASE)
+_IMAGE_LINE = re.compile(rf"\S.*({'|'.join(map(re.escape, PICTURE_SUFFIXES))})(\s+\S+)*", re.IGNORECASE)
 
 
 def describe_database(path: Path) -> dict[str, Any]:
@@ -65,9 +64,7 @@ def describe_database(path: Path) -> dict[str, Any]:
 
 
 def _shown(name: bytes | str) -> str:
-    """A name without the control characters that a terminal would obey."""
-    text = name if isinstance(name, str) else name.decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable(name if isinstance(name, str) else name.decode("utf-8", "replace"))
 
 
 def _look_at(value: memoryview) -> tuple[tuple[int, ...] | None, str, float]:
@@ -230,9 +227,9 @@ def _describe_images(path: Path) -> dict[str, Any]:
 def _entry(line: str) -> tuple[str, str]:
     """A line's image, whose name may have spaces, and its label, if there is one."""
     name, _, label = line.replace("\t", " ").rpartition(" ")
-    if name.rstrip().lower().endswith(PICTURES):
+    if name.rstrip().lower().endswith(PICTURE_SUFFIXES):
         return name.rstrip(), label
-    if line.lower().endswith(PICTURES):
+    if line.lower().endswith(PICTURE_SUFFIXES):
         return line, ""
     name, *others = line.split()
     return name, " ".join(others)
@@ -244,7 +241,7 @@ def _labels_of(labels: set[str]) -> Any:
         return "none"
     if all(re.fullmatch(r"[+-]?\d+", label) for label in labels):
         return _range([float(label) for label in labels])
-    return "images" if all(label.lower().endswith(PICTURES) for label in labels) else "other words"
+    return "images" if all(label.lower().endswith(PICTURE_SUFFIXES) for label in labels) else "other words"
 
 
 def _picture(path: Path) -> dict[str, Any]:

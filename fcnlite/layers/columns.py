@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fcnlite import device
-from fcnlite.backend import Array
+from fcnlite.backend import Array, split
 from fcnlite.layers.window import Window
 
 _TASKS = 8  # strips that threads take in turn come in multiples of this, so that all threads end together
@@ -100,17 +100,11 @@ def _cut(channels: int, area: int, height: int, width: int, itemsize: int) -> _C
     backend = device.current()
     apart = backend.strip_bytes < backend.whole_bytes and height * width >= _TASKS * _FEW_COLUMNS
     count = min(channels, round(channels * area / backend.strip_depth)) if apart else 1
-    blocks = _parts(channels, max(1, count))
+    blocks = split(channels, max(1, count))
     row_bytes = max(last - first for first, last in blocks) * area * width * itemsize
     most = max(1, (backend.strip_bytes if apart else backend.whole_bytes) // max(1, row_bytes))
     strips = -(-height // most)
-    return _Cut(_parts(height, _TASKS * -(-strips // _TASKS) if apart else strips), blocks, apart)
-
-
-def _parts(count: int, parts: int) -> list[tuple[int, int]]:
-    """[0, count) in nearly equal parts, none of them empty."""
-    parts = min(count, parts)
-    return [(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
+    return _Cut(split(height, _TASKS * -(-strips // _TASKS) if apart else strips), blocks, apart)
 
 
 def image_gradient(weight: Array, out_diff: Array, image_diff: Array, window: Window, group: int) -> None:
@@ -150,10 +144,8 @@ def gradients(
     images, channels, outputs = like.shape[0], like.shape[1] // group, out_diff.shape[1] // group
     height, width = math.prod(out_diff.shape[2:-1]), out_diff.shape[-1]
     area = window.area
-    blocks = backend.channel_blocks(channels, area)
-    tasks = [
-        (g, channels * b // blocks, channels * (b + 1) // blocks) for g in range(group) for b in range(blocks)
-    ]
+    blocks = split(channels, backend.channel_blocks(channels, area))
+    tasks = [(g, *block) for g in range(group) for block in blocks]
 
     def block(g: int, first: int, last: int) -> None:
         depth = (last - first) * area

@@ -30,8 +30,8 @@ class ImageSegData(ImageList):
     is put before names; batch_size, shuffle, rand_skip, new_height, new_width and is_color are as in ImageData.
     `transform_param`: scale_factors, of which one is drawn to resize by; crop_size, or crop_height and crop_width: at
     random in TRAIN, else the centre, images that are smaller being filled up to the right and below with the mean and
-    `ignore_label`; mirror; mean_value or mean_file, of
-    the images' size; scale. Image and label are treated alike, but labels never blended.
+    `ignore_label`; mirror; mean_value or mean_file, of the images' size; scale. Image and label are treated alike,
+    but labels never blended.
     (DeepLab's image_seg_data_layer; its own random numbers cannot be repeated.)
     """
 
