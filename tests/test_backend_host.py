@@ -226,3 +226,36 @@ def test_numpy_keeps_its_own_threads():
     environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
+@given(
+    m=st.integers(8, 230),
+    n=st.integers(1, 120),
+    k=st.one_of(st.integers(1, 40), st.integers(570, 590), st.integers(1150, 1160)),
+    turned=st.booleans(),
+    apart=st.sampled_from([0, 3, 3000]),
+    add=st.booleans(),
+    single=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_product_adds_up_to_the_same_bits_however_it_is_cut(m, n, k, turned, apart, add, single):
+    """Every column of fcnlite's own product by itself; edges, far rows and several blocks of depth among them."""
+    dtype = np.float32 if single else np.float64
+    backend = device.use("cpu", dtype=dtype, threads=1)
+    rng = np.random.default_rng(m * 10007 + n * 101 + k)
+    a = rng.standard_normal((k, m + 1) if turned else (m, k + 1)).astype(dtype)
+    a = a[:, :m].T if turned else a[:, :k]
+    b = rng.standard_normal((k, n + apart)).astype(dtype)[:, :n]
+    whole = rng.standard_normal((m, n + 5)).astype(dtype)
+    before, out = whole.copy(), whole[:, 3 : n + 3]
+    apart_out = out.copy()
+    backend.gemm(a, b, out, add)
+    expected = a.astype(float) @ b + (before[:, 3 : n + 3] if add else 0)
+    assert relative_error(out, expected) <= (2e-6 if single else 1e-14)
+    np.testing.assert_array_equal(
+        np.delete(whole, np.s_[3 : n + 3], 1), np.delete(before, np.s_[3 : n + 3], 1)
+    )
+    for first, last in ((0, n // 3), (n // 3, n // 3 + 1), (n // 3 + 1, n)):
+        backend.gemm(a, b[:, first:last], apart_out[:, first:last], add)
+    np.testing.assert_array_equal(apart_out, out)
+    device.use("cpu")

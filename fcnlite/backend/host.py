@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakSet
 
 import numpy as np
@@ -20,10 +20,11 @@ from scipy.linalg import cython_blas
 
 from fcnlite.backend import Backend, split
 from fcnlite.backend import compile as compiler
-from fcnlite.backend.blas import product
+from fcnlite.backend.blas import Product, product
 from fcnlite.backend.source import Signature, signature, source, unit_of
 from fcnlite.errors import InputError
 from fcnlite.memory import resident
+from fcnlite.resources import kernels_folder
 
 _REALS = {
     np.dtype(np.float32): ("float", ctypes.c_float, "s"),
@@ -31,7 +32,10 @@ _REALS = {
 }
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt, from glibc's malloc.h
 _KEPT = 1 << 30  # bytes of free memory above which glibc gives some back
+_FEW_ROWS = 8  # of a product: below, the BLAS takes less time
 _SMALL = 1 << 14  # lanes below which handing work to another thread costs more than it saves
+
+_Call: TypeAlias = Callable[[int, int, int], None]  # with the addresses of a, b and out
 
 
 class HostBackend(Backend):
@@ -59,6 +63,7 @@ class HostBackend(Backend):
         self._libraries = {source(): ctypes.CDLL(str(compiler.library(source(), real)))}
         self._functions: dict[tuple[str, str], Any] = {}  # by name and translation unit
         self._blas_gemm = _blas_function(prefix + "gemm")
+        self._product = _product_function(real)
         self._start_threads()
         _started.add(self)
         _single_threaded_blas()
@@ -106,7 +111,7 @@ class HostBackend(Backend):
         kernel = signature(name)
         kernel.check(rows, arguments, self.dtype, np.ndarray)
         function = self._function(kernel)
-        values = [a.__array_interface__["data"][0] if isinstance(a, np.ndarray) else a for a in arguments]
+        values = [_address(a) if isinstance(a, np.ndarray) else a for a in arguments]
         if self._inside_task() or rows * max(1, arguments[0]) < _SMALL:
             function(0, rows, *values)
             return
@@ -154,23 +159,30 @@ class HostBackend(Backend):
 
     def gemms(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
         call = self._gemm_call(a[0], b[0], out[0], False)
-        starts = [(array.__array_interface__["data"][0], array.strides[0]) for array in (a, b, out)]
-
-        def compute(i: int) -> None:
-            call(*(start + i * step for start, step in starts))
-
-        self.parallel(out.shape[0], compute)
+        starts, steps = _addresses(a, b, out), [array.strides[0] for array in (a, b, out)]
+        self.parallel(out.shape[0], lambda i: call(*(start + i * step for start, step in zip(starts, steps))))
 
     def _gemm_tile(self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> None:
         call = self._gemm_call(a, b, out, accumulate)
         if out.size:
-            call(*(array.__array_interface__["data"][0] for array in (a, b, out)))
+            call(*_addresses(a, b, out))
 
-    def _gemm_call(
-        self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool
-    ) -> Callable[[int, int, int], None]:
-        """The BLAS call for operands that lie like these, to be given their addresses."""
+    def _gemm_call(self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> _Call:
+        """The product of operands that lie like these, to be given their addresses.
+
+        Which of the two does it does not depend on the columns of `out`: cutting those changes no bit of a product
+        of `kernels/product.cpp`.
+        """
         p = product(a, b, out, self.dtype)
+        own = not p.b_turned and p.m >= _FEW_ROWS
+        return self._own_call(p, accumulate) if own else self._blas_call(p, accumulate)
+
+    def _own_call(self, p: Product, accumulate: bool) -> _Call:
+        a_steps = (1, p.lda) if p.a_turned else (p.lda, 1)
+        sizes, call = (p.m, p.n, p.k), self._product
+        return lambda a, b, out: call(*sizes, a, *a_steps, b, p.ldb, out, p.ldc, accumulate)
+
+    def _blas_call(self, p: Product, accumulate: bool) -> _Call:
         # BLAS counts columns first: a row-major product is its transpose, out' = b' a'.
         turned = b"T" if p.b_turned else b"N", b"T" if p.a_turned else b"N"
         sizes = _int(p.n), _int(p.m), _int(p.k)
@@ -190,7 +202,11 @@ class HostBackend(Backend):
 
         def compute(i: int) -> None:
             begin, end = bounds[i]
-            self._gemm_tile(matrix[begin:end], ones, out[begin:end].reshape(-1, 1), accumulate)
+            block, sums = matrix[begin:end], out[begin:end].reshape(-1, 1)
+            # The BLAS keeps several sums at a time: over so many columns it is closer than one after the other.
+            self._blas_call(product(block, ones, sums, self.dtype), accumulate)(
+                *_addresses(block, ones, sums)
+            )
 
         self.parallel(len(bounds), compute)
 
@@ -245,13 +261,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_restart_threads)
 
 
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _addresses(*arrays: np.ndarray) -> list[int]:
+    return [_address(array) for array in arrays]
+
+
 def _tiles(rows: int, columns: int, depth: int) -> list[tuple[slice, slice]]:
     """A product's output cut into up to 8 tiles along its longer side, by shape alone."""
     if rows * columns * depth < 1 << 20:
         return [(slice(None), slice(None))]
     if rows >= columns:
-        return [(slice(*bounds), slice(None)) for bounds in split(rows, min(8, max(1, rows // 32)))]
-    return [(slice(None), slice(*bounds)) for bounds in split(columns, min(8, max(1, columns // 32)))]
+        return [(part, slice(None)) for part in _slices(rows, 24)]
+    return [(slice(None), part) for part in _slices(columns, 48)]
+
+
+def _slices(count: int, unit: int) -> list[slice]:
+    """[0, count) in up to 8 parts of whole units, which the tiles in registers of any processor divide, and the rest."""
+    parts = [slice(first * unit, last * unit) for first, last in split(max(1, count // unit), 8)]
+    return [*parts[:-1], slice(parts[-1].start, count)]
 
 
 def _default_threads() -> int:
@@ -275,6 +305,16 @@ def _blas_function(name: str) -> Any:
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
     get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     return ctypes.CFUNCTYPE(None)(get_pointer(capsule, get_name(capsule)))
+
+
+def _product_function(real: str) -> Any:
+    """The function of `kernels/product.cpp`."""
+    text = (kernels_folder() / "product.cpp").read_text(encoding="utf-8")
+    function = ctypes.CDLL(str(compiler.library(text, real, compiler.FUSED))).product
+    size, step, at = ctypes.c_int, ctypes.c_ssize_t, ctypes.c_void_p
+    function.restype = None
+    function.argtypes = [size, size, size, at, step, step, at, step, at, step, ctypes.c_int]
+    return function
 
 
 def _single_threaded_blas() -> None:
