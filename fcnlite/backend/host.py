@@ -279,7 +279,7 @@ def _tiles(rows: int, columns: int, depth: int) -> list[tuple[slice, slice]]:
 
 
 def _slices(count: int, unit: int) -> list[slice]:
-    """[0, count) in up to 8 parts of whole units, which the tiles in registers of any processor divide, and the rest."""
+    """[0, count) in up to 8 parts of whole units, which the product's tiles divide on any processor, and the rest."""
     parts = [slice(first * unit, last * unit) for first, last in split(max(1, count // unit), 8)]
     return [*parts[:-1], slice(parts[-1].start, count)]
 

@@ -2,8 +2,8 @@
 
 The column matrix of im2col is never made as a whole, only for a strip of output rows at a time, sized by the
 backend (some tens of MB on a GPU). On the CPU a thread takes a strip and goes through it by blocks of channels, whose
-products it adds up: a block stays in the cache from im2col to the product. How the work is cut depends on shapes alone, never
-on the number of threads, so the bits do not either.
+products it adds up: a block stays in the cache from im2col to the product. How the work is cut depends on shapes
+alone, never on the number of threads, so the bits do not either.
 """
 
 from __future__ import annotations
