@@ -11,6 +11,8 @@ import numpy as np
 
 from fcnlite.tables import aligned
 
+_PIECE = 1 << 20  # pixels that are counted at a time, at some 40 bytes each
+
 
 def histogram(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
     """Counts n_ij of the pixels of true class i that were predicted as class j.
@@ -36,18 +38,27 @@ def histogram(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.nda
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth is {truth.shape} but prediction is {prediction.shape}")
+    flat = truth.ravel(), prediction.ravel()
+    counts = np.zeros((classes, classes), np.int64)
+    for begin in range(0, truth.size, _PIECE):
+        end = begin + _PIECE
+        counts += _count(flat[0][begin:end], flat[1][begin:end], classes)
+    return counts
+
+
+def _count(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
+    """The histogram of a piece, both label maps flat."""
     # Masks are slower than counting everything: give every odd label one extra row or column instead.
     rows, columns = _clamped(truth, classes), _clamped(prediction, classes)
     side = classes + 1
     counts = np.bincount(rows * side + columns, minlength=side * side).reshape(side, side)
     if counts[:classes, classes].any():
-        odd = prediction.ravel()[(rows < classes) & (columns == classes)][0]
+        odd = prediction[(rows < classes) & (columns == classes)][0]
         raise ValueError(f"the prediction holds {odd}; classes are 0 to {classes - 1}")
-    return counts[:classes, :classes].astype(np.int64)
+    return counts[:classes, :classes]
 
 
-def _clamped(labels: np.ndarray, classes: int) -> np.ndarray:
-    flat = labels.ravel()
+def _clamped(flat: np.ndarray, classes: int) -> np.ndarray:
     if flat.dtype == np.uint8:
         table = np.minimum(np.arange(256), classes)
         return table[flat]

@@ -109,6 +109,7 @@ def evaluate(
     with_loss: bool = False,
     world: World | None = None,
     with_each: bool = False,
+    memory: str | int | None = None,
 ) -> Evaluation:
     """Segment the images of a data set and compare with the truth.
 
@@ -130,6 +131,9 @@ def evaluate(
         The processes that share the images out; each returns the result of all.
     with_each : bool
         Score every image alone, too.
+    memory : str or int, optional
+        What this process may hold in all: larger images are worked on in tiles, as `Segmenter.predict` does. Not
+        together with `with_loss`.
     """
     meter = LossMeter(dataset) if with_loss else None
     number = len(dataset) if limit is None else min(limit, len(dataset))
@@ -138,7 +142,7 @@ def evaluate(
 
     def maps() -> Iterator[Maps]:
         for index in range(number) if world is None else world.mine(range(number)):
-            pairs = segment(net, dataset, index, meter)
+            pairs = segment(net, dataset, index, meter, memory)
             for head, (_, prediction) in pairs.items():
                 if save is not None:
                     folder = Path(save) if len(pairs) == 1 else Path(save) / head

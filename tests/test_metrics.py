@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from fcnlite import metrics
 from fcnlite.metrics import histogram, scores, table
 
 
@@ -32,6 +33,14 @@ def test_histogram_counts_pixels(maps, dtype):
     counts = histogram(truth.astype(dtype), prediction.astype(dtype), 4)
     assert counts.dtype == np.int64
     np.testing.assert_array_equal(counts, expected)
+
+
+def test_large_maps_are_counted_in_pieces(monkeypatch):
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.integers(0, 5, (2, 30, 41))
+    whole = histogram(truth, prediction, 5)
+    monkeypatch.setattr(metrics, "_PIECE", 100)
+    np.testing.assert_array_equal(histogram(truth, prediction, 5), whole)
 
 
 def test_histogram_refuses_what_it_cannot_count():

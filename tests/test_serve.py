@@ -80,6 +80,15 @@ def test_labels_are_predicts(client: Any, form: str) -> None:
         assert label.mode == "P" and np.array_equal(np.array(label), net.predict(pixels))
 
 
+def test_a_model_keeps_to_its_memory() -> None:
+    body = encoded(picture(30, 41))
+    models = [Model.of(small(), f"{most}.h5", memory=most) for most in (1, 1 << 40)]
+    with testclient.TestClient(create_app(models), base_url="http://127.0.0.1") as client:
+        little, much = (client.post(f"/api/segment?net={model.name}", content=body) for model in models)
+    assert little.status_code == 422
+    assert np.array_equal(np.array(Image.open(io.BytesIO(much.content))), small().predict(picture(30, 41)))
+
+
 def test_json_has_shares_and_the_png(client: Any) -> None:
     pixels = picture(20, 30)
     told = client.post("/api/segment?format=json", content=encoded(pixels)).json()
@@ -217,7 +226,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
         small(seed).save(folder / name)
     command = [sys.executable, "-m", "fcnlite", "serve", "--weights", "first.h5", "--weights", "second.h5"]
     environment = {**os.environ, "FCNLITE_DEVICE": "cpu"}
-    words = [*command, "--port", "0", "--max-pixels", "20000", "--max-bytes", "200000"]
+    words = [
+        *command,
+        "--port",
+        "0",
+        "--memory",
+        "4G",
+        "--fast",
+        "--max-pixels",
+        "20000",
+        "--max-bytes",
+        "200000",
+    ]
     running = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment)
     assert running.stdout is not None
     line = running.stdout.readline()

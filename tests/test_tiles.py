@@ -14,10 +14,14 @@ from PIL import Image
 from test_plateaus import built, convolutions, poolings
 
 from fcnlite import device, models
+from fcnlite.commands import evaluate
 from fcnlite.commands.predict import main
+from fcnlite.data import Dataset, Sample
+from fcnlite.data.dataset import as_blob
 from fcnlite.errors import InputError
 from fcnlite.memory import bytes_of, shown
 from fcnlite.net import Net, Segmenter
+from fcnlite.net.segmenter import segment
 from fcnlite.net.tiles import Cut, Reach, TooLittle, cuts, tiling
 
 BOUND = 1e-6
@@ -65,6 +69,7 @@ def test_the_nets_of_the_paper_give_what_they_give_at_once(name: str) -> None:
     whole, found = net.scores(image), net.scores(image, memory=memory)
     assert relative_error(found, whole) <= (0 if device.current().own_products else BOUND)
     np.testing.assert_array_equal(net.predict(image, memory=memory), whole.argmax(0))
+    np.testing.assert_array_equal(net.segment(image, memory=memory).scores, whole)
 
 
 def grow(text: str, kinds: list[tuple[str, str]], bottom: str) -> tuple[str, str]:
@@ -175,7 +180,8 @@ def test_nets_that_see_the_whole_picture_are_refused(layer: str, told: str) -> N
 
 def test_too_little_memory_is_told_with_what_is_needed() -> None:
     with pytest.raises(
-        InputError, match=r"1 MB is too little: with tiles of \d+ x \d+ pixels, .* takes \d+ MB, of"
+        InputError,
+        match=r"1 MB \(--memory\) is too little: with tiles of \d+ x \d+ pixels, .* takes \d+ MB, of",
     ):
         make("fcn8s").predict(picture(700, 620), memory="1M")
 
@@ -199,7 +205,7 @@ def test_amounts_as_shown() -> None:
 
 
 @pytest.mark.usefixtures("nothing_held")
-def test_the_command_works_in_tiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_works_in_tiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net, image = make("fcn8s"), picture(640, 700)
     net.save(tmp_path / "net.h5")
     Image.fromarray(image).save(tmp_path / "large.png")
@@ -215,8 +221,84 @@ def test_the_command_works_in_tiles(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert ends(main, [*options, "--out", tmp_path / "none", "--memory", "1M"]) == 2
     assert "large.png has 700 x 640 pixels" in capsys.readouterr().err
     assert ends(main, [*options, "--out", tmp_path / "none", "--memory", "1M", "--max-pixels", "999999"]) == 2
-    assert "1 MB is too little: with tiles of 480 x 480 pixels" in capsys.readouterr().err
+    assert "1 MB (--memory) is too little: with tiles of 480 x 480 pixels" in capsys.readouterr().err
     fails(capsys, main, [*options, "--out", tmp_path / "none", "--memory", "much"], "'much'", "2G")
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> tuple[Path, Path]:
+    """A data set of one large picture in VOC's layout, and a file of weights for its classes."""
+    folder, rng = tmp_path / "data", np.random.default_rng(1)
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (folder / name).mkdir(parents=True)
+    Image.fromarray(picture(640, 700)).save(folder / "JPEGImages" / "large.jpg")
+    label = rng.choice([0, 1, 2, 3, 4, 255], (640, 700)).astype(np.uint8)
+    Image.fromarray(label).save(folder / "SegmentationClass" / "large.png")
+    (folder / "ImageSets" / "Segmentation" / "val.txt").write_text("large\n")
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in "abcde"))
+    make("fcn8s").save(tmp_path / "net.h5")
+    return folder, tmp_path / "net.h5"
+
+
+@pytest.mark.usefixtures("nothing_held")
+def test_evaluate_works_in_tiles(large: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder, weights = large
+    memory = tightest(make("fcn8s"), "score", (640, 700))
+    assert len(tiling(make("fcn8s"), "score", (640, 700), memory, 1)) > 1
+    options = ["voc", "--data", folder, "--weights", weights]
+    counts = []
+    for name, more in (("tiles", ["--memory", memory]), ("whole", [])):
+        written = folder.parent / f"{name}.csv"
+        assert ends(evaluate.main, [*options, "--confusion", written, *more]) == 0
+        counts.append(written.read_text())
+    assert counts[0] == counts[1] and len(set(counts[0].split(","))) > 5
+    fails(
+        capsys, evaluate.main, [*options, "--memory", "40M"], "large: a memory of 40 MB (--memory)", "tiles"
+    )
+    fails(
+        capsys,
+        evaluate.main,
+        [*options, "--memory", "4M"],
+        "large has 700 x 640 pixels",
+        "(--memory) of 4 MB",
+    )
+
+
+class Pairs(Dataset):
+    """One sample with a picture, depths and two label maps."""
+
+    folder, split, names, classes = Path(), "all", ["only"], ("a", "b", "c")
+    heads = {"label": ("a", "b", "c"), "sem": ("a", "b")}  # type: ignore[assignment]
+
+    def load(self, name: str) -> Sample:
+        return Sample(name, picture(300, 260), np.zeros((300, 260), np.uint8))
+
+    def blobs(self, index: int) -> dict[str, np.ndarray]:
+        drawn, truth = picture(300, 260), as_blob(self[index].label)
+        data, depth = drawn.transpose(2, 0, 1).astype(np.float32), drawn[None, :, :, 0].astype(np.float32)
+        return {"data": data, "depth": depth, "label": truth, "sem": truth}
+
+
+@pytest.mark.usefixtures("nothing_held")
+def test_tiles_of_several_inputs_for_several_label_maps() -> None:
+    text = "".join(
+        f"layer {{ name: '{name}' type: 'Input' top: '{name}' input_param {{ shape {{ dim: [1, {n}, 300, 260] }} }} }}"
+        for name, n in (("data", 3), ("depth", 1))
+    )
+    text += "layer { name: 'both' type: 'Concat' bottom: 'data' bottom: 'depth' top: 'both' }"
+    for name, outputs in (("score", 3), ("score_sem", 2)):
+        filler = "weight_filler { type: 'gaussian' std: 1 }"
+        convolved = f"convolution_param {{ num_output: {outputs} kernel_size: 9 pad: 4 {filler} }}"
+        text += f"layer {{ name: '{name}' type: 'Convolution' bottom: 'both' top: '{name}' {convolved} }}"
+    net = Net(text, "TEST")
+    memory = tightest(net, "score", (300, 260)) + (1 << 20)
+    assert len(tiling(net, "score", (300, 260), memory, 1)) > 1
+    whole, found = segment(net, Pairs(), 0), segment(net, Pairs(), 0, memory=memory)
+    for head in ("label", "sem"):
+        np.testing.assert_array_equal(found[head][1], whole[head][1])
+        assert len(np.unique(whole[head][1])) == len(Pairs.heads[head])  # type: ignore[index]
+    with pytest.raises(InputError, match="looked at whole"):
+        segment(net, Pairs(), 0, look=print, memory=memory)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from Linux's /proc")

@@ -16,6 +16,7 @@ from fcnlite.commands import paper
 from fcnlite.commands.options import (
     Parser,
     add_device_options,
+    add_memory_option,
     add_weights_options,
     at_least,
     guarded,
@@ -87,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
         help="write the confusion matrix as CSV: pixels, a true class a row",
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write all numbers as JSON")
+    add_memory_option(made)
     add_device_options(made)
     return made
 
@@ -152,8 +154,16 @@ def _measure(options: argparse.Namespace, weights: str) -> tuple[Dataset, Evalua
     pixels = net.notes.feed(dataset, options.mean, options.scale)
     if world().leads:
         print(f"pixels: {pixels}")
-    with_each = options.csv is not None
-    return dataset, evaluate(net, dataset, options.limit, options.save, world=world(), with_each=with_each)
+    found = evaluate(
+        net,
+        dataset,
+        options.limit,
+        options.save,
+        world=world(),
+        with_each=options.csv is not None,
+        memory=options.memory,
+    )
+    return dataset, found
 
 
 def _tell(options: argparse.Namespace, dataset: Dataset, found: Sequence[Evaluation]) -> None:

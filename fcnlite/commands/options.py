@@ -227,6 +227,18 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_memory_option(parser: argparse.ArgumentParser) -> None:
+    """Add --memory, for pictures in tiles."""
+    parser.add_argument(
+        "--memory",
+        type=memory_amount,
+        metavar="AMOUNT",
+        help="hold no more than so much, such as 2G or 800M (on a GPU: there), in each process that shares the work; a"
+        " picture that takes more is worked on in tiles, each with the margin that its scores depend on, and gets the"
+        " same labels",
+    )
+
+
 def add_weights_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
     """Add --weights, which may name several files or one, and what `add_net_options` adds."""
     parser.add_argument(

@@ -20,13 +20,13 @@ from fcnlite.commands.options import (
     BAD_INPUT,
     Parser,
     add_device_options,
+    add_memory_option,
     add_weights_options,
     at_least,
     fraction,
     guarded,
     in_one_line,
     load_net,
-    memory_amount,
     refuse_overwrite,
     use_device,
 )
@@ -108,13 +108,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"refuse pictures of more pixels (default: {MOST_PIXELS}; with --memory, what can be decoded in that)",
     )
-    made.add_argument(
-        "--memory",
-        type=memory_amount,
-        metavar="AMOUNT",
-        help="hold no more than so much, such as 2G or 800M (on a GPU: there); a picture that takes more is worked on"
-        " in tiles, each with the margin that its scores depend on, and gets the same labels",
-    )
+    add_memory_option(made)
     add_device_options(made)
     return made
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from fcnlite.commands.options import (
     Parser,
     add_device_options,
+    add_memory_option,
     add_net_options,
     at_least,
     guarded,
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--timeout", type=at_least(1), default=60, metavar="SECONDS", help="for an answer (default: 60)"
     )
+    add_memory_option(parser)
     add_device_options(parser)
     return parser
 
@@ -79,13 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from fcnlite.serve.model import named_apart
     except ImportError as error:
         raise InputError(f"the package {error.name} is missing: pip install 'fcnlite[serve]'") from None
-    use_device(options.device, options.threads)
+    use_device(options.device, options.threads, options.fast)
     listening = _listen(options.port)
     models = []
     for path in options.weights:
         net = load_net(argparse.Namespace(**{**vars(options), "weights": path}))
         net.notes = net.notes.use(options.mean, options.scale)
-        models.append(Model.of(net, path, options.output))
+        models.append(Model.of(net, path, options.output, options.memory))
     limits = Limits(options.max_bytes, options.max_pixels, options.queue, options.timeout)
     config = uvicorn.Config(
         create_app(named_apart(models), limits),

@@ -18,13 +18,13 @@ from fcnlite import device
 from fcnlite.data import Dataset
 from fcnlite.data.classes import VOC
 from fcnlite.data.dataset import preprocess
-from fcnlite.data.files import read_photo, to_rgb
+from fcnlite.data.files import picture_size, read_photo, to_rgb
 from fcnlite.data.folder.dataset import resized, shrunk
 from fcnlite.data.notes import Notes
 from fcnlite.deploy import deployed
 from fcnlite.errors import InputError, warn
 from fcnlite.io import iter_weights, read_deploy
-from fcnlite.memory import bytes_of
+from fcnlite.memory import bytes_of, shown
 from fcnlite.models import recognise
 from fcnlite.net.core import Net
 from fcnlite.net.doubts import warn_of_doubts
@@ -35,6 +35,7 @@ from fcnlite.progress import progress_bar
 from fcnlite.proto import NetParameter, parse_net
 
 _ALLOW = "name the layers as in the file, or allow it (--allow-missing, load(allow_missing=True))"
+_READ_BYTES = 20  # that a pixel of a data set takes when it is read: image and label, as bytes and as blobs
 Maps: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]  # truth and prediction by head
 
 
@@ -116,15 +117,15 @@ class Segmenter(Net):
         """
         return self._run(image, mean_bgr, output, scale, memory, _scores)
 
-    def segment(self, image: Any, output: str | None = None) -> Segmentation:
+    def segment(self, image: Any, output: str | None = None, memory: str | int | None = None) -> Segmentation:
         """Segment an image, with its scores: an object that notebooks show.
 
         Parameters
         ----------
-        image, output
+        image, output, memory
             As for `predict`.
         """
-        found = self.scores(image, output=output)
+        found = self.scores(image, output=output, memory=memory)
         kind = np.uint8 if len(found) <= 256 else np.int32
         names = self.notes.classes.get(output or self.outputs[0]) or [str(k) for k in range(len(found))]
         labels = found.argmax(0).astype(kind)
@@ -144,38 +145,12 @@ class Segmenter(Net):
         picture = _pixels(image) if pixels.bgr else _pixels(image)[:, :, ::-1]
         small = shrunk(np.ascontiguousarray(picture), pixels.max_size)
 
-        def run(rows: slice, columns: slice) -> np.ndarray:
-            data = preprocess(small[rows, columns], pixels.mean_bgr, pixels.scale)[None]
-            found = finish(self.infer(output, **{self.picture: data})[0])
-            self.drop_blobs()
-            return found
+        def inputs(rows: slice, columns: slice) -> dict[str, Any]:
+            return {self.picture: preprocess(small[rows, columns], pixels.mean_bgr, pixels.scale)[None]}
 
         with self.exclusive():
-            if memory is None:
-                found = run(slice(None), slice(None))
-            else:
-                found = self._in_tiles(small.shape[:2], output or self.only_output(), memory, finish, run)
+            found = _finished(self, output or self.only_output(), small.shape[:2], inputs, finish, memory)
         return resized(found, picture.shape[:2]) if found.shape[-2:] == small.shape[:2] else found
-
-    def _in_tiles(
-        self,
-        size: tuple[int, int],
-        output: str,
-        memory: str | int,
-        finish: Callable[[Any], np.ndarray],
-        run: Callable[[slice, slice], np.ndarray],
-    ) -> np.ndarray:
-        """What `run` makes of a picture of that size, tile by tile if the memory is too little for the whole."""
-        like = finish(device.current().empty((self.blob(output).shape[1], 1, 1)))
-        tiles = tiling(self, output, size, bytes_of(memory), like.nbytes)
-        whole = np.empty((*like.shape[:-2], *tiles.size), like.dtype)
-        bar = progress_bar(tiles, hidden=len(tiles) == 1, total=len(tiles), unit="tile", leave=False)
-        for row, column in bar:
-            target = whole[..., row.first : row.last, column.first : column.last]
-            found = run(slice(row.begin, row.end), slice(column.begin, column.end))
-            target[...] = found[..., row.kept, column.kept]
-            del found  # else it would lie beside the next tile's blobs
-        return whole
 
     @property
     def picture(self) -> str:
@@ -256,8 +231,44 @@ def score_blob(head: str) -> str:
     return "score" if head == "label" else f"score_{head}"
 
 
+def _finished(
+    net: Net,
+    output: str,
+    size: tuple[int, int],
+    inputs: Callable[[slice, slice], dict[str, Any]],
+    finish: Callable[[Any], np.ndarray],
+    memory: str | int | None,
+) -> np.ndarray:
+    """What `finish` makes of the scores (C, H, W) of a picture, tile by tile if the memory is too little for the whole.
+
+    `size` is the picture's; `inputs` gives the net's for a range of its rows and one of its columns.
+    """
+
+    def run(rows: slice, columns: slice) -> np.ndarray:
+        found = finish(net.infer(output, **inputs(rows, columns))[0])
+        net.drop_blobs()
+        return found
+
+    if memory is None:
+        return run(slice(None), slice(None))
+    like = finish(device.current().empty((net.blob(output).shape[1], 1, 1)))
+    tiles = tiling(net, output, size, bytes_of(memory), like.nbytes)
+    whole = np.empty((*like.shape[:-2], *tiles.size), like.dtype)
+    bar = progress_bar(tiles, hidden=len(tiles) == 1, total=len(tiles), unit="tile", leave=False)
+    for row, column in bar:
+        target = whole[..., row.first : row.last, column.first : column.last]
+        found = run(slice(row.begin, row.end), slice(column.begin, column.end))
+        target[...] = found[..., row.kept, column.kept]
+        del found  # else it would lie beside the next tile's blobs
+    return whole
+
+
 def segment(
-    net: Net, dataset: Dataset, index: int, look: Callable[[str, Any, np.ndarray], object] | None = None
+    net: Net,
+    dataset: Dataset,
+    index: int,
+    look: Callable[[str, Any, np.ndarray], object] | None = None,
+    memory: str | int | None = None,
 ) -> Maps:
     """Segment one image of a data set.
 
@@ -268,6 +279,8 @@ def segment(
     index : int
     look : callable, optional
         Called with each label blob's name, its scores, (1, C, H, W) on the device, and its truth, (1, H, W).
+    memory : str or int, optional
+        As for `Segmenter.predict`; not together with `look`. Each label blob takes a pass of its own then.
 
     Returns
     -------
@@ -277,25 +290,76 @@ def segment(
     Raises
     ------
     InputError
-        The net gives no score for each pixel.
+        The net gives no score for each pixel; or as for `Segmenter.predict`.
     """
+    if memory is not None:
+        if look is not None:
+            raise InputError("scores are looked at whole; leave the memory out")
+        _check_readable(dataset, dataset.names[index], bytes_of(memory))
     blobs = dataset.blobs(index)
+    with net.exclusive():
+        if memory is None:
+            predictions = _at_once(net, dataset, blobs, look)
+        else:
+            predictions = _within(memory, net, dataset, index, blobs)
+    maps = {head: (blobs[head][0].astype(np.uint8), found) for head, found in predictions.items()}
+    for head, (truth, prediction) in maps.items():
+        check_size(score_blob(head), prediction, truth.shape)
+    return maps
+
+
+def _at_once(
+    net: Net,
+    dataset: Dataset,
+    blobs: dict[str, np.ndarray],
+    look: Callable[[str, Any, np.ndarray], object] | None,
+) -> dict[str, np.ndarray]:
+    """The labels for each label blob, from one pass."""
     inputs: dict[str, Any] = {name: blobs[name][np.newaxis] for name in net.inputs}
     outputs = {head: score_blob(head) for head in dataset.heads}
-    with net.exclusive():
-        if len(outputs) == 1:
-            scores = {head: net.infer(blob, **inputs) for head, blob in outputs.items()}
-        else:
-            net.forward(**inputs)
-            scores = {head: net.blobs[blob].data for head, blob in outputs.items()}
+    if len(outputs) == 1:
+        scores = {head: net.infer(blob, **inputs) for head, blob in outputs.items()}
+    else:
+        net.forward(**inputs)
+        scores = {head: net.blobs[blob].data for head, blob in outputs.items()}
+    if look is not None:
         for head, score in scores.items():
-            if look is not None:
-                look(head, score, blobs[head])
-        maps = {head: (blobs[head][0].astype(np.uint8), argmax_channels(scores[head])[0]) for head in outputs}
-        net.drop_blobs()
-    for head, (truth, prediction) in maps.items():
-        check_size(outputs[head], prediction, truth.shape)
-    return maps
+            look(head, score, blobs[head])
+    predictions = {head: _labels(score[0]) for head, score in scores.items()}
+    net.drop_blobs()
+    return predictions
+
+
+def _within(
+    memory: str | int, net: Net, dataset: Dataset, index: int, blobs: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The labels for each label blob, in tiles where the memory is too little for the whole."""
+
+    def inputs(rows: slice, columns: slice) -> dict[str, Any]:
+        return {name: blobs[name][np.newaxis, :, rows, columns] for name in net.inputs}
+
+    height, width = blobs[net.inputs[0]].shape[1:]
+    try:
+        return {
+            head: _finished(net, score_blob(head), (height, width), inputs, _labels, memory)
+            for head in dataset.heads
+        }
+    except InputError as error:
+        raise InputError(f"{dataset.names[index]}: {error}") from None
+
+
+def _check_readable(dataset: Dataset, name: str, memory: int) -> None:
+    """Refuse a picture that cannot be read within the memory, before it is read."""
+    path = dataset.sized_by(name)
+    if path is None or device.current().name != "cpu":
+        return
+    height, width = picture_size(path)
+    needed = device.current().held_bytes() + height * width * _READ_BYTES
+    if needed > memory:
+        raise InputError(
+            f"{name} has {width} x {height} pixels: to read them takes {shown(needed)} in all, more than the memory"
+            f" (--memory) of {shown(memory)}"
+        )
 
 
 def check_size(blob: str, prediction: np.ndarray, wanted: Sequence[int]) -> None:

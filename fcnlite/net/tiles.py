@@ -154,8 +154,8 @@ def tiling(net: Graph, output: str, size: Size, memory: int, result_bytes: int =
     if least > room:
         needed = memory - room + least
         raise TooLittle(
-            f"a memory of {shown(memory)} is too little: with tiles of {smallest[1]} x {smallest[0]} pixels, the"
-            f" smallest for this net, it takes {shown(needed)}, of which {shown(held)} are held before",
+            f"a memory of {shown(memory)} (--memory) is too little: with tiles of {smallest[1]} x {smallest[0]} pixels,"
+            f" the smallest for this net, it takes {shown(needed)}, of which {shown(held)} are held before",
             needed,
         )
     made = [
@@ -402,7 +402,7 @@ def _computes_each_position(node: Node) -> bool:
 def _sees_all(node: Node) -> InputError:
     return InputError(
         f"the net cannot work in tiles: what layer '{node.layer.name}' ({node.layer.type}) makes of a position may"
-        " depend on the whole picture; leave the memory out",
+        " depend on the whole picture; leave the memory (--memory) out",
         layer=node.layer.name,
     )
 

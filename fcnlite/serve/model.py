@@ -31,22 +31,31 @@ class Model:
     output : str
         Its score blob.
     classes : tuple of str
+    memory : int or None
+        Bytes that the process may hold; pictures that take more are worked on in tiles.
     """
 
     name: str
     net: Segmenter
     output: str
     classes: tuple[str, ...]
+    memory: int | None = None
 
     @classmethod
-    def of(cls, net: Segmenter, path: str | os.PathLike[str], output: str | None = None) -> Model:
+    def of(
+        cls,
+        net: Segmenter,
+        path: str | os.PathLike[str],
+        output: str | None = None,
+        memory: int | None = None,
+    ) -> Model:
         """The model of a net, named after its file."""
         scores = picture_scores(net, output)
-        return cls(Path(path).stem, net, scores, class_names(net, scores))
+        return cls(Path(path).stem, net, scores, class_names(net, scores), memory)
 
     def segment(self, image: np.ndarray) -> np.ndarray:
         """The label map (H, W) of an image (H, W, 3) uint8 RGB."""
-        label = self.net.predict(image, output=self.output)
+        label = self.net.predict(image, output=self.output, memory=self.memory)
         check_size(self.output, label, image.shape[:2])
         return label
 
