@@ -242,6 +242,7 @@ def test_a_product_adds_up_to_the_same_bits_however_it_is_cut(m, n, k, turned, a
     """Every column of fcnlite's own product by itself; edges, far rows and several blocks of depth among them."""
     dtype = np.float32 if single else np.float64
     backend = device.use("cpu", dtype=dtype, threads=1)
+    backend.own_products = True  # whether or not it gains here
     rng = np.random.default_rng(m * 10007 + n * 101 + k)
     a = rng.standard_normal((k, m + 1) if turned else (m, k + 1)).astype(dtype)
     a = a[:, :m].T if turned else a[:, :k]

@@ -68,6 +68,7 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
         (["train", "shapes", "--iteration", "5"], "--iterations"),
         (["evaluate", "voc", "--weight=x.h5", "--weights", "y.h5"], "--weights"),
         (["predict", "a.jpg", "--weights", "w.h5", "--out", "o", "--devcie", "cpu"], "--device"),
+        (["predict", "a.jpg", "--weigths", "w.h5", "--out", "o"], "--weights"),  # a required one
         (["table", "voc", "--papr", "cvpr"], "--paper"),
         (["solve", "s.prototxt", "--weight", "w.h5"], "--weights"),
         (["inspect", "fcn8s", "--sise", "3x3"], "--size"),

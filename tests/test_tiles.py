@@ -58,12 +58,12 @@ def _score_bytes(net: Net, output: str) -> int:
 @pytest.mark.usefixtures("nothing_held")
 @pytest.mark.parametrize("name", ["fcn32s", "fcn8s", "fcn-alexnet"])
 def test_the_nets_of_the_paper_give_what_they_give_at_once(name: str) -> None:
-    """To the bit: no layer has so few outputs that the BLAS multiplies."""
+    """To the bit, if no product is the BLAS's."""
     net, image = make(name, width=8, classes=8), picture(700, 620)
     memory = tightest(net, "score", (700, 620)) + (5 << 20)
     assert 1 < len(tiling(net, "score", (700, 620), memory, _score_bytes(net, "score"))) < 30
     whole, found = net.scores(image), net.scores(image, memory=memory)
-    np.testing.assert_array_equal(found, whole)
+    assert relative_error(found, whole) <= (0 if device.current().own_products else BOUND)
     np.testing.assert_array_equal(net.predict(image, memory=memory), whole.argmax(0))
 
 

@@ -43,6 +43,11 @@ class HostBackend(Backend):
 
     All results are the same bits whatever the number of threads: kernels treat rows independently, and matrix
     products are cut into tiles by shape alone, each computed by one thread.
+
+    Attributes
+    ----------
+    own_products : bool
+        Products whose right side lies in rows go by `kernels/product.cpp`, not by the BLAS.
     """
 
     name = "cpu"
@@ -63,7 +68,7 @@ class HostBackend(Backend):
         self._libraries = {source(): ctypes.CDLL(str(compiler.library(source(), real)))}
         self._functions: dict[tuple[str, str], Any] = {}  # by name and translation unit
         self._blas_gemm = _blas_function(prefix + "gemm")
-        self._product = _product_function(real)
+        self._product, self.own_products = _product_function(real)
         self._start_threads()
         _started.add(self)
         _single_threaded_blas()
@@ -171,10 +176,10 @@ class HostBackend(Backend):
         """The product of operands that lie like these, to be given their addresses.
 
         Which of the two does it does not depend on the columns of `out`: cutting those changes no bit of a product
-        of `kernels/product.cpp`.
+        of fcnlite's own.
         """
         p = product(a, b, out, self.dtype)
-        own = not p.b_turned and p.m >= _FEW_ROWS
+        own = self.own_products and not p.b_turned and p.m >= _FEW_ROWS
         return self._own_call(p, accumulate) if own else self._blas_call(p, accumulate)
 
     def _own_call(self, p: Product, accumulate: bool) -> _Call:
@@ -307,14 +312,15 @@ def _blas_function(name: str) -> Any:
     return ctypes.CFUNCTYPE(None)(get_pointer(capsule, get_name(capsule)))
 
 
-def _product_function(real: str) -> Any:
-    """The function of `kernels/product.cpp`."""
+def _product_function(real: str) -> tuple[Any, bool]:
+    """The function of `kernels/product.cpp`, and whether it is faster than the BLAS here."""
     text = (kernels_folder() / "product.cpp").read_text(encoding="utf-8")
-    function = ctypes.CDLL(str(compiler.library(text, real, compiler.FUSED))).product
+    library = ctypes.CDLL(str(compiler.library(text, real, compiler.FUSED)))
+    function = library.product
     size, step, at = ctypes.c_int, ctypes.c_ssize_t, ctypes.c_void_p
     function.restype = None
     function.argtypes = [size, size, size, at, step, step, at, step, at, step, ctypes.c_int]
-    return function
+    return function, bool(library.product_gains())
 
 
 def _single_threaded_blas() -> None:

@@ -48,6 +48,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             **options,
         )
+        self._given: list[str] = []
 
     def error(self, message: str) -> NoReturn:
         """Print the mistake, in the first of several processes, and leave with status 2."""
@@ -56,10 +57,20 @@ class Parser(argparse.ArgumentParser):
             print(line, file=sys.stderr)
         raise SystemExit(BAD_INPUT)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, which tells of options left out before it tells of those that it does not know."""
+        self._given = [str(a).partition("=")[0] for a in (sys.argv[1:] if args is None else args)]
+        return super().parse_known_args(args, namespace)
+
     def _hint(self, message: str) -> str:
-        wrong = re.search(r"unrecognized arguments:.*?(--?[\w-]+)", message)
-        near = difflib.get_close_matches(wrong[1], self._option_string_actions, 1) if wrong else []
-        return f"; did you mean {near[0]}?" if near else ""
+        if not message.startswith(("unrecognized arguments:", "the following arguments are required:")):
+            return ""
+        for wrong in self._given:
+            if re.match("--?[a-z]", wrong) and wrong not in self._option_string_actions:
+                near = difflib.get_close_matches(wrong, self._option_string_actions, 1)
+                named = "" if wrong in message else f"{wrong} is unknown: "
+                return f"; {named}did you mean {near[0]}?" if near else ""
+        return ""
 
 
 def guarded(
