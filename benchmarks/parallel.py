@@ -30,7 +30,7 @@ from benchmarks.roofline import GPUS, Gpu, count, counting
 from fcnlite import device, models
 from fcnlite.commands.options import Parser, guarded
 from fcnlite.net import Net
-from fcnlite.parallel import world
+from fcnlite.parallel import World, world
 from fcnlite.solver import SGDSolver
 
 PROGRAM = "python -m benchmarks.parallel"
@@ -38,6 +38,10 @@ SIZE = (500, 500)
 RANKS = (4, 8, 16, 32, 64, 128, 256)
 NET, WIDTH, HERE = "fcn8s", 16, (96, 128)  # what is measured here: sums that matter beside short passes
 REPEATS = 5
+PASSES = 8  # of the update for which sums in order are measured
+KEPT_APART = tuple(
+    1 << power for power in range(10, 25, 2)
+)  # bytes of a parameter's gradients, all passes together
 
 
 @dataclass(frozen=True)
@@ -192,9 +196,22 @@ def measure() -> None:
         "small": _least(lambda: here.sum(small), here),
         "large": _least(lambda: here.sum(large), here),
         "bytes": large.nbytes,
+        "in order": [in_order_seconds(size, here) for size in KEPT_APART] if here.size > 1 else [],
     }
     if here.leads:
         print(json.dumps(found))
+
+
+def in_order_seconds(size: int, here: World) -> tuple[float, float]:
+    """The times of a parameter's sum, and of exchanging and adding `size` bytes of its gradients by pass."""
+    gradients = np.zeros((PASSES, size // (4 * PASSES)), np.float32)
+
+    def in_order() -> None:
+        total = np.zeros_like(gradients[0])
+        for gradient in here.sum(gradients):
+            total += gradient
+
+    return _least(lambda: here.sum(gradients[0]), here), _least(in_order, here)
 
 
 def _least(step: Any, here: Any) -> float:
@@ -235,6 +252,9 @@ def check_here() -> None:
     for name, key in (("a pass", "pass"), ("the update alone", "update"), ("an iteration", "iteration")):
         print(f"{name:28}{1e3 * one[key]:9.1f} ms{1e3 * two[key]:11.1f} ms")
     print(f"a sum: latency {1e6 * latency:.0f} us, {network.bandwidth / 1e9:.1f} GB/s")
+    print(f"a parameter's gradients of {PASSES} passes: one sum / all exchanged, and added in order")
+    for size, (summed, in_order) in zip(KEPT_APART, two["in order"]):
+        print(f"{size / 1024:9.0f} KiB{1e6 * summed:12.0f} us{1e6 * in_order:12.0f} us")
     ratio = one["iteration"] / two["iteration"]
     print(f"two processes are {ratio:.2f} times as fast as one: efficiency {ratio / 2:.0%}")
     off = predicted / two["iteration"] - 1

@@ -24,6 +24,7 @@ import numpy as np
 
 import fcnlite.random
 from fcnlite import device
+from fcnlite.accumulation import Accumulation
 from fcnlite.blob import Blob, Node
 from fcnlite.errors import InputError
 from fcnlite.launcher import launched, unconnected
@@ -531,7 +532,8 @@ class Passes:
     net : Net
         The same in every process.
     exact : bool
-        Hand gradients from pass to pass instead of summing them at the end: slower, but with the bits of one process.
+        Hand the gradients of large parameters from pass to pass instead of summing them at the end: slower, but with
+        the bits of one process.
     """
 
     def __init__(self, world: World, net: Net, exact: bool = False) -> None:
@@ -572,6 +574,7 @@ class Passes:
         """
         size, rank = self._world.size, self._world.rank
         losses = device.current().zeros((count,))
+        self._runner.start(count)
         ahead: list[Mapping[str, Any]] = []
         masks = _Masks(self._world, count)
         known = shapes(count) if shapes is not None and self._draws and not self._fetches else None
@@ -588,7 +591,7 @@ class Passes:
             if self._fetches and self._draws:
                 masks.exchange(turn * size, [self._count_draws(_shapes(given))])
             masks.begin(number)
-            self._runner.begin(number, count)
+            self._runner.begin(number)
             losses[number] = self._net.forward_backward(keep_blobs, self._runner, **given)
             masks.end(number)
             _pass_over(self._net, self._feeds, size - 1 - rank)
@@ -596,6 +599,7 @@ class Passes:
         self._runner.finish()
         self._transport.begin_sum(losses)
         self._transport.finish()
+        self._runner.add_up()
         return list(losses)
 
     def _count_draws(self, given: Shapes) -> int:
@@ -679,51 +683,38 @@ class _Masks:
         fcnlite.random.skip_masks(int(self._counts[self._passed :].sum()))
 
 
-class _Sums:
-    """Runs a net's layers, and sums each parameter's gradient over the processes once the last pass has computed it.
+class _Sums(Accumulation):
+    """Sums each parameter's gradient over the processes once the last pass has computed it.
 
-    What forward passes change, such as the moving sums of a batch normalisation, is handed from each pass to the next.
-
-    Attributes
-    ----------
-    first, last : dict of Node to list of Blob
-        The parameters that a layer is the first or the last to add a gradient to, the largest first.
+    A small parameter's message holds the gradients of all passes, each from the process that computed it and zero
+    from the others. What forward passes change, such as the moving sums of a batch normalisation, is handed from each
+    pass to the next.
     """
 
     def __init__(self, world: World, net: Net, transport: Transport) -> None:
-        self.world, self.net, self.transport = world, net, transport
-        self.first: dict[Node, list[Blob]] = {}
-        self.last: dict[Node, list[Blob]] = {}
-        users: dict[Blob, list[Node]] = {}
-        for node in reversed(net.nodes):
-            for index, blob in enumerate(node.layer.blobs):
-                if node.runs_back and node.layer.learns(index):
-                    users.setdefault(blob, []).append(node)
-        for blob, nodes in sorted(users.items(), key=lambda item: -item[0].count):
-            self.first.setdefault(nodes[0], []).append(blob)
-            self.last.setdefault(nodes[-1], []).append(blob)
+        super().__init__(net)
+        self.world, self.transport = world, transport
         self._running = {node: node.layer.running() for node in net.nodes if node.layer.running()}
-        self._number, self._count = 0, 1
-
-    def begin(self, number: int, count: int) -> None:
-        """Note which pass of how many comes."""
-        self._number, self._count = number, count
 
     def forward(self, node: Node) -> None:
         self.world.listen()
         if node in self._running and self._number:
             self._update(self._running[node], self.world.receive(self._before))
-        self.net.forward_node(node)
+        super().forward(node)
         if node in self._running and self._number + 1 < self._count:
             values = [device.current().tonumpy(blob.data) for blob in self._running[node]]
             self.world.send(values, self._after)
 
     def backward(self, node: Node) -> None:
         self.world.listen()
-        node.backward()
+        super().backward(node)
+        self._exchange(node)
+
+    def _exchange(self, node: Node) -> None:
+        """Begin to exchange what a layer's backward pass has completed."""
         if self._number + self.world.size >= self._count:
             for blob in self.last.get(node, ()):
-                self.transport.begin_sum(blob.diff)
+                self.transport.begin_sum(self._apart[blob] if blob in self._apart else blob.diff)
             self.transport.progress()
 
     def finish(self) -> None:
@@ -749,9 +740,10 @@ class _Sums:
 
 
 class _Chain(_Sums):
-    """Hands the gradient summed up so far from the process of one pass to that of the next, which adds its own.
+    """Hands a large parameter's gradient, summed up so far, from the process of one pass to that of the next.
 
-    A process begins a layer's backward pass as soon as the one before it is done with that layer.
+    A process begins the backward pass of a layer with such parameters as soon as the one before it is done with that
+    layer. Small parameters are summed in order as ever.
     """
 
     def __init__(self, world: World, net: Net, transport: Transport) -> None:
@@ -762,21 +754,28 @@ class _Chain(_Sums):
             self.first, self.last = {order[0]: list(self._tags)}, {order[-1]: list(self._tags)}
 
     def backward(self, node: Node) -> None:
-        self.world.listen()
         if self._number:
-            for blob in self.first.get(node, ()):
+            for blob in self._handed_on(self.first, node):
                 self.transport.receive(blob.new_diff(), self._before, self._tags[blob])
-        node.backward()
+        super().backward(node)
+
+    def _exchange(self, node: Node) -> None:
         if self._number + 1 < self._count:
-            for blob in self.last.get(node, ()):
+            for blob in self._handed_on(self.last, node):
                 self.transport.begin_send(blob.diff, self._after, self._tags[blob])
             self.transport.progress()
+
+    def _handed_on(self, users: Mapping[Node, Sequence[Blob]], node: Node) -> list[Blob]:
+        return [blob for blob in users.get(node, ()) if blob not in self._apart]
 
     def finish(self) -> None:
         super().finish()
         self.transport.finish()
         for blob in self._tags:
-            self.transport.begin_broadcast(blob.new_diff(), (self._count - 1) % self.world.size)
+            if blob in self._apart:
+                self.transport.begin_sum(self._apart[blob])
+            else:
+                self.transport.begin_broadcast(blob.new_diff(), (self._count - 1) % self.world.size)
 
 
 class OwnItems(Iterator[Mapping[str, Any]]):

@@ -20,6 +20,7 @@ import numpy as np
 
 import fcnlite.random
 from fcnlite import device, updates
+from fcnlite.accumulation import Accumulation
 from fcnlite.errors import InputError, mistake
 from fcnlite.io import SolverSnapshot, read_state, write_state
 from fcnlite.learning_rate import learning_rate, steps_passed
@@ -134,7 +135,7 @@ class SGDSolver:
     world : fcnlite.parallel.World, optional
         The processes that share out each update's iter_size passes; all are given the same solver and source.
     exact : bool
-        With several processes: the bits of one, instead of sums in another order. Slower.
+        With several processes: the bits of one for large parameters, too, instead of sums in another order. Slower.
     scale_batch : bool
         With several processes: iter_size passes in each of them, as Caffe on several GPUs, instead of in all.
 
@@ -185,6 +186,7 @@ class SGDSolver:
         self.net = named.training_net() if net is None else net
         self.test_nets = named.test_nets(self.net)
         self.world = world
+        self._alone = Accumulation(self.net)
         self._passes: Passes | None = None
         if world is not None and world.size > 1:
             world.join(self.net, self.param.iter_size)
@@ -366,7 +368,7 @@ class SGDSolver:
             shapes = getattr(self.source, "shapes", None)
             losses = self._passes.run(inputs, count, self.keep_blobs, shapes)
         else:
-            losses = [self.net.forward_backward(self.keep_blobs, **inputs()) for _ in range(count)]
+            losses = self._alone.run(inputs, count, self.keep_blobs)
         return device.current().later(sum(losses[1:], losses[0]) / self.param.iter_size)
 
     def test_if_due(self) -> None:

@@ -101,13 +101,21 @@ static void block(int rows, int columns, int depth, Matrix a, Matrix b, real* ou
     }
 }
 
-// Steps are counted in elements; those of `b` and `out` along a row are 1, and one of those of `a` is.
-extern "C" void product(int m, int n, int k, const real* a, ptrdiff_t a_row, ptrdiff_t a_column, const real* b,
-                        ptrdiff_t b_row, real* out, ptrdiff_t out_row, int accumulate) {
+static void product(int m, int n, int k, const real* a, ptrdiff_t a_row, ptrdiff_t a_column, const real* b,
+                    ptrdiff_t b_row, real* out, ptrdiff_t out_row, int accumulate) {
     for (int first = 0; first == 0 || first < k; first += DEPTH)
         for (int top = 0; top < m; top += HIGH)
             for (int left = 0; left < n; left += WIDTH)
                 block(least(HIGH, m - top), least(WIDTH, n - left), least(DEPTH, k - first),
                       Matrix{a, a_row, a_column}.from(top, first), Matrix{b, b_row, 1}.from(first, left),
                       out + top * out_row + left, out_row, accumulate || first > 0);
+}
+
+// `count` products of one shape, whose matrices lie a_step, b_step and out_step apart. Steps are counted in elements;
+// those of `b` and `out` along a row are 1, and one of those of `a` is.
+extern "C" void products(int count, int m, int n, int k, const real* a, ptrdiff_t a_step, ptrdiff_t a_row,
+                         ptrdiff_t a_column, const real* b, ptrdiff_t b_step, ptrdiff_t b_row, real* out,
+                         ptrdiff_t out_step, ptrdiff_t out_row, int accumulate) {
+    for (int i = 0; i < count; ++i)
+        product(m, n, k, a + i * a_step, a_row, a_column, b + i * b_step, b_row, out + i * out_step, out_row, accumulate);
 }

@@ -9,6 +9,8 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import numpy as np
 from test_reference_solvers import batches
 
 import fcnlite.random
-from fcnlite import device, parallel
+from fcnlite import accumulation, device, parallel
 from fcnlite.backend.host import HostBackend
 from fcnlite.net import Net
 from fcnlite.proto import read_solver
@@ -37,7 +39,9 @@ CHOSEN = [
     ),
 ]
 FEW = [f"more-solver-{name}" for name in ("batch-norm", "dropout")]
+MIXED_BYTES = ITER_SIZE * 1000
 SINGLE = 1e-6  # within which processes agree in single precision, where nothing tips
+GPU_KINDS = {"default": accumulation.IN_ORDER_BYTES, "sums": 0, "exact": 0, "mixed": MIXED_BYTES}
 ALONE = 2  # the process that also runs each case by itself, while the other two run it together
 
 
@@ -73,12 +77,47 @@ def train(
     return found | {"loss": np.array(losses), "masks": fcnlite.random.mask_state()}
 
 
-def in_precision(
-    dtype: type, case: str, world: parallel.World | None, exact: bool = False
-) -> dict[str, np.ndarray]:
-    """`train` on the CPU with reals of a type."""
-    with device.using(HostBackend(np.dtype(dtype))):
-        return train(case, world, exact)
+@contextmanager
+def in_order_up_to(size: int) -> Iterator[None]:
+    """While active, `IN_ORDER_BYTES` is another: 0 for no parameter to be summed in order."""
+    before, accumulation.IN_ORDER_BYTES = accumulation.IN_ORDER_BYTES, size
+    try:
+        yield
+    finally:
+        accumulation.IN_ORDER_BYTES = before
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train a case in several processes.
+
+    Attributes
+    ----------
+    name : str
+    in_order_bytes : int
+        The size up to which parameters are summed in order.
+    exact : bool
+        Whether larger ones are handed from pass to pass, instead of being summed.
+    dtype : type
+    """
+
+    name: str
+    in_order_bytes: int = 0
+    exact: bool = False
+    dtype: type = np.float32
+
+    def train(self, case: str, world: parallel.World | None) -> dict[str, np.ndarray]:
+        """`train` on the CPU; one process makes no difference between exact and not."""
+        with in_order_up_to(self.in_order_bytes), device.using(HostBackend(np.dtype(self.dtype))):
+            return train(case, world, self.exact)
+
+
+DEFAULT = Way("default", accumulation.IN_ORDER_BYTES)
+SUMS = Way("sums")
+EXACT = Way("exact", exact=True)
+MIXED = Way("mixed", MIXED_BYTES, exact=True)  # some parameters in order, the others from pass to pass
+DOUBLE = Way("double", dtype=np.float64)
+WAYS = (DEFAULT, SUMS, EXACT, MIXED, DOUBLE)
 
 
 def error(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
@@ -92,27 +131,29 @@ def error(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> floa
 def compare(names: Sequence[str], always_double: bool) -> Iterator[tuple[str, dict[str, float]]]:
     """In each of three processes: each case, and the errors of 2 and 3 processes, the worst of any, against one.
 
-    In double precision only if asked for, or where one in single precision is beyond 1e-6. "1 single" is then the error
-    of one process in single precision against one in double precision.
+    In double precision only if asked for, or where sums in single precision are beyond 1e-6. "1 single" is then the
+    error of one process in single precision against one in double precision.
     """
     for case in names:
-        errors, expected = _errors(case, np.float32, (False, True))
-        if always_double or max(errors.values()) > SINGLE:
-            more, exact = _errors(case, np.float64, (False,))
+        errors, _ = _errors(case, DEFAULT)
+        errors |= _errors(case, MIXED)[0]
+        sums, expected = _errors(case, SUMS, EXACT)
+        errors |= sums
+        if always_double or max(sums.values()) > SINGLE:
+            more, exact = _errors(case, DOUBLE)
             errors |= more | {"1 single": error(expected, exact)}
         yield case, errors
 
 
-def _errors(case: str, dtype: type, modes: Sequence[bool]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """The errors of a case for each mode (exact or not), and what one process comes to."""
+def _errors(case: str, *ways: Way) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """The errors of a case in ways that are one to a single process, and what that comes to."""
     three, two = parallel.world(), _pair()
-    names = {mode: "exact" if mode else np.dtype(dtype).name for mode in modes}
-    found = {f"3 {names[mode]}": in_precision(dtype, case, three, mode) for mode in modes}
+    found = {f"3 {way.name}": way.train(case, three) for way in ways}
     alone = {}
     if three.rank == ALONE:
-        alone = in_precision(dtype, case, None)
+        alone = ways[0].train(case, None)
     else:
-        found |= {f"2 {names[mode]}": in_precision(dtype, case, two, mode) for mode in modes}
+        found |= {f"2 {way.name}": way.train(case, two) for way in ways}
     _wait_for_all()
     alone = three.broadcast(alone, ALONE)
     met = three.gather({kind: error(arrays, alone) for kind, arrays in found.items()})
@@ -142,8 +183,9 @@ def on_gpus(folder: Path) -> None:
     world = parallel.world()
     device.use("cuda", first_gpu=world.local_rank)
     for case in FEW:
-        for kind in ("sums", "exact"):
-            found = train(case, world, kind == "exact", FEW_UPDATES)
+        for kind, size in GPU_KINDS.items():
+            with in_order_up_to(size):
+                found = train(case, world, kind in ("exact", "mixed"), FEW_UPDATES)
             np.savez(folder / f"{case}-{kind}-{world.rank}.npz", **found)
 
 
@@ -151,10 +193,13 @@ def main(kind: str = "table", folder: str = "") -> None:
     if kind == "gpus":
         on_gpus(Path(folder))
         return
-    errors = {}
+    errors, shown = {}, parallel.world().leads and not folder
+    columns = [f"{ranks} {way.name}" for ranks in (2, 3) for way in WAYS] + ["1 single"]
+    if shown:
+        print(f"{'':28}" + "".join(f"{column:>11}" for column in columns))
     for case, errors[case] in compare(CHOSEN if folder else list(FILES), always_double=not folder):
-        if parallel.world().leads and not folder:
-            print(f"{case:30}" + "".join(f"{kind} {e:.1e}  " for kind, e in errors[case].items()), flush=True)
+        if shown:
+            print(f"{case:28}" + "".join(f"{errors[case][column]:11.0e}" for column in columns), flush=True)
     if parallel.world().leads and folder:
         Path(folder, "errors.json").write_text(json.dumps(errors))
 

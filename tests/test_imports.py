@@ -22,7 +22,7 @@ FLOORS = (
     ("backend",),
     ("device", "random"),
     ("blob", "hostblob"),
-    ("fillers", "learning_rate", "parallel"),
+    ("accumulation", "fillers", "learning_rate", "parallel"),
     ("layers.base", "layers.columns", "layers.launch", "layers.window", "layers.winograd"),
     ("layers",),
     ("netspec", "receptive_field", "updates"),

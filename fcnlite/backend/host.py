@@ -68,7 +68,7 @@ class HostBackend(Backend):
         self._libraries = {source(): ctypes.CDLL(str(compiler.library(source(), real)))}
         self._functions: dict[tuple[str, str], Any] = {}  # by name and translation unit
         self._blas_gemm = _blas_function(prefix + "gemm")
-        self._product, self.own_products = _product_function(real)
+        self._products, self.own_products = _products_function(real)
         self._start_threads()
         _started.add(self)
         _single_threaded_blas()
@@ -163,29 +163,32 @@ class HostBackend(Backend):
         self.parallel(len(tiles), compute)
 
     def gemms(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-        call = self._gemm_call(a[0], b[0], out[0], False)
-        starts, steps = _addresses(a, b, out), [array.strides[0] for array in (a, b, out)]
-        self.parallel(out.shape[0], lambda i: call(*(start + i * step for start, step in zip(starts, steps))))
+        count = out.shape[0]
+        parts = [slice(*part) for part in split(count, 1 if self._inside_task() else 12)]
+        self.parallel(len(parts), lambda i: self._multiply(a[parts[i]], b[parts[i]], out[parts[i]], False))
 
     def _gemm_tile(self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> None:
-        call = self._gemm_call(a, b, out, accumulate)
-        if out.size:
-            call(*_addresses(a, b, out))
+        self._multiply(a[None], b[None], out[None], accumulate)
 
-    def _gemm_call(self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> _Call:
-        """The product of operands that lie like these, to be given their addresses.
+    def _multiply(self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> None:
+        """out[i] = a[i] @ b[i], or that added, one after the other.
 
-        Which of the two does it does not depend on the columns of `out`: cutting those changes no bit of a product
-        of fcnlite's own.
+        Whose product it is does not depend on the columns of `out`: cutting those changes no bit of one of fcnlite's
+        own.
         """
-        p = product(a, b, out, self.dtype)
-        own = self.own_products and not p.b_turned and p.m >= _FEW_ROWS
-        return self._own_call(p, accumulate) if own else self._blas_call(p, accumulate)
-
-    def _own_call(self, p: Product, accumulate: bool) -> _Call:
-        a_steps = (1, p.lda) if p.a_turned else (p.lda, 1)
-        sizes, call = (p.m, p.n, p.k), self._product
-        return lambda a, b, out: call(*sizes, a, *a_steps, b, p.ldb, out, p.ldc, accumulate)
+        p = product(a[0], b[0], out[0], self.dtype)
+        if not out.size:
+            return
+        starts, steps = _addresses(a, b, out), [array.strides[0] for array in (a, b, out)]
+        if self.own_products and not p.b_turned and p.m >= _FEW_ROWS:
+            a_steps = (1, p.lda) if p.a_turned else (p.lda, 1)
+            ahead = [step // out.itemsize for step in steps]
+            own = (starts[0], ahead[0], *a_steps), (starts[1], ahead[1], p.ldb), (starts[2], ahead[2], p.ldc)
+            self._products(len(out), p.m, p.n, p.k, *own[0], *own[1], *own[2], accumulate)
+            return
+        call = self._blas_call(p, accumulate)
+        for i in range(len(out)):
+            call(*(start + i * step for start, step in zip(starts, steps)))
 
     def _blas_call(self, p: Product, accumulate: bool) -> _Call:
         # BLAS counts columns first: a row-major product is its transpose, out' = b' a'.
@@ -312,14 +315,15 @@ def _blas_function(name: str) -> Any:
     return ctypes.CFUNCTYPE(None)(get_pointer(capsule, get_name(capsule)))
 
 
-def _product_function(real: str) -> tuple[Any, bool]:
+def _products_function(real: str) -> tuple[Any, bool]:
     """The function of `kernels/product.cpp`, and whether it is faster than the BLAS here."""
     text = (kernels_folder() / "product.cpp").read_text(encoding="utf-8")
     library = ctypes.CDLL(str(compiler.library(text, real, compiler.FUSED)))
-    function = library.product
+    function = library.products
     size, step, at = ctypes.c_int, ctypes.c_ssize_t, ctypes.c_void_p
     function.restype = None
-    function.argtypes = [size, size, size, at, step, step, at, step, at, step, ctypes.c_int]
+    matrix = (at, step, step)
+    function.argtypes = [size, size, size, size, *matrix, step, *matrix, *matrix, size]
     return function, bool(library.product_gains())
 
 

@@ -330,7 +330,7 @@ def add_sharing_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--exact",
         action="store_true",
-        help="sum gradients in the order of one process, to get its bits; slower",
+        help="sum large gradients, too, in the order of one process, to get its bits; slower",
     )
     group.add_argument(
         "--scale-batch",
