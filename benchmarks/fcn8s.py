@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +191,7 @@ def _net(args: argparse.Namespace) -> Any:
     net = Watched(
         models.build(args.net, deploy=not args.train, **options), phase="TRAIN" if args.train else "TEST"
     )
-    rng = np.random.default_rng(0)
-    for name, blobs in net.params.items():
-        draw(rng, blobs[0].data, net.layer(name).type)
+    fill(net)
     return net
 
 
@@ -344,7 +342,8 @@ def _torch_params(rng: np.random.Generator, layer: Any, channels: int, train: bo
     kernel = p.kernel_size[0]
     first, second = (channels, p.num_output) if layer.type == "Deconvolution" else (p.num_output, channels)
     weight = np.empty((first, second, kernel, kernel), np.float32)
-    draw(rng, weight, layer.type)
+    for part, values in zip(weight, _slices(rng, weight.shape, layer.type)):
+        part[...] = values
     learns = train and layer.type == "Convolution"
     tensors = [torch.from_numpy(weight).to(device).requires_grad_(learns)]
     if p.bias_term:
@@ -389,17 +388,28 @@ def example(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return image, rng.integers(0, 21, (1, 1, height, width)).astype(np.float32)
 
 
-def draw(rng: np.random.Generator, weight: np.ndarray, kind: str = "Convolution") -> None:
-    """Weights in place: a Deconvolution's bilinear, as FCNs have them, all others He-scaled.
+def fill(net: Any) -> None:
+    """Give a net random weights on its device, but for bilinear upsampling; biases keep what their fillers gave."""
+    from fcnlite import device
+
+    rng = np.random.default_rng(0)
+    for name, blobs in net.params.items():
+        weight = blobs[0].data
+        for part, values in zip(weight, _slices(rng, weight.shape, net.layer(name).type)):
+            part[...] = device.current().asarray(values)
+
+
+def _slices(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> Iterator[np.ndarray]:
+    """Weights along the first axis, float32: a Deconvolution's bilinear, as FCNs have them, all others He-scaled.
 
     A slice at a time, so that the measured peak is the net's own.
     """
     if kind == "Deconvolution":
-        weight[...] = bilinear_weights(weight.shape)
+        yield from bilinear_weights(shape)
         return
-    deviation = np.float32(np.sqrt(2 / np.prod(weight.shape[1:])))
-    for part in weight:
-        part[...] = rng.standard_normal(part.shape, np.float32) * deviation
+    deviation = np.float32(np.sqrt(2 / np.prod(shape[1:])))
+    for _ in range(shape[0]):
+        yield rng.standard_normal(shape[1:], np.float32) * deviation
 
 
 def _timed(run: Any, runs: int, version: str) -> dict[str, Any]:

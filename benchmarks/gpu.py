@@ -241,16 +241,12 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _make(args: argparse.Namespace, train: bool) -> tuple[Net, Callable[[], Any]]:
-    """A net with random weights, and what runs it once: FCN-8s forward, or an FCN-32s step with its update."""
+    """A net of `fcn8s.fill`, and what runs it once: FCN-8s forward, or an FCN-32s step with its update."""
     net = Net(
         models.build("fcn32s" if train else "fcn8s", deploy=not train, **_options(args)),
         "TRAIN" if train else "TEST",
     )
-    rng = np.random.default_rng(0)
-    for blobs in net.params.values():
-        weight = np.empty(blobs[0].shape, np.float32)
-        fcn8s.draw(rng, weight)
-        blobs[0].data = device.current().asarray(weight)
+    fcn8s.fill(net)
     image, label = fcn8s.example(args.size)
     if not train:
         there = device.current().asarray(image)

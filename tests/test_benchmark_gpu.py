@@ -7,6 +7,8 @@ import pytest
 from cupy_standin import standing_in
 
 from benchmarks import gpu
+from fcnlite import device
+from fcnlite.surgery import bilinear_weights
 
 SMALL = ["--size", "40x50", "--width", "2", "--fc", "4", "--runs", "1", "--cases", "conv-3x3-pad1"]
 
@@ -36,6 +38,21 @@ def test_every_part_runs_and_is_written_down(cupy, tmp_path, capsys, monkeypatch
     assert {"gemm", "im2col", "col2im", "bias_forward", "sgd_update", "row_sums"} <= kernels.keys()
     assert all(kernel["ms"] >= 0 and kernel["bytes"] > 0 for kernel in kernels.values())
     assert report["strips"].keys() == {"64"} and report["blocks"].keys() == {"256"}
+
+
+@pytest.mark.parametrize(("train", "ups"), [(False, 3), (True, 1)])
+def test_weights_are_random_but_for_upsampling(cupy, train, ups):
+    device.use("cuda")
+    net, _ = gpu._make(gpu._parser().parse_args(SMALL), train)
+    found = 0
+    for name, blobs in net.params.items():
+        weight = device.current().tonumpy(blobs[0].data)
+        if net.layer(name).type == "Deconvolution":
+            np.testing.assert_array_equal(weight, bilinear_weights(weight.shape))
+            found += 1
+        else:
+            assert len(np.unique(weight)) == weight.size
+    assert found == ups
 
 
 def test_a_wrong_kernel_fails_and_does_not_stop_the_rest(cupy, tmp_path, capsys, monkeypatch):
