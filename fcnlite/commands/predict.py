@@ -30,11 +30,11 @@ from fcnlite.commands.options import (
     refuse_overwrite,
     use_device,
 )
-from fcnlite.data.files import MOST_PIXELS, PICTURE_SUFFIXES, read_photo, read_small
+from fcnlite.data.files import MOST_PIXELS, PICTURE_SUFFIXES, picture_size, read_photo, read_small
 from fcnlite.errors import InputError, nearest, printable
 from fcnlite.io import atomic_path
 from fcnlite.net import Segmenter
-from fcnlite.net.segmenter import check_size, class_names, picture_scores
+from fcnlite.net.segmenter import check_readable, check_size, class_names, picture_scores
 from fcnlite.parallel import world
 from fcnlite.progress import progress_bar
 
@@ -123,11 +123,16 @@ class Job:
     def __str__(self) -> str:
         return str(self.source) if isinstance(self.source, Path) else "standard input"
 
+    def size(self) -> tuple[int, int]:
+        """Its height and width, from its header alone."""
+        return picture_size(self._file())
+
     def read(self, most_pixels: int) -> np.ndarray:
         """Its pixels, (H, W, 3) uint8 RGB, upright."""
-        if isinstance(self.source, Path):
-            return read_photo(self.source, most_pixels)
-        return read_photo(io.BytesIO(self.source), most_pixels)
+        return read_photo(self._file(), most_pixels)
+
+    def _file(self) -> Path | io.BytesIO:
+        return self.source if isinstance(self.source, Path) else io.BytesIO(self.source)
 
 
 @dataclass(frozen=True)
@@ -251,7 +256,7 @@ def segment(
     memory: int | None = None,
 ) -> np.ndarray:
     """Segment one picture and write its results; returns the label map."""
-    pixels = job.read(most_pixels or _decodable(memory))
+    pixels = job.read(_most_pixels(job, most_pixels, memory))
     try:
         scores = net.scores(pixels, output=output, memory=memory) if style.with_scores else None
         label = net.predict(pixels, output=output, memory=memory) if scores is None else _best(scores)
@@ -267,11 +272,13 @@ def segment(
     return label
 
 
-def _decodable(memory: int | None) -> int:
-    """The pixels of the largest picture that is read, and shown, within the memory."""
-    if memory is None or device.current().name != "cpu":
-        return MOST_PIXELS
-    return max(1, (memory - device.current().held_bytes()) // SHOWN_BYTES)
+def _most_pixels(job: Job, wanted: int | None, memory: int | None) -> int:
+    """The pixels up to which a picture is read; one that cannot be read, and shown, within the memory is refused."""
+    if wanted is not None or memory is None or device.current().name != "cpu":
+        return wanted or MOST_PIXELS
+    height, width = job.size()
+    check_readable(str(job), (height, width), SHOWN_BYTES, memory)
+    return height * width
 
 
 def _best(scores: np.ndarray) -> np.ndarray:

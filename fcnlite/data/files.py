@@ -197,7 +197,7 @@ def open_image(
         raise InputError(f"cannot read image {shown}: {reason}") from None
 
 
-def picture_size(path: str | os.PathLike) -> tuple[int, int]:
+def picture_size(path: str | os.PathLike | BinaryIO) -> tuple[int, int]:
     """Height and width of a picture, from its header alone.
 
     Raises

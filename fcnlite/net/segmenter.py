@@ -295,7 +295,9 @@ def segment(
     if memory is not None:
         if look is not None:
             raise InputError("scores are looked at whole; leave the memory out")
-        _check_readable(dataset, dataset.names[index], bytes_of(memory))
+        path = dataset.sized_by(dataset.names[index])
+        if path is not None:
+            check_readable(dataset.names[index], picture_size(path), _READ_BYTES, bytes_of(memory))
     blobs = dataset.blobs(index)
     with net.exclusive():
         if memory is None:
@@ -348,14 +350,26 @@ def _within(
         raise InputError(f"{dataset.names[index]}: {error}") from None
 
 
-def _check_readable(dataset: Dataset, name: str, memory: int) -> None:
-    """Refuse a picture that cannot be read within the memory, before it is read."""
-    path = dataset.sized_by(name)
-    if path is None or device.current().name != "cpu":
-        return
-    height, width = picture_size(path)
-    needed = device.current().held_bytes() + height * width * _READ_BYTES
-    if needed > memory:
+def check_readable(name: str, size: tuple[int, int], bytes_each: int, memory: int) -> None:
+    """Refuse a picture that cannot be read within the memory, before it is read.
+
+    Parameters
+    ----------
+    name : str
+    size : (int, int)
+        Height and width.
+    bytes_each : int
+        What a pixel takes.
+    memory : int
+        Bytes, of the CPU's memory; a GPU's holds no pictures.
+
+    Raises
+    ------
+    InputError
+    """
+    height, width = size
+    needed = device.current().held_bytes() + height * width * bytes_each
+    if needed > memory and device.current().name == "cpu":
         raise InputError(
             f"{name} has {width} x {height} pixels: to read them takes {shown(needed)} in all, more than the memory"
             f" (--memory) of {shown(memory)}"
