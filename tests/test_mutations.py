@@ -247,7 +247,7 @@ def copy_tree(folder, kernels):
     shutil.copytree(ROOT / "weights", folder / "weights")
     (folder / "kernels").mkdir()
     for path in (ROOT / "kernels").iterdir():
-        if not kernels or path.stem in ("rows", *kernels):
+        if not kernels or path.suffix != ".cu" or path.stem in kernels:
             shutil.copy(path, folder / "kernels")
     (folder / "tests").mkdir()
     for path in (ROOT / "tests").glob("*.py"):
