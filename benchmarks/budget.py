@@ -20,7 +20,7 @@ CORE = {
     "backends": ("fcnlite/device.py", "fcnlite/backend/"),
     "layers": ("fcnlite/layers/",),
     "nets": ("fcnlite/net/",),
-    "solver": ("fcnlite/solver.py", "fcnlite/updates.py", "fcnlite/learning_rate.py"),
+    "solver": ("fcnlite/solver.py", "fcnlite/accumulation.py", "fcnlite/updates.py", "fcnlite/learning_rate.py"),
     "kernels": ("kernels/",),
 }
 NOT_CORE = ("fcnlite/layers/sources/", "fcnlite/layers/forks/", "kernels/forks_")
@@ -31,7 +31,7 @@ def lines_by_part() -> dict[str, tuple[int, int]]:
     lines = dict.fromkeys([*CORE, "rest"], (0, 0))
     for folder in ("fcnlite", "kernels"):
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".cu", ".cuh"):
+            if path.suffix in (".py", ".cu", ".cuh", ".cpp"):
                 part, text = _part_of(path.relative_to(ROOT).as_posix()), path.read_text(encoding="utf-8")
                 code = python_lines(text) if path.suffix == ".py" else cuda_lines(text)
                 lines[part] = lines[part][0] + code, lines[part][1] + len(text.splitlines())
@@ -60,7 +60,7 @@ def python_lines(text: str) -> int:
 
 
 def cuda_lines(text: str) -> int:
-    """Lines of CUDA C with code on them."""
+    """Lines of CUDA C or C++ with code on them."""
     return sum(bool(re.sub(r"//.*", "", line).strip()) for line in text.splitlines())
 
 
