@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import fcnlite.export
-from fcnlite import models
+from fcnlite import device, models
 from fcnlite.__main__ import main
 from fcnlite.data.notes import Notes
 from fcnlite.errors import InputError
@@ -64,6 +64,14 @@ def test_a_whole_file_takes_pictures_of_any_size(weights: Path, tmp_path: Path, 
 
 
 @pytest.mark.skipif(not VOC.is_dir(), reason="no voc-mini: set FCNLITE_VOC")
+def test_the_file_is_compared_with_what_the_device_gives(weights: Path, tmp_path: Path) -> None:
+    try:
+        assert main(["export", str(weights), str(tmp_path / "net.onnx"), "--fast"]) == 0
+        assert device.current().fast
+    finally:
+        device.use("cpu")
+
+
 def test_a_whole_file_gives_predicts_labels_of_photographs(weights: Path, tmp_path: Path) -> None:
     net = load(weights)
     fcnlite.export.write_onnx(net, tmp_path / "net.onnx", whole=True)

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if suffix != ".onnx" and (options.whole or options.output or options.licence or options.force):
         raise InputError("--whole, --output, --licence and --force go with .onnx; leave them out")
-    use_device(options.device, options.threads)
+    use_device(options.device, options.threads, options.fast)
     net = load_net(options)
     net.notes = net.notes.use(options.mean, options.scale)
     if suffix == ".safetensors":
