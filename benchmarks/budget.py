@@ -20,7 +20,12 @@ CORE = {
     "backends": ("fcnlite/device.py", "fcnlite/backend/"),
     "layers": ("fcnlite/layers/",),
     "nets": ("fcnlite/net/",),
-    "solver": ("fcnlite/solver.py", "fcnlite/accumulation.py", "fcnlite/updates.py", "fcnlite/learning_rate.py"),
+    "solver": (
+        "fcnlite/solver.py",
+        "fcnlite/accumulation.py",
+        "fcnlite/updates.py",
+        "fcnlite/learning_rate.py",
+    ),
     "kernels": ("kernels/",),
 }
 NOT_CORE = ("fcnlite/layers/sources/", "fcnlite/layers/forks/", "kernels/forks_")
