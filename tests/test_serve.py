@@ -305,8 +305,13 @@ def test_the_page_in_a_browser(server: tuple[str, int], tmp_path: Path) -> None:
         faults: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: faults.append(str(error)))
+        held: list[Any] = []
+        page.route("**/api/nets", lambda route: held.append(route))
         page.goto(address)
-        page.set_input_files("#file", tmp_path / "photo.png")
+        page.set_input_files("#file", tmp_path / "photo.png")  # before the page knows the nets
+        page.wait_for_timeout(300)
+        assert page.locator("#controls").is_hidden()
+        held[0].continue_()
         page.wait_for_selector("#controls:not([hidden])")
         assert page.locator("article h2").all_inner_texts() == ["first", "second"]
         check_overlay(page, image)

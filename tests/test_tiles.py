@@ -181,7 +181,7 @@ def test_nets_that_see_the_whole_picture_are_refused(layer: str, told: str) -> N
 def test_too_little_memory_is_told_with_what_is_needed() -> None:
     with pytest.raises(
         InputError,
-        match=r"1 MB \(--memory\) is too little: with tiles of \d+ x \d+ pixels, .* takes \d+ MB, of",
+        match=r"1 MB \(--memory\) is too little: with tiles of \d+ x \d+ pixels, .* takes [\d.]+ [MG]B, of",
     ):
         make("fcn8s").predict(picture(700, 620), memory="1M")
 

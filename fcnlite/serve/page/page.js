@@ -40,6 +40,11 @@ let current = null;
 
 async function open(file) {
   if (!file) return;
+  try {
+    await started; // until then neither the nets nor the limits are known
+  } catch {
+    return; // which is said
+  }
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
@@ -207,4 +212,5 @@ byId("snap").addEventListener("click", () => {
   canvas.toBlob(open, "image/png");
 });
 
-start().catch(() => say("The server does not answer.", true));
+const started = start();
+started.catch(() => say("The server does not answer.", true));
