@@ -95,6 +95,7 @@ def find_compiler() -> tuple[str, ...]:
     raise InputError("no C++ compiler found: install g++ or clang++, set CXX, or `pip install ziglang`")
 
 
+@cache
 def _accepts(compiler: tuple[str, ...], option: str) -> bool:
     return _run([*compiler, option, "-x", "c++", "-fsyntax-only", "-"], "").returncode == 0
 
