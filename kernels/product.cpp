@@ -33,11 +33,12 @@ struct Matrix {
     }
 };
 
-// ROWS x (V vectors) of the product. TURNED says which step of `a` is 1, which the compiler is to know.
+// ROWS x (V vectors) of the product. TURNED says which step of `a` is 1, which the compiler is to know. An address on x86
+// holds a multiple by 1, 2, 4 or 8, so three rows of `a` share a pointer.
 template <bool TURNED, int V>
 static void registers(int depth, Matrix a, Matrix b, real* out, ptrdiff_t out_step, bool add) {
     const ptrdiff_t row = TURNED ? 1 : a.row_step, next = TURNED ? a.column_step : 1;
-    const real *a0 = a.at, *a3 = a0 + 3 * row, *a6 = a3 + 3 * row, *line = b.at;  // x86 multiplies a step by 1 and 2 only
+    const real *a0 = a.at, *a3 = a0 + 3 * row, *a6 = a3 + 3 * row, *line = b.at;
     vector sums[ROWS][V] = {}, lanes[V];
     for (int k = 0; k < depth; ++k, a0 += next, a3 += next, a6 += next, line += b.row_step) {
         UNROLLED for (int v = 0; v < V; ++v) lanes[v] = *(const vector*)(line + v * LANES);

@@ -16,6 +16,7 @@ from fcnlite import device
 from fcnlite.backend import compile as compiler
 from fcnlite.backend.source import source
 from fcnlite.errors import InputError
+from fcnlite.resources import kernels_folder
 
 sizes = st.integers(1, 40)
 
@@ -188,10 +189,13 @@ def test_a_build_that_sigterm_ends_leaves_nothing(tmp_path):
     assert not list((tmp_path / "cache" / "kernels").iterdir())
 
 
-def test_kernels_compile_without_warnings(tmp_path):
+@pytest.mark.parametrize("name", ["kernels", "product"])
+def test_kernels_compile_without_warnings(name, tmp_path):
+    text = source() if name == "kernels" else (kernels_folder() / "product.cpp").read_text()
     command = [
         *compiler.find_compiler(),
-        *compiler.FLAGS,
+        *(compiler.FLAGS if name == "kernels" else compiler.FUSED),
+        "-DREAL=float",
         "-Wall",
         "-Wextra",
         "-Werror",
@@ -201,7 +205,7 @@ def test_kernels_compile_without_warnings(tmp_path):
         "-o",
     ]
     command.append(str(tmp_path / "kernels.so"))
-    result = subprocess.run(command, input=source(), text=True, capture_output=True, check=False)
+    result = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
     assert result.returncode == 0, result.stderr
 
 

@@ -30,7 +30,8 @@ FLAGS = (
     "-fPIC",
     "-shared",
 )
-# For the matrix product, whose sums are the same bits all the same: each is added up by one loop, of one form.
+# For the matrix product: it has one loop for all sums, so a multiplication and an addition that become one instruction
+# become so in each of them.
 FUSED = tuple(flag.replace("contract=off", "contract=fast") for flag in FLAGS)
 
 

@@ -173,24 +173,26 @@ class HostBackend(Backend):
     def _multiply(self, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> None:
         """out[i] = a[i] @ b[i], or that added, one after the other.
 
-        Whose product it is does not depend on the columns of `out`: cutting those changes no bit of one of fcnlite's
-        own.
+        How many columns `out` has does not decide between fcnlite's own product and the BLAS, so a product cut by
+        columns goes the same way as a whole: with the former it has the same bits.
         """
         p = product(a[0], b[0], out[0], self.dtype)
         if not out.size:
             return
-        starts, steps = _addresses(a, b, out), [array.strides[0] for array in (a, b, out)]
-        if self.own_products and not p.b_turned and p.m >= _FEW_ROWS:
-            a_steps = (1, p.lda) if p.a_turned else (p.lda, 1)
-            ahead = [step // out.itemsize for step in steps]
-            own = (starts[0], ahead[0], *a_steps), (starts[1], ahead[1], p.ldb), (starts[2], ahead[2], p.ldc)
-            self._products(len(out), p.m, p.n, p.k, *own[0], *own[1], *own[2], accumulate)
+        if not self.own_products or p.b_turned or p.m < _FEW_ROWS:
+            call = self._blas_call(p, accumulate)
+            for matrices in zip(a, b, out):
+                call(*_addresses(*matrices))
             return
-        call = self._blas_call(p, accumulate)
-        for i in range(len(out)):
-            call(*(start + i * step for start, step in zip(starts, steps)))
+        a_rows = (1, p.lda) if p.a_turned else (p.lda, 1)
+        (a_at, b_at, out_at), sizes = _addresses(a, b, out), (len(out), p.m, p.n, p.k)
+        a_step, b_step, out_step = (array.strides[0] // array.itemsize for array in (a, b, out))
+        self._products(
+            *sizes, a_at, a_step, *a_rows, b_at, b_step, p.ldb, out_at, out_step, p.ldc, accumulate
+        )
 
     def _blas_call(self, p: Product, accumulate: bool) -> _Call:
+        """The BLAS's product of matrices that lie like these, to be given their addresses."""
         # BLAS counts columns first: a row-major product is its transpose, out' = b' a'.
         turned = b"T" if p.b_turned else b"N", b"T" if p.a_turned else b"N"
         sizes = _int(p.n), _int(p.m), _int(p.k)
@@ -287,7 +289,7 @@ def _tiles(rows: int, columns: int, depth: int) -> list[tuple[slice, slice]]:
 
 
 def _slices(count: int, unit: int) -> list[slice]:
-    """[0, count) in up to 8 parts of whole units, which the product's tiles divide on any processor, and the rest."""
+    """[0, count) in up to 8 parts of whole units, into which the product's tiles fit; the last part has the rest."""
     parts = [slice(first * unit, last * unit) for first, last in split(max(1, count // unit), 8)]
     return [*parts[:-1], slice(parts[-1].start, count)]
 
