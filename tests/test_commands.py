@@ -70,6 +70,7 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
         (["predict", "a.jpg", "--weights", "w.h5", "--out", "o", "--devcie", "cpu"], "--device"),
         (["predict", "a.jpg", "--weigths", "w.h5", "--out", "o"], "--weights"),  # a required one
         (["table", "voc", "--papr", "cvpr"], "--paper"),
+        (["table", "voc", "--Paper", "cvpr"], "--paper"),
         (["solve", "s.prototxt", "--weight", "w.h5"], "--weights"),
         (["inspect", "fcn8s", "--sise", "3x3"], "--size"),
         (["convert", "a", "b", "--prototext", "c"], "--prototxt"),

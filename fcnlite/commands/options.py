@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
         if not message.startswith(("unrecognized arguments:", "the following arguments are required:")):
             return ""
         for wrong in self._given:
-            if re.match("--?[a-z]", wrong) and wrong not in self._option_string_actions:
+            if re.match("--?[A-Za-z]", wrong) and wrong not in self._option_string_actions:
                 near = difflib.get_close_matches(wrong, self._option_string_actions, 1)
                 named = "" if wrong in message else f"{wrong} is unknown: "
                 return f"; {named}did you mean {near[0]}?" if near else ""
