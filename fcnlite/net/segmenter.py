@@ -294,7 +294,9 @@ def segment(
     """
     if memory is not None:
         if look is not None:
-            raise InputError("scores that a loss is measured on are looked at whole; leave out the memory, or the loss")
+            raise InputError(
+                "scores that a loss is measured on are looked at whole; leave out the memory, or the loss"
+            )
         path = dataset.sized_by(dataset.names[index])
         if path is not None:
             check_readable(dataset.names[index], picture_size(path), _READ_BYTES, bytes_of(memory))
